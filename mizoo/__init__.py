@@ -1,0 +1,44 @@
+"""mizoo: encoders trained by maximising mutual information. Importing it imports neither Keras nor a runtime."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# Public name -> (module, attribute); None for the module itself. Resolved on first use.
+_PUBLIC = {
+    "load": ("mizoo.zoo", "load"),
+    "list_models": ("mizoo.zoo", "list_models"),
+    "info": ("mizoo.zoo", "info"),
+    "DeepInfoMax": ("mizoo.objectives", "DeepInfoMax"),
+    "UserError": ("mizoo.errors", "UserError"),
+    "augment": ("mizoo.augment", None),
+    "bounds": ("mizoo.bounds", None),
+    "critics": ("mizoo.critics", None),
+    "data": ("mizoo.data", None),
+    "encoders": ("mizoo.encoders", None),
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from mizoo import augment, bounds, critics, data, encoders
+    from mizoo.errors import UserError
+    from mizoo.objectives import DeepInfoMax
+    from mizoo.zoo import info, list_models, load
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mizoo' has no attribute {name!r}")
+    module_name, attribute = _PUBLIC[name]
+    module = importlib.import_module(module_name)
+    value = getattr(module, attribute) if attribute else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,135 @@
+"""Pictures by name, from a folder, from packed chunks or from arrays."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mizoo.errors import UserError
+
+__all__ = ["Dataset", "batches", "load"]
+
+_SPLIT = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded pictures and, where they exist, their labels.
+
+    Attributes:
+        name: where they came from.
+        images: uint8 (N, H, W, 3).
+        labels: int64 (N,), or None.
+        classes: the names of the classes, or ().
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train") -> Dataset:
+    """Load one split of a data set into memory.
+
+    Args:
+        source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
+            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), or a `Dataset`.
+        split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Folders of pictures and
+            arrays have one split, "train".
+
+    Returns:
+        The pictures, in a fixed order.
+
+    Raises:
+        UserError: if the source, the split or the pictures are not there, or the slice is empty.
+    """
+    name, rows = parse_split(split)
+    whole = _load_split(source, name)
+    labels = None if whole.labels is None else whole.labels[rows]
+    part = replace(whole, images=whole.images[rows], labels=labels)
+    if not len(part):
+        raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
+    return part
+
+
+def parse_split(split: str) -> tuple[str, slice]:
+    """Split "train[:-5000]" into its name and a slice.
+
+    Raises:
+        UserError: if `split` is not of that form.
+    """
+    match = _SPLIT.fullmatch(split)
+    if match is None:
+        raise UserError(f"`split` is a name with an optional slice, such as 'train[:-5000]'. Received: split={split!r}")
+    start, stop = (int(v) if v else None for v in (match["start"], match["stop"]))
+    return match["name"], slice(start, stop)
+
+
+def _load_split(source, split: str) -> Dataset:
+    if isinstance(source, (Dataset, np.ndarray)):
+        dataset = source if isinstance(source, Dataset) else Dataset("array", source)
+        _check_array(dataset.images)
+        _check_single_split(split, "an array")
+        return dataset
+    path = Path(source)
+    if path.is_dir():
+        from mizoo.data import folder, packed
+
+        if packed.is_packed(path):
+            return packed.read(path, split)
+        _check_single_split(split, "a folder of pictures")
+        return folder.read(path)
+    if os.sep in str(source) or str(source).startswith((".", "~")):
+        raise UserError(f"There is no folder {str(source)!r}.")
+    from mizoo.data import _tfds
+
+    return _tfds.read(str(source), split)
+
+
+def _check_single_split(split: str, what: str) -> None:
+    if split != "train":
+        raise UserError(f"{what} has one split, 'train'. Received: split={split!r}")
+
+
+def _check_array(images: np.ndarray) -> None:
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise UserError(
+            f"An array of pictures is uint8 of shape (N, H, W, C). Received: {images.dtype} of shape {images.shape}. "
+            "Decoded pictures in 0..255 go in as they are; convert with `images.astype('uint8')`."
+        )
+    if not len(images):
+        raise UserError(f"The array holds no picture. Received: shape {images.shape}")
+
+
+def batches(
+    source,
+    split: str = "train",
+    batch_size: int = 128,
+    seed: int = 0,
+    noise_size: int = 0,
+    start_epoch: int = 0,
+):
+    """Shuffled training batches for `Objective.fit`, the same for the same seed.
+
+    Args:
+        source, split: as in `load`.
+        batch_size: pictures in a batch; a last, smaller batch is left out.
+        seed: decides the order of the pictures and the noise.
+        noise_size: columns of uniform noise that come with every picture (`Objective.noise_size`); with 0 the
+            objective draws its own.
+        start_epoch: the epoch the first batch belongs to.
+
+    Returns:
+        A `mizoo.data.batching.Batches`, a `keras.utils.PyDataset`.
+    """
+    from mizoo.data.batching import Batches
+
+    return Batches(load(source, split).images, batch_size, seed, noise_size, start_epoch)

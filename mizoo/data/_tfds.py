@@ -1,0 +1,62 @@
+"""Data sets of tensorflow-datasets."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+
+from mizoo.data import Dataset
+from mizoo.errors import UserError
+
+
+@functools.lru_cache(maxsize=4)
+def read(name: str, split: str) -> Dataset:
+    """Read one split of a TFDS data set with `image` (and `label`) features of one size.
+
+    Raises:
+        UserError: if tensorflow-datasets is missing, does not know the name or the split, or could not get the data.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"{name!r} is no folder here, and data sets by name need tensorflow-datasets: install the `train` extra. "
+            "Where TensorFlow cannot be installed, give the folder that `mizoo data pack` wrote elsewhere."
+        ) from error
+
+    try:
+        builder = tfds.builder(name)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise UserError(
+            f"{name!r} is neither a folder here nor a data set that tensorflow-datasets knows."
+        ) from error
+    features = builder.info.features
+    if "image" not in features:
+        raise UserError(f"{name!r} holds {', '.join(features)} and no `image`: pictures are what mizoo trains on.")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # any of a dozen network and checksum errors: what helps is the same
+        where = os.environ.get("TFDS_DATA_DIR", str(Path("~/tensorflow_datasets")))
+        raise UserError(
+            f"{name!r} is not prepared in {where} and could not be fetched ({type(error).__name__}). Set TFDS_DATA_DIR "
+            "to a folder that holds it, or try again with a network."
+        ) from error
+    if split not in builder.info.splits:
+        raise UserError(f"{name!r} has the splits {', '.join(builder.info.splits)}. Received: split={split!r}")
+
+    # batch_size=-1 would need pictures of one size to fail late and without a name; stacking names the reason.
+    images, labels = [], []
+    for batch in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):
+        images.append(batch["image"])
+        labels.append(batch.get("label", -1))
+    if len({image.shape for image in images}) > 1:
+        raise UserError(f"The pictures of {name!r} differ in size: write them to a folder at one size and train on that.")
+    stacked = np.stack(images)
+    if stacked.shape[-1] == 1:
+        stacked = np.repeat(stacked, 3, axis=-1)
+    has_labels = "label" in features
+    classes = tuple(getattr(features["label"], "names", ())) if has_labels else ()
+    return Dataset(name, stacked, np.asarray(labels, np.int64) if has_labels else None, classes)

@@ -1,0 +1,81 @@
+"""Batches whose order and noise are functions of (seed, epoch, step) alone."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from mizoo.errors import UserError
+
+_ORDER, _NOISE = 0, 1  # streams of the generator, so that order and noise never share numbers
+
+
+def generator(seed: int, *counters: int) -> np.random.Generator:
+    """A counter-based generator (Philox) of the stream that `seed` and `counters` name."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *counters))))
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The permutation, int64 (size,), in which `epoch` visits the pictures."""
+    return generator(seed, _ORDER, epoch).permutation(size)
+
+
+def step_noise(seed: int, epoch: int, step: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform float32 noise in [0, 1) for one step."""
+    return generator(seed, _NOISE, epoch, step).random(shape, dtype=np.float32)
+
+
+class Batches(keras.utils.PyDataset):
+    """An endless sequence of batches; batch i belongs to epoch i // steps_per_epoch.
+
+    Keras starts the next iterator before it announces the end of an epoch, so an order kept as state would be wrong
+    by a few batches: here the index alone decides. `Objective.fit` reads `steps_per_epoch`.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        batch_size: pictures in a batch.
+        seed: seed of order and noise.
+        noise_size: columns of noise, or 0 for none.
+        start_epoch: the epoch of batch 0.
+
+    Raises:
+        UserError: if there are fewer pictures than one batch takes.
+    """
+
+    def __init__(
+        self, images: np.ndarray, batch_size: int, seed: int = 0, noise_size: int = 0, start_epoch: int = 0
+    ) -> None:
+        super().__init__()
+        if batch_size < 2:
+            raise UserError(f"`batch_size` is 2 or more: negatives are other pictures. Received: {batch_size}")
+        if len(images) < batch_size:
+            raise UserError(f"One batch takes {batch_size} pictures and there are {len(images)}: lower `batch_size`.")
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.noise_size = noise_size
+        self.start_epoch = start_epoch
+        self._order = (-1, np.empty(0, np.int64))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass over the pictures."""
+        return len(self.images) // self.batch_size
+
+    @property
+    def num_batches(self) -> None:
+        """None: Keras treats the sequence as endless and keeps one iterator for all epochs."""
+        return None
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        epoch, step = divmod(index, self.steps_per_epoch)
+        epoch += self.start_epoch
+        cached, order = self._order
+        if cached != epoch:
+            order = epoch_order(self.seed, epoch, len(self.images))
+            self._order = (epoch, order)
+        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+        batch = {"images": self.images[rows]}
+        if self.noise_size:
+            batch["noise"] = step_noise(self.seed, epoch, step, (self.batch_size, self.noise_size))
+        return batch

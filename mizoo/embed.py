@@ -1,0 +1,205 @@
+"""Picture files in, one .npz of features out; a bad file costs nothing but itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mizoo import pictures, zoo
+from mizoo.errors import UserError
+from mizoo.files import atomic
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What `embed` did.
+
+    Attributes:
+        written: the .npz file.
+        count: number of pictures in it.
+        shapes: endpoint -> shape of one picture's features.
+        failed: (path, reason) of each file that was skipped.
+        seconds: time taken, in seconds.
+    """
+
+    written: Path
+    count: int
+    shapes: dict[str, tuple[int, ...]]
+    failed: list[tuple[Path, str]]
+    seconds: float
+
+
+def embed(
+    name: str | os.PathLike,
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    output: str | os.PathLike,
+    endpoint: str | None = None,
+    runtime: Literal["keras", "onnx"] = "onnx",
+    batch_size: int = 256,
+    progress: bool = True,
+) -> EmbedReport:
+    """Encode picture files and write their features to one .npz file.
+
+    Each picture is brought to the encoder's size by `mizoo.pictures.square` (shorter side resized with antialiasing,
+    centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the same order;
+    read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
+
+    Args:
+        name: a published encoder or the path of one, as for `mizoo.load`.
+        paths: picture files, folders, glob patterns: see `mizoo.pictures.find`.
+        output: the .npz file; its folder is created. Written under another name and renamed when complete.
+        endpoint: write this endpoint only; all of them if None.
+        runtime: "onnx" (ready at once) or "keras".
+        batch_size: pictures read and encoded at a time.
+        progress: show a progress bar if the error stream is a terminal.
+
+    Returns:
+        An `EmbedReport`. A file that cannot be read is skipped and listed there.
+
+    Raises:
+        UserError: unknown encoder or endpoint, nothing found, an output that cannot be written; or no picture could
+            be read. Nothing is written then, and an older file at `output` is kept.
+    """
+    began = time.perf_counter()
+    output = _check_output(output)
+    if batch_size < 1:
+        raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
+    failed: list[tuple[Path, str]] = []
+    found = pictures.find(paths, missing=failed)
+    shape, encode = _encoder(name, endpoint, runtime)
+
+    done: list[str] = []
+    spools: dict[str, _Spool] = {}
+    try:
+        with contextlib.ExitStack() as stack:
+            advance = stack.enter_context(_bar(len(found) + len(failed), progress and sys.stderr.isatty()))
+            for files, images in _read(found, shape, batch_size, failed):
+                if len(images):
+                    done += map(str, files)
+                    for key, values in encode(images).items():
+                        if key not in spools:
+                            spools[key] = stack.enter_context(_spool(output.parent))
+                        spools[key].add(values)
+                advance(done=len(done), failed=len(failed))
+            if not done:
+                raise UserError(f"None of {len(failed)} files could be read. Nothing was written.\n{_listed(failed)}")
+            _write(output, spools, done)
+    except OSError as error:  # no permission, a full disk; pictures that cannot be read are in `failed`
+        raise UserError(f"Cannot write {output}: {error.strerror or error}. Nothing was written.") from error
+    shapes = {key: spool.shape for key, spool in spools.items()}
+    return EmbedReport(output, len(done), shapes, failed, time.perf_counter() - began)
+
+
+def _check_output(output: str | os.PathLike) -> Path:
+    output = Path(output).expanduser()
+    if output.suffix != ".npz":
+        raise UserError(f"The output must be a .npz file. Received: {output}")
+    if output.is_dir():
+        raise UserError(f"The output {output} is a folder. Name a .npz file.")
+    return output
+
+
+def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tuple[tuple[int, int, int], Callable]:
+    """The picture shape that an encoder takes, and a function from uint8 (B, H, W, C) to a dict of float32 arrays."""
+    encoder = zoo.load(name, endpoint, runtime)
+    shape = tuple(encoder.input_shape[1:])
+    if len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3):
+        raise UserError(f"`embed` needs an encoder of square pictures of one size, grey or RGB. {name} takes {shape}.")
+    known = encoder.endpoints if runtime == "onnx" else tuple(zoo.endpoints(encoder))
+    call = encoder if runtime == "onnx" else encoder.predict_on_batch
+
+    def encode(images: np.ndarray) -> dict[str, np.ndarray]:
+        values = call(images)
+        return values if isinstance(values, dict) else {endpoint or known[0]: values}
+
+    return shape, encode
+
+
+def _read(
+    found: list[Path], shape: tuple[int, int, int], batch_size: int, failed: list[tuple[Path, str]]
+) -> Iterator[tuple[list[Path], np.ndarray]]:
+    """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
+
+    def attempt(file: Path) -> np.ndarray | UserError:
+        try:
+            return pictures.prepare(file, shape)
+        except UserError as error:
+            return error
+
+    # Pillow decodes and resizes outside the interpreter's lock.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(found), batch_size):
+            files, images = [], []
+            chunk = found[start : start + batch_size]
+            for file, image in zip(chunk, pool.map(attempt, chunk), strict=True):
+                if isinstance(image, UserError):
+                    failed.append((file, str(image).removeprefix(f"{file}: ")))
+                else:
+                    files.append(file)
+                    images.append(image)
+            yield files, np.stack(images) if images else np.empty((0, *shape), np.uint8)
+
+
+class _Spool:
+    """Rows of one endpoint on disk, because all of them together may not fit in memory."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.count, self.shape = stream, 0, ()
+
+    def add(self, values: np.ndarray) -> None:
+        values = np.ascontiguousarray(values, np.float32)
+        self.stream.write(values)
+        self.count += len(values)
+        self.shape = values.shape[1:]
+
+
+@contextlib.contextmanager
+def _spool(folder: Path) -> Iterator[_Spool]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        yield _Spool(stream)
+
+
+def _write(output: Path, spools: dict[str, _Spool], done: list[str]) -> None:
+    with atomic(output) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+        for key, spool in spools.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as stream:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (spool.count, *spool.shape)}
+                np.lib.format.write_array_header_1_0(stream, header)
+                spool.stream.seek(0)
+                shutil.copyfileobj(spool.stream, stream, 1 << 20)
+        with archive.open("paths.npy", "w", force_zip64=True) as stream:
+            np.lib.format.write_array(stream, np.array(done), allow_pickle=False)
+
+
+def _listed(failed: list[tuple[Path, str]]) -> str:
+    lines = [f"  {path}: {reason}" for path, reason in failed[:10]]
+    return "\n".join(lines + ([f"  and {len(failed) - 10} more"] if len(failed) > 10 else []))
+
+
+@contextlib.contextmanager
+def _bar(total: int, show: bool) -> Iterator[Callable[..., None]]:
+    """A progress bar on the error stream, given as a function of how many files were done and how many failed."""
+    if not show:
+        yield lambda done, failed: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Embedding", total=total)
+        yield lambda done, failed: bar.update(
+            task, completed=done + failed, description=f"Embedding ({failed} skipped)" if failed else "Embedding"
+        )

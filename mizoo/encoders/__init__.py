@@ -1,0 +1,5 @@
+"""Encoders: pictures in, a dict of named endpoints out. Keras Functional models of stock layers."""
+
+from mizoo.encoders.conv import conv32
+
+__all__ = ["conv32"]

@@ -1,0 +1,120 @@
+"""Pictures -> the frozen features of every endpoint, extracted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mizoo.errors import UserError
+
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def features(
+    encoder: Any,
+    images: np.ndarray,
+    batch_size: int = 500,
+    endpoints: Sequence[str] | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Flattened features of each endpoint, in inference mode.
+
+    Args:
+        encoder: a Keras model or any callable from pictures to a dict of endpoints (or to a single array, which is
+            then called `features`).
+        images: pictures (N, H, W, C), 0..255.
+        batch_size: pictures a call.
+        endpoints: names to keep; all of them by default.
+        advance: called with the number of pictures done after each batch.
+
+    Returns:
+        Endpoint -> array (N, D), float16, or float32 for an endpoint whose values float16 cannot hold.
+
+    Raises:
+        UserError: for no pictures, an unknown endpoint, or features that are not finite.
+    """
+    if len(images) == 0:
+        raise UserError("Features need at least one picture. Received: an empty array")
+    call = encoder.predict_on_batch if hasattr(encoder, "predict_on_batch") else encoder
+    out: dict[str, np.ndarray] = {}
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size], dtype="float32")
+        values = call(batch)
+        if not isinstance(values, dict):
+            values = {"features": values}
+        for name in _chosen(values, endpoints):
+            value = np.asarray(values[name], dtype="float32").reshape(len(batch), -1)
+            _store(out, name, value, start, len(images))
+        if advance is not None:
+            advance(len(batch))
+    return out
+
+
+def pixels(images: np.ndarray) -> dict[str, np.ndarray]:
+    """The pictures themselves as features: (N, H*W*C) float16 in -1..1, as an encoder sees them.
+
+    Args:
+        images: pictures (N, H, W, C), 0..255.
+
+    Returns:
+        A dict with the one endpoint `pixels`.
+    """
+    flat = np.asarray(images).reshape(len(images), -1)
+    return {"pixels": (flat.astype("float32") / 127.5 - 1).astype("float16")}
+
+
+def random_copy(encoder: Any, seed: int = 0) -> Any:
+    """The same architecture with freshly initialised weights: the baseline an encoder has to beat.
+
+    Args:
+        encoder: a Functional `keras.Model`.
+        seed: seed of the initialisation, the same on every run.
+
+    Returns:
+        A `keras.Model` with the endpoints of `encoder`.
+
+    Raises:
+        UserError: if `encoder` is not a Keras model (an ONNX file keeps no initialisers).
+    """
+    import keras
+
+    if not isinstance(encoder, keras.Model):
+        raise UserError(
+            'A random encoder is a Keras model with new weights. Received: '
+            f"{type(encoder).__name__}. Load the entry with `runtime=\"keras\"`"
+        )
+    rng = np.random.default_rng(seed)
+
+    def renew(layer):
+        config = layer.get_config()
+        for key, value in config.items():
+            if key.endswith("_initializer") and isinstance(value, dict) and "seed" in value.get("config", {}):
+                value["config"]["seed"] = int(rng.integers(2**31))
+        return layer.__class__.from_config(config)
+
+    return keras.models.clone_model(encoder, clone_function=renew)
+
+
+def _chosen(values: dict[str, Any], endpoints: Sequence[str] | None) -> list[str]:
+    if endpoints is None:
+        return list(values)
+    unknown = [name for name in endpoints if name not in values]
+    if unknown:
+        raise UserError(f"No such endpoint: {', '.join(unknown)}. This encoder has: {', '.join(values)}")
+    return list(endpoints)
+
+
+def _store(out: dict[str, np.ndarray], name: str, value: np.ndarray, start: int, count: int) -> None:
+    peak = float(np.abs(value).max())
+    if not np.isfinite(peak):
+        raise UserError(
+            f"Features of endpoint `{name}` are not finite (pictures {start} to {start + len(value) - 1}). "
+            "Check the encoder's weights and the pictures"
+        )
+    if name not in out:
+        out[name] = np.empty((count, value.shape[1]), dtype="float16")
+    if out[name].dtype == np.float16 and peak > _HALF_MAX:
+        out[name] = out[name].astype("float32")
+    out[name][start : start + len(value)] = value

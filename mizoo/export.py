@@ -1,0 +1,362 @@
+"""Encoders as ONNX and SavedModel, with the proof that they compute what Keras computes; publishing of entries.
+
+Writing ONNX and SavedModel needs the TensorFlow backend. What is written is read back and compared, because the
+converters log errors and write wrong graphs without raising.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mizoo import files
+from mizoo.errors import UserError
+from mizoo.portable import half_precision, save_keras, to_float32
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["export", "half_precision", "save_keras", "save_onnx", "save_saved_model", "to_float32"]
+
+OPSET = 15
+TOLERANCE = 1e-4
+PICTURES = 256
+_LIBRARIES = ("keras", "tensorflow", "onnx", "onnxruntime", "tf2onnx")
+
+
+def save_onnx(encoder: keras.Model, path: str | os.PathLike, opset: int = OPSET) -> None:
+    """Save an encoder as ONNX: input "images" float32 (batch, H, W, C) in 0..255, outputs named as the endpoints.
+
+    The initialisers are the weights of the Keras model, one to one and under their paths ("conv1/kernel"); those
+    that float16 holds exactly are stored in it, each followed by a Cast, which the runtime folds when it loads.
+    Nothing is rounded here. The same encoder gives the same bytes. The file is written atomically.
+
+    Args:
+        encoder: a Functional `keras.Model` of one input with a dict of named outputs; `to_float32` is applied.
+        path: the file to write.
+        opset: version of ONNX's operators, 18 at most.
+
+    Raises:
+        UserError: another backend than TensorFlow, a missing package, or no such encoder.
+    """
+    _require_export()
+    from mizoo._onnx_graph import finish
+
+    encoder = to_float32(encoder)
+    shapes = endpoint_shapes(encoder)
+    weights = [*encoder.trainable_variables, *encoder.non_trainable_variables]
+    with tempfile.TemporaryDirectory() as folder:
+        raw = os.path.join(folder, "raw.onnx")
+        _convert(encoder, weights, raw, opset)
+        values = {variable.path: np.asarray(variable) for variable in weights}
+        model = finish(raw, list(values.values()), list(values), shapes)
+    with files.atomic(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _convert(encoder: keras.Model, weights: list[Any], path: str, opset: int) -> None:
+    """Convert with the weights as inputs "w0", "w1", ...
+
+    As constants they would be multiplied into each other by the converter (a normalisation into the kernel before
+    it), and the products are no longer the half-precision numbers that the Keras file holds.
+    """
+    import keras
+
+    trainable = len(encoder.trainable_variables)
+
+    class WithWeights(keras.Model):
+        def call(self, inputs):
+            images, *values = inputs
+            outputs, _ = encoder.stateless_call(values[:trainable], values[trainable:], images, training=False)
+            return outputs
+
+    shape = encoder.inputs[0].shape[1:]
+    model = WithWeights()
+    model([np.zeros((1, *shape), np.float32), *(np.asarray(variable) for variable in weights)])
+    signature = [keras.InputSpec(shape=(None, *shape), dtype="float32", name="images")]
+    for i, variable in enumerate(weights):
+        signature.append(keras.InputSpec(shape=variable.shape, dtype=variable.dtype, name=f"w{i}"))
+    with _quiet("tf2onnx"):
+        model.export(path, format="onnx", opset_version=opset, verbose=False, input_signature=[signature])
+
+
+def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
+    """Save an encoder as a SavedModel with the signature `serve` (all endpoints) and one for each endpoint.
+
+    Every signature takes `images`, float32 (batch, H, W, C) in 0..255, and returns a dict of named endpoints.
+
+    Args:
+        encoder: as for `save_onnx`.
+        path: the folder to write.
+
+    Raises:
+        UserError: as for `save_onnx`.
+    """
+    _require_export()
+    import keras
+    import tensorflow as tf
+
+    encoder = to_float32(encoder)
+    signature = [tf.TensorSpec((None, *encoder.inputs[0].shape[1:]), tf.float32, name="images")]
+    archive = keras.export.ExportArchive()
+    archive.track(encoder)
+    archive.add_endpoint("serve", lambda images: encoder(images, training=False), signature)
+    for name in endpoint_shapes(encoder):
+        archive.add_endpoint(name, lambda images, name=name: {name: encoder(images, training=False)[name]}, signature)
+    with _quiet("tensorflow"):
+        archive.write_out(os.fspath(path), verbose=False)
+
+
+def export(
+    encoder: str | os.PathLike | keras.Model,
+    out: str | os.PathLike | None = None,
+    images: np.ndarray | None = None,
+    half: bool = True,
+) -> dict[str, Any]:
+    """Write `encoder.onnx`, `saved_model/` and `manifest.json`, once both are proven to compute what Keras computes.
+
+    Both forms are read back and compared with Keras, endpoint by endpoint, by max|a - b| / max|b| over 256 real
+    pictures (CIFAR-10's test split where it is prepared, otherwise cuttings of scikit-image's photographs).
+
+    Args:
+        encoder: a published name, a `.keras` file, a run folder, or a Functional `keras.Model`.
+        out: the folder to write into; `export/<name>` in the current folder if None.
+        images: pictures (B, H, W, C) in 0..255 to compare on instead.
+        half: round the weights to half precision first; False keeps float32 at twice the size.
+
+    Returns:
+        The manifest: entry, endpoints, files (sha256, bytes), opset, versions, pictures, tolerance, `rounding` (what
+        half precision changed) and `differences` of each form, by endpoint.
+
+    Raises:
+        UserError: an encoder that cannot be exported, or a difference above 1e-4; what was there before stays.
+    """
+    _require_export()
+    model, name = _load(encoder)
+    out = Path("export", name) if out is None else Path(out)
+    with building(out) as folder:
+        manifest = build(model, name, folder, images, half)
+        _refuse_unpinned(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"])
+        files.write_json(folder / "manifest.json", manifest)
+        place(folder, out, ("encoder.onnx", "saved_model", "manifest.json"))
+    return manifest
+
+
+def build(
+    model: keras.Model, name: str, folder: Path, images: np.ndarray | None = None, half: bool = True
+) -> dict[str, Any]:
+    """Write both forms into an empty folder and compare them with Keras; arguments, result and errors of `export`."""
+    given = to_float32(model)
+    model = half_precision(given) if half else given
+    shapes = endpoint_shapes(model)
+    pictures = _pictures(model, images)
+    save_onnx(model, folder / "encoder.onnx")
+    save_saved_model(model, folder / "saved_model")
+
+    reference = _run_keras(model, pictures)
+    differences = {
+        "onnx": compare(_run_onnx(folder / "encoder.onnx", pictures, list(shapes)), reference),
+        "saved_model": _compare_saved_model(folder / "saved_model", pictures, reference),
+    }
+    for form, by_endpoint in differences.items():
+        _check_tolerance(name, form, by_endpoint)
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "entry": name,
+        "input": {"name": "images", "shape": list(model.inputs[0].shape[1:]), "range": [0, 255]},
+        "endpoints": {key: list(shape) for key, shape in shapes.items()},
+        "files": {path.relative_to(folder).as_posix(): file_facts(path) for path in written},
+        "signatures": ["serve", *shapes],
+        "opset": OPSET,
+        "versions": {library: importlib.metadata.version(_distribution(library)) for library in _LIBRARIES},
+        "pictures": len(pictures),
+        "tolerance": TOLERANCE,
+        "rounding": compare(reference, _run_keras(given, pictures)),
+        "differences": differences,
+    }
+
+
+def compare(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Largest difference relative to the largest value, max|a - b| / max|b|, of each endpoint of `reference`.
+
+    An endpoint that is missing, of another shape or not finite differs by infinity.
+    """
+    result = {}
+    for name, expected in reference.items():
+        value = values.get(name)
+        if value is None or value.shape != expected.shape or not np.isfinite(value).all():
+            result[name] = float("inf")
+            continue
+        difference, scale = np.abs(value - expected).max(), np.abs(expected).max()
+        result[name] = float(difference / scale) if scale else (float("inf") if difference else 0.0)
+    return result
+
+
+def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
+    """Shape of each endpoint of an encoder without the batch, in the encoder's order.
+
+    Raises:
+        UserError: if the encoder has several inputs, or its output is not a dict of named endpoints.
+    """
+    if len(encoder.inputs) != 1:
+        raise UserError(f"An exported encoder has one input. Received: {len(encoder.inputs)} inputs in {encoder.name!r}")
+    if not isinstance(encoder.output, dict):
+        raise UserError(
+            f"An exported encoder returns a dict of named endpoints. Received: {encoder.name!r}, which returns "
+            f"{type(encoder.output).__name__}. Build it with `keras.Model(images, {{'fc': ...}})`."
+        )
+    order = _construction_order(encoder)
+    return {name: tuple(encoder.output[name].shape[1:]) for name in order}
+
+
+def _construction_order(encoder: keras.Model) -> list[str]:
+    # Keras sorts the keys of the outputs when it flattens them; the layers stay in the order of the network.
+    position = {id(layer): i for i, layer in enumerate(encoder.layers)}
+    source = {name: tensor._keras_history.operation for name, tensor in encoder.output.items()}
+    given = {name: i for i, name in enumerate(encoder.output)}
+    return sorted(source, key=lambda name: (given[name], position.get(id(source[name]), 0)))
+
+
+@contextlib.contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `out`, removed at the end together with an `out` that stays empty."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not any(out.iterdir()):
+            out.rmdir()
+
+
+def place(folder: Path, out: Path, names: tuple[str, ...]) -> None:
+    """Move finished files and folders from `folder` to `out`, on one file system, replacing what is there."""
+    for name in names:
+        if (out / name).is_dir():
+            os.replace(out / name, folder / f"{name}.old")
+        os.replace(folder / name, out / name)
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of a file, as manifests and the registry hold them."""
+    return {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+
+
+def _load(encoder: Any) -> tuple[keras.Model, str]:
+    import keras
+
+    from mizoo import zoo
+
+    if isinstance(encoder, keras.Model):
+        return encoder, encoder.name
+    path = Path(encoder).expanduser()
+    if path.suffix == ".keras":
+        name = path.absolute().parent.name if path.name == "encoder.keras" else path.stem
+    else:
+        name = path.absolute().name if path.is_dir() else str(encoder)
+    return zoo.load(encoder), name
+
+
+def _run_keras(model: keras.Model, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in model(pictures, training=False).items()}
+
+
+def _run_onnx(path: Path, pictures: np.ndarray, endpoints: list[str]) -> dict[str, np.ndarray]:
+    """Run an ONNX file at two batch sizes, after checking its interface."""
+    import onnx
+
+    from mizoo.runtime import OnnxEncoder
+
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+    except Exception as error:  # the checker has one class of exception for each kind of damage
+        raise UserError(f"The converter wrote an invalid ONNX graph: {error}") from error
+    runner = OnnxEncoder(path)
+    if sorted(runner.endpoints) != sorted(endpoints):
+        raise UserError(f"The ONNX graph has the outputs {list(runner.endpoints)} instead of {endpoints}.")
+    head, tail = runner(pictures[:1]), runner(pictures[1:]) if len(pictures) > 1 else {}
+    return {name: np.concatenate([part[name] for part in (head, tail) if part]) for name in endpoints}
+
+
+def _compare_saved_model(path: Path, pictures: np.ndarray, reference: dict[str, np.ndarray]) -> dict[str, float]:
+    """Differences by endpoint, the larger one of `serve` and of the endpoint's own signature."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(os.fspath(path))
+    images = tf.constant(pictures)
+    together = {name: value.numpy() for name, value in loaded.signatures["serve"](images=images).items()}
+    alone = {name: loaded.signatures[name](images=images)[name].numpy() for name in reference}
+    first, second = compare(together, reference), compare(alone, reference)
+    return {name: max(first[name], second[name]) for name in reference}
+
+
+def _check_tolerance(name: str, form: str, differences: dict[str, float]) -> None:
+    worst = max(differences, key=differences.get)
+    if not differences[worst] <= TOLERANCE:
+        raise UserError(
+            f"The {form} form of {name} does not compute what Keras computes, so nothing was written: endpoint {worst!r} "
+            f"differs by {differences[worst]:.2g} of its largest value, where {TOLERANCE:g} is allowed. A layer of the "
+            "encoder is not converted faithfully (exact GELU and antialiased Resizing are known not to be): replace it."
+        )
+
+
+def _pictures(model: keras.Model, images: np.ndarray | None) -> np.ndarray:
+    from mizoo.pictures import check_images
+
+    shape = tuple(model.inputs[0].shape[1:])
+    if images is None:
+        from mizoo._sample_pictures import sample_pictures
+
+        images = sample_pictures(PICTURES, shape)
+    return check_images(images, shape)
+
+
+def _refuse_unpinned(path: Path, sha256: str) -> None:
+    """Refuse to put another file in the place of a published one, whose hash is pinned in the package."""
+    from mizoo import zoo
+
+    for name, entry in zoo.registry().items():
+        pinned = entry["files"].get(path.name, {})
+        if pinned and pinned["sha256"] != sha256 and zoo.locate(pinned["path"]).resolve() == path.resolve():
+            raise UserError(
+                f"{path} is the published file of {name}, and these versions of the libraries write other bytes: "
+                "replaced, it would be refused by its pinned hash. Choose another folder with `out` (--out)."
+            )
+
+
+def _require_export() -> None:
+    import keras
+
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UserError(f"Export runs on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it "
+                        "to 'tensorflow'.")
+    missing = [library for library in _LIBRARIES if importlib.util.find_spec(library) is None]
+    if missing:
+        raise UserError(f'Export needs {", ".join(missing)}: `pip install ".[tensorflow,export]"` in a clone of mizoo.')
+
+
+def _distribution(library: str) -> str:
+    return importlib.metadata.packages_distributions().get(library, [library])[0]
+
+
+@contextlib.contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

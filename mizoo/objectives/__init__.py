@@ -1,0 +1,6 @@
+"""Objectives: `keras.Model` subclasses that say what is maximised; one training step serves them all."""
+
+from mizoo.objectives.base import Objective
+from mizoo.objectives.deep_infomax import DeepInfoMax
+
+__all__ = ["DeepInfoMax", "Objective"]

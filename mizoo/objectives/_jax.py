@@ -1,0 +1,94 @@
+"""One training step on JAX, and a whole epoch as one compiled scan over it."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from mizoo.data.batching import epoch_order, step_noise
+
+
+class JaxStep:
+    """Mixin of `Objective`: a stateless `train_step` over the same terms."""
+
+    def train_step(self, state, data):
+        """One update: (state, batch) to (running means of the terms, new state).
+
+        The state is what Keras keeps on JAX: trainable, non-trainable, optimiser and metric variables.
+        """
+        trainable, other, optimizer, metrics = state
+
+        def loss_of(trainable):
+            mapping = list(zip(self.trainable_variables, trainable)) + list(zip(self.non_trainable_variables, other))
+            with keras.StatelessScope(state_mapping=mapping) as scope:
+                images, noise = self.unpack(data)
+                loss, terms = self.forward(images, noise)
+            updated = [_current(scope, v, old) for v, old in zip(self.non_trainable_variables, other)]
+            with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, optimizer))):
+                scaled = self.optimizer.scale_loss(loss)
+            return scaled, (terms, updated)
+
+        gradients, (terms, other) = jax.grad(loss_of, has_aux=True)(trainable)
+        trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        with keras.StatelessScope(state_mapping=list(zip(self.metrics_variables, metrics))) as scope:
+            logs = self.update_metrics(terms)
+        metrics = [_current(scope, v, old) for v, old in zip(self.metrics_variables, metrics)]
+        return logs, (trainable, other, optimizer, metrics)
+
+    def gather(self, x):
+        """The rows of the whole batch: JAX trains on one device here."""
+        return x
+
+    def positives(self, rows):
+        """The column of each row, int32 (rows,)."""
+        return jnp.arange(rows, dtype="int32")
+
+    def check_compile(self, kwargs: dict) -> None:
+        """JAX has no setting that this step refuses."""
+
+    def scan_epoch(self, images, batch_size: int, seed: int, epoch: int) -> dict[str, float]:
+        """Train one epoch as one compiled scan, with the data set on the device.
+
+        The same pictures in the same order with the same noise as `mizoo.data.batches` gives `fit`.
+
+        Args:
+            images: uint8 (N, H, W, C), best put on the device once with `jax.device_put`.
+            batch_size, seed: as in `mizoo.data.batches`.
+            epoch: the epoch's number.
+
+        Returns:
+            The means of the terms over the epoch.
+        """
+        steps = len(images) // batch_size
+        order = epoch_order(seed, epoch, len(images))[: steps * batch_size].reshape(steps, batch_size)
+        noise = np.stack([step_noise(seed, epoch, i, (batch_size, self.noise_size)) for i in range(steps)])
+        if getattr(self, "_scan", None) is None:
+            self._scan = jax.jit(functools.partial(_scan, self.train_step), donate_argnums=0)
+        self.reset_metrics()
+        groups = (self.trainable_variables, self.non_trainable_variables, self.optimizer.variables, self.metrics_variables)
+        state = tuple([v.value for v in group] for group in groups)
+        # A donated buffer may back one variable only.
+        state = jax.tree.map(lambda v: jnp.array(v, copy=True), state)
+        state = self._scan(state, images, jnp.asarray(order), jnp.asarray(noise))
+        for group, values in zip(groups, state):
+            for variable, value in zip(group, values):
+                variable.assign(value)
+        return {name: float(metric.result()) for name, metric in self.term_metrics.items()}
+
+
+def _scan(train_step, state, images, order, noise):
+    def step(state, batch):
+        rows, uniform = batch
+        _, state = train_step(state, {"images": images[rows], "noise": uniform})
+        return state, None
+
+    return jax.lax.scan(step, state, (order, noise))[0]
+
+
+def _current(scope, variable, old):
+    value = scope.get_current_value(variable)
+    return old if value is None else value

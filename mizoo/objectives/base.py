@@ -1,0 +1,161 @@
+"""What every objective shares: terms and weights, two optimisers, metrics, and the step of the backend in use."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from mizoo.errors import UserError
+
+if keras.backend.backend() == "tensorflow":
+    from mizoo.objectives._tensorflow import TensorFlowStep as Step
+elif keras.backend.backend() == "jax":
+    from mizoo.objectives._jax import JaxStep as Step
+else:
+    raise UserError(
+        f"Training runs on the TensorFlow and JAX backends. Received: KERAS_BACKEND={keras.backend.backend()!r}. "
+        "Set KERAS_BACKEND to 'tensorflow' or 'jax' before Keras is imported."
+    )
+
+ADVERSARY = "adversary"  # prefix of the names of the layers that the second optimiser trains
+
+
+class Objective(Step, keras.Model):
+    """A mutual-information objective over an encoder.
+
+    A subclass builds its parts in the constructor and states its terms in `compute_terms`. The training step, the same
+    for all, differentiates the sum that `compute_terms` returns. Parts that work against the encoder (a discriminator)
+    have layers whose names begin with "adversary"; the second optimiser trains those and nothing else.
+
+    Args:
+        encoder: a Functional `keras.Model` from pictures to a dict of endpoints.
+        augment: a callable of (images, noise) with a `noise_size`, or None.
+        seed: seed of the noise that is drawn in the step when a batch brings none.
+        name: name of the model.
+    """
+
+    def __init__(self, encoder: keras.Model, augment=None, seed: int = 0, name: str | None = None) -> None:
+        super().__init__(name=name)
+        if not isinstance(encoder, keras.Model) or not isinstance(encoder.output, dict):
+            raise UserError(
+                "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
+                f"mizoo.encoders.conv32(). Received: {type(encoder).__name__}"
+            )
+        self.encoder = encoder
+        self.augment = augment
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.term_metrics = {}
+
+    # What a subclass states.
+
+    term_names: tuple[str, ...] = ()
+
+    def compute_terms(self, images, noise):
+        """State the objective on one batch.
+
+        Args:
+            images: float32 (N, H, W, C) in 0..255, augmented.
+            noise: (N, K), uniform in [0, 1): the columns that the augmentation left over.
+
+        Returns:
+            The loss to minimise, a scalar, and a dict with a scalar for each of `term_names`.
+        """
+        raise UserError(f"{type(self).__name__} does not state its terms: override `compute_terms`.")
+
+    @property
+    def own_noise_size(self) -> int:
+        """Columns of noise that `compute_terms` takes."""
+        return 0
+
+    # What every objective has.
+
+    @property
+    def noise_size(self) -> int:
+        """Columns of uniform noise a batch brings: those of the augmentation, then those of the terms."""
+        return self.own_noise_size + (self.augment.noise_size if self.augment else 0)
+
+    def track_terms(self) -> None:
+        """Create a metric for each term; a subclass calls it at the end of its constructor."""
+        self.term_metrics = {name: keras.metrics.Mean(name=name) for name in ("loss", *self.term_names)}
+
+    def call(self, images, training: bool = False):
+        """The endpoints of the encoder for pictures (B, H, W, C): `predict` gives features."""
+        return self.encoder(images, training=training)
+
+    def unpack(self, data):
+        """Pictures and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures."""
+        if isinstance(data, (tuple, list)):
+            data = data[0]
+        if not isinstance(data, dict):
+            data = {"images": data}
+        images = data["images"]
+        noise = data.get("noise")
+        if noise is None:
+            shape = (ops.shape(images)[0], self.noise_size)
+            noise = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        elif noise.shape[-1] != self.noise_size:
+            raise UserError(
+                f"A batch for {type(self).__name__} brings {self.noise_size} columns of noise. Received: "
+                f"{noise.shape[-1]}. Pass `noise_size=model.noise_size` to mizoo.data.batches."
+            )
+        return images, noise
+
+    def forward(self, images, noise):
+        """Augment, and compute loss and terms: what the steps of both backends differentiate."""
+        if self.augment:
+            columns = self.augment.noise_size
+            images, noise = self.augment(images, noise[:, :columns]), noise[:, columns:]
+        loss, terms = self.compute_terms(ops.cast(images, "float32"), noise)
+        return loss, {"loss": loss, **terms}
+
+    def compile(self, optimizer="adam", prior_optimizer=None, **kwargs) -> None:
+        """Configure training.
+
+        Args:
+            optimizer: trains the encoder and the critics.
+            prior_optimizer: trains the discriminator of the prior; by default a fresh copy of `optimizer`.
+            **kwargs: `jit_compile`, `run_eagerly` and the like, as in `keras.Model.compile`.
+
+        Raises:
+            UserError: for settings that cannot work with this step.
+        """
+        self.check_compile(kwargs)
+        optimizer = keras.optimizers.get(optimizer)
+        adversary = [v for v in self.trainable_variables if ADVERSARY in v.path]
+        if adversary and not isinstance(optimizer, keras.optimizers.MultiOptimizer):
+            if prior_optimizer is None:
+                prior_optimizer = optimizer.from_config(optimizer.get_config())
+            prior_optimizer = keras.optimizers.get(prior_optimizer)
+            for each in (optimizer, prior_optimizer):
+                if each.use_ema:
+                    raise UserError("`use_ema` is not for optimisers that train parts of a model: average afterwards.")
+            optimizer = keras.optimizers.MultiOptimizer(
+                keras.optimizers.OptimizerMap(optimizer, {f".*{ADVERSARY}.*": prior_optimizer})
+            )
+        elif prior_optimizer is not None and not adversary:
+            raise UserError("`prior_optimizer` trains the discriminator of the prior, and `prior_weight` is 0.")
+        super().compile(optimizer=optimizer, **kwargs)
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def metrics(self) -> list:
+        """One running mean for each term."""
+        return list(self.term_metrics.values())
+
+    def update_metrics(self, terms) -> dict:
+        """Add one batch to the running means and return them."""
+        for name, metric in self.term_metrics.items():
+            metric.update_state(terms[name])
+        return {name: metric.result() for name, metric in self.term_metrics.items()}
+
+    def fit(self, x=None, *args, steps_per_epoch=None, **kwargs):
+        """As `keras.Model.fit`; `mizoo.data.batches` brings its own number of steps.
+
+        A batch is pictures (N, H, W, C) in 0..255 or a dict {"images": pictures, "noise": (N, noise_size)}.
+        """
+        if steps_per_epoch is None:
+            steps_per_epoch = getattr(x, "steps_per_epoch", None)
+        if isinstance(x, keras.utils.PyDataset):
+            kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
+        return super().fit(x, *args, steps_per_epoch=steps_per_epoch, **kwargs)

@@ -1,0 +1,277 @@
+"""Pretraining: a recipe in, a run folder out, resumable at every checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from mizoo import __version__, augment, data, files, measures
+from mizoo.errors import UserError
+from mizoo.recipes import Recipe
+
+CHECKPOINT, LOG, ENCODER, RECIPE = "checkpoint.weights.h5", "log.csv", "encoder.keras", "recipe.yaml"
+
+
+def pretrain(
+    recipe: Recipe,
+    out: str | os.PathLike | None = None,
+    scan: bool | None = None,
+    jit_compile: bool | str = "auto",
+    stop_after: int | None = None,
+) -> Path:
+    """Train an encoder, or go on with a run where its last checkpoint left it.
+
+    The order of the pictures, the augmentation and the noise are functions of the seed, the epoch and the step, so a
+    run that was interrupted ends with the weights of one that was not.
+
+    Args:
+        recipe: what to train.
+        out: the run folder; by default runs/<name of the recipe>.
+        scan: on JAX, train each epoch as one compiled scan with the data on the device; by default where JAX has an
+            accelerator. Not for TensorFlow.
+        jit_compile: as in `keras.Model.compile`.
+        stop_after: leave after this many epochs of the recipe (its schedules stay those of the whole length).
+
+    Returns:
+        The run folder: recipe.yaml, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras (float32).
+
+    Raises:
+        UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read.
+    """
+    out = Path(out or Path("runs") / recipe.name)
+    start = _check_run(out, recipe)
+    scan = _choose_scan(scan)
+    images = data.load(recipe.data.source, recipe.data.split).images
+    training = recipe.training
+
+    keras.utils.set_random_seed(training.seed)
+    with _precision(training.precision), _strategy().scope():
+        encoder = recipe.encoder.build()
+        model = recipe.objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
+        batches = data.batches(images, "train", training.batch_size, training.seed, model.noise_size, start)
+        model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)
+    if start:
+        _restore(model, out / CHECKPOINT)
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_text(out / RECIPE, recipe.dump())
+
+    last = min(training.epochs, stop_after or training.epochs)
+    if start >= last:
+        print(f"{out} is already trained for {start} epochs.", file=sys.stderr)
+        return out
+    callbacks = [_Record(recipe, out, images[:1000], start), _Progress(recipe, batches, last)]
+    if scan:
+        _fit_by_scan(model, batches, start, last, callbacks)
+    else:
+        model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
+    return out
+
+
+def read_log(run: str | os.PathLike) -> list[dict[str, float]]:
+    """The lines of a run's log.csv, one dict an epoch."""
+    with open(Path(run) / LOG, newline="", encoding="utf-8") as stream:
+        return [{key: float(value) for key, value in line.items()} for line in csv.DictReader(stream)]
+
+
+def _check_run(out: Path, recipe: Recipe) -> int:
+    """The epoch to start with; refuses a folder that holds something else."""
+    path = out / CHECKPOINT
+    if not path.exists():
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file; a run folder is wanted.")
+        return 0
+    try:
+        with h5py.File(path) as file:
+            state = json.loads(file.attrs["mizoo"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is no checkpoint of mizoo or is damaged. Move it away to start anew.") from error
+    if state["recipe"] != recipe.digest():
+        raise UserError(
+            f"{out} holds the run of another recipe (see {out / RECIPE}). Choose another folder with --out, or remove it."
+        )
+    return state["epochs"]
+
+
+def _restore(model, path: Path) -> None:
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} does not fit this recipe or is damaged. Move it away to start anew.") from error
+
+
+def _choose_scan(scan: bool | None) -> bool:
+    if keras.backend.backend() != "jax":
+        if scan:
+            raise UserError("`scan` trains an epoch as one compiled scan on JAX: set KERAS_BACKEND=jax.")
+        return False
+    import jax
+
+    return jax.default_backend() != "cpu" if scan is None else scan
+
+
+def _strategy():
+    """MirroredStrategy where TensorFlow sees several GPUs, else no strategy."""
+    if keras.backend.backend() != "tensorflow":
+        return _NoStrategy()
+    import tensorflow as tf
+
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+
+
+class _NoStrategy:
+    def scope(self):
+        return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _precision(policy: str):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fit_by_scan(model, batches, start: int, last: int, callbacks: list) -> None:
+    import jax
+
+    images = jax.device_put(batches.images)
+    calls = keras.callbacks.CallbackList(callbacks, model=model, epochs=last, steps=batches.steps_per_epoch)
+    calls.on_train_begin()
+    for epoch in range(start, last):
+        calls.on_epoch_begin(epoch)
+        calls.on_epoch_end(epoch, model.scan_epoch(images, batches.batch_size, batches.seed, epoch))
+    calls.on_train_end()
+
+
+class _Record(keras.callbacks.Callback):
+    """Writes the log and the checkpoint at the end of an epoch."""
+
+    def __init__(self, recipe: Recipe, out: Path, sample: np.ndarray, start: int) -> None:
+        super().__init__()
+        self.recipe, self.out, self.sample = recipe, out, sample
+        self.lines = [line for line in read_log(out) if line["epoch"] <= start] if (out / LOG).exists() else []
+        self.seconds = self.lines[-1]["seconds"] if self.lines else 0.0
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Start the clock."""
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Log the terms, the ceilings and the collapse measures; save."""
+        elapsed = time.perf_counter() - self.began
+        self.seconds += elapsed
+        training = self.recipe.training
+        if not np.isfinite(logs["loss"]):
+            raise UserError(
+                f"The loss of epoch {epoch + 1} is {logs['loss']}: the run stopped before its checkpoint was replaced. "
+                "Lower `optimizer.learning_rate`, or add `optimizer.warmup_epochs`."
+            )
+        features = self.model.predict(self.sample, batch_size=250, verbose=0)["global"]
+        rate = self.model.optimizer
+        rate = rate.optimizers[0].learning_rate if hasattr(rate, "optimizers") else rate.learning_rate
+        line = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
+        line |= {f"{key}_ceiling": value for key, value in self.model.ceilings(training.batch_size).items()}
+        line |= {"spread": measures.spread(features), "effective_rank": measures.effective_rank(features)}
+        pictures = self.params["steps"] * training.batch_size
+        line |= {
+            "learning_rate": float(keras.ops.convert_to_numpy(rate)),
+            "pictures_per_second": pictures / elapsed,
+            "seconds": self.seconds,
+        }
+        self.lines.append({key: float(f"{value:.6g}") for key, value in line.items()})
+        if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == training.epochs:
+            self.save(epoch + 1)
+
+    def save(self, epochs: int) -> None:
+        """Write log, encoder and checkpoint, the checkpoint last: it says how far the others are good."""
+        with files.atomic(self.out / LOG) as path, open(path, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self.lines[0])
+            writer.writeheader()
+            writer.writerows(self.lines)
+        with files.atomic(self.out / ENCODER) as path:
+            float32_encoder(self.recipe, self.model.encoder).save(path)
+        state = {"recipe": self.recipe.digest(), "epochs": epochs, "version": __version__}
+        with files.atomic(self.out / CHECKPOINT) as path:
+            self.model.save_weights(path)
+            with h5py.File(path, "a") as file:
+                file.attrs["mizoo"] = json.dumps(state)
+
+
+def float32_encoder(recipe: Recipe, encoder: keras.Model) -> keras.Model:
+    """The encoder of a run, rebuilt under a float32 policy."""
+    with _precision("float32"):
+        copy = recipe.encoder.build()
+    copy.set_weights(encoder.get_weights())
+    return copy
+
+
+class _Progress(keras.callbacks.Callback):
+    """Shows the terms of each epoch, the rate and the time left."""
+
+    def __init__(self, recipe: Recipe, batches, last: int) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.recipe, self.batches, self.last = recipe, batches, last
+        self.console = Console(stderr=True)
+        columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}")]
+        columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+
+    def on_train_begin(self, logs=None) -> None:
+        """Say what begins."""
+        training = self.recipe.training
+        first = self.batches.start_epoch
+        self.console.print(
+            f"{self.recipe.name}: epochs {first + 1} to {self.last} of {training.epochs}, "
+            f"{self.batches.steps_per_epoch} steps of {training.batch_size} pictures",
+            highlight=False,
+        )
+        self.bar.start()
+        total = (self.last - first) * self.batches.steps_per_epoch
+        self.task = self.bar.add_task("training", total=total, rate="")
+        self.began, self.done = time.perf_counter(), 0
+
+    def _advance(self, steps: int) -> None:
+        self.done += steps
+        rate = self.done * self.batches.batch_size / (time.perf_counter() - self.began)
+        self.bar.update(self.task, completed=self.done, rate=f"{rate:,.0f} pictures/s")
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        """Move the bar."""
+        self._advance(1)
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """One line an epoch, bar or not."""
+        done = (epoch + 1 - self.batches.start_epoch) * self.batches.steps_per_epoch
+        self._advance(done - self.done)
+        ceilings = self.model.ceilings(self.recipe.training.batch_size)
+        parts = [
+            f"{key} {value:.3f}" + (f" (at most {ceilings[key]:.2f})" if key in ceilings else "")
+            for key, value in logs.items()
+        ]
+        elapsed = time.perf_counter() - self.began
+        left = elapsed / self.done * ((self.last - epoch - 1) * self.batches.steps_per_epoch)
+        rate = self.done * self.batches.batch_size / elapsed
+        self.console.print(
+            f"epoch {epoch + 1}/{self.last}  {'  '.join(parts)}  {rate:,.0f} pictures/s  {left / 60:.0f} min left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def on_train_end(self, logs=None) -> None:
+        """Close the bar."""
+        self.bar.stop()

@@ -1,0 +1,1 @@
+"""Published entries: recipe, weights, results and card of each. Installed as `mizoo.models`."""
