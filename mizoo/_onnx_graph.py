@@ -69,6 +69,7 @@ def finish(
         getattr(graph, field).extend(copies)
     del graph.value_info[:]
     graph.name = "encoder"
+    graph.doc_string = ""  # holds a number that grows through the life of the process
     return model
 
 
@@ -118,8 +119,8 @@ def _in_order(
         elif id(node) not in done:
             if inputs_done:
                 done.add(id(node))
-                for output in node.output:
-                    new_names.setdefault(output, _value_name(node, new_names, titles, len(ordered)))
+                for k, output in enumerate(node.output):
+                    new_names.setdefault(output, _value_name(node, k, new_names, titles, len(ordered)))
                 ordered.append(node)
             else:
                 stack.append((name, True))
@@ -127,15 +128,15 @@ def _in_order(
     for i, node in enumerate(ordered):
         node.name = f"{node.op_type}_{i}"
         node.input[:] = [new_names[name] for name in node.input]
-        node.output[:] = [new_names.get(name, f"{node.name}_{k}") for k, name in enumerate(node.output)]
+        node.output[:] = [new_names[name] for name in node.output]
     for tensor in used:
         tensor.name = new_names[tensor.name]
     return ordered, used
 
 
 def _value_name(
-    node: onnx.NodeProto, new_names: Mapping[str, str], titles: Mapping[str, str], position: int
+    node: onnx.NodeProto, output: int, new_names: Mapping[str, str], titles: Mapping[str, str], position: int
 ) -> str:
     if node.op_type == "Cast" and node.input[0] in titles:
         return f"{new_names[node.input[0]]}:float32"
-    return f"{node.op_type}_{position}:0"
+    return f"{node.op_type}_{position}:{output}"

@@ -13,6 +13,10 @@ import math
 from keras import ops
 
 
+def _float32(scores):
+    return ops.cast(ops.convert_to_tensor(scores), "float32")
+
+
 def _positive_mask(scores, positives):
     """(N, 1, M), 1.0 at each row's own column."""
     return ops.expand_dims(ops.one_hot(positives, ops.shape(scores)[2], dtype="float32"), 1)
@@ -20,6 +24,7 @@ def _positive_mask(scores, positives):
 
 def _split_means(scores, positives, on_positive, on_negative):
     """Means of two functions over the positive pairs and over the negative pairs."""
+    scores = _float32(scores)
     mask = _positive_mask(scores, positives)
     pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")
     others = ops.cast(ops.shape(scores)[2] - 1, "float32")
@@ -38,6 +43,7 @@ def infonce(scores, positives):
     Returns:
         log M minus the cross-entropy, in nats: a lower bound of the mutual information that never passes log M.
     """
+    scores = _float32(scores)
     positive = ops.sum(scores * _positive_mask(scores, positives), axis=-1)
     columns = ops.cast(ops.shape(scores)[2], "float32")
     return ops.mean(positive - ops.logsumexp(scores, axis=-1)) + ops.log(columns)
@@ -56,6 +62,7 @@ def infonce_locations(scores, positives):
     Returns:
         Nats, at most log(1 + (M - 1) L).
     """
+    scores = _float32(scores)
     mask = _positive_mask(scores, positives)
     positive = ops.sum(scores * mask, axis=-1)  # (N, L)
     others = ops.where(mask > 0, -float("inf"), scores)

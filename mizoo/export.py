@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,7 @@ def build(
         "files": {path.relative_to(folder).as_posix(): file_facts(path) for path in written},
         "signatures": ["serve", *shapes],
         "opset": OPSET,
-        "versions": {library: importlib.metadata.version(_distribution(library)) for library in _LIBRARIES},
+        "versions": _versions(),
         "pictures": len(pictures),
         "tolerance": TOLERANCE,
         "rounding": compare(reference, _run_keras(given, pictures)),
@@ -203,11 +204,15 @@ def compare(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray
 
 
 def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
-    """Shape of each endpoint of an encoder without the batch, in the encoder's order.
+    """Shape of each endpoint of an encoder without the batch, the shallowest endpoint first.
+
+    Keras sorts the keys of a dict of outputs, so the order in which it was written is lost.
 
     Raises:
         UserError: if the encoder has several inputs, or its output is not a dict of named endpoints.
     """
+    import keras
+
     if len(encoder.inputs) != 1:
         raise UserError(f"An exported encoder has one input. Received: {len(encoder.inputs)} inputs in {encoder.name!r}")
     if not isinstance(encoder.output, dict):
@@ -215,16 +220,8 @@ def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
             f"An exported encoder returns a dict of named endpoints. Received: {encoder.name!r}, which returns "
             f"{type(encoder.output).__name__}. Build it with `keras.Model(images, {{'fc': ...}})`."
         )
-    order = _construction_order(encoder)
-    return {name: tuple(encoder.output[name].shape[1:]) for name in order}
-
-
-def _construction_order(encoder: keras.Model) -> list[str]:
-    # Keras sorts the keys of the outputs when it flattens them; the layers stay in the order of the network.
-    position = {id(layer): i for i, layer in enumerate(encoder.layers)}
-    source = {name: tensor._keras_history.operation for name, tensor in encoder.output.items()}
-    given = {name: i for i, name in enumerate(encoder.output)}
-    return sorted(source, key=lambda name: (given[name], position.get(id(source[name]), 0)))
+    depths = {name: len(keras.Model(encoder.inputs, tensor).layers) for name, tensor in encoder.output.items()}
+    return {name: tuple(encoder.output[name].shape[1:]) for name in sorted(depths, key=depths.get)}
 
 
 @contextlib.contextmanager
@@ -340,15 +337,16 @@ def _require_export() -> None:
 
     backend = keras.backend.backend()
     if backend != "tensorflow":
-        raise UserError(f"Export runs on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it "
-                        "to 'tensorflow'.")
+        raise UserError(f"Export runs on the TensorFlow backend. Received: {backend}. Set KERAS_BACKEND=tensorflow.")
     missing = [library for library in _LIBRARIES if importlib.util.find_spec(library) is None]
     if missing:
         raise UserError(f'Export needs {", ".join(missing)}: `pip install ".[tensorflow,export]"` in a clone of mizoo.')
 
 
-def _distribution(library: str) -> str:
-    return importlib.metadata.packages_distributions().get(library, [library])[0]
+def _versions() -> dict[str, str]:
+    # TensorFlow is installed under several names: tensorflow, tensorflow-cpu, ...
+    names = importlib.metadata.packages_distributions()
+    return {library: importlib.metadata.version(names.get(library, [library])[0]) for library in _LIBRARIES}
 
 
 @contextlib.contextmanager
@@ -357,6 +355,8 @@ def _quiet(logger: str) -> Iterator[None]:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of the converters' own use of NumPy
+            yield
     finally:
         log.setLevel(level)

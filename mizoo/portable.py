@@ -72,7 +72,7 @@ def half_precision(encoder: keras.Model) -> keras.Model:
         with np.errstate(over="ignore"):
             half = value.astype(np.float16)
         if not np.isfinite(half).all():
-            largest = np.nanmax(np.abs(value))
+            largest = np.max(np.abs(value), initial=0, where=~np.isnan(value))
             raise UserError(
                 f"Half precision holds finite numbers up to 65504. Received: {variable.path} with "
                 f"{np.isnan(value).sum()} NaN and values up to {largest:.4g}. Did the training diverge?"

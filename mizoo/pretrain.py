@@ -16,6 +16,7 @@ import numpy as np
 
 from mizoo import __version__, augment, data, files, measures
 from mizoo.errors import UserError
+from mizoo.portable import to_float32
 from mizoo.recipes import Recipe
 
 CHECKPOINT, LOG, ENCODER, RECIPE = "checkpoint.weights.h5", "log.csv", "encoder.keras", "recipe.yaml"
@@ -201,20 +202,12 @@ class _Record(keras.callbacks.Callback):
             writer.writeheader()
             writer.writerows(self.lines)
         with files.atomic(self.out / ENCODER) as path:
-            float32_encoder(self.recipe, self.model.encoder).save(path)
+            to_float32(self.model.encoder).save(path)
         state = {"recipe": self.recipe.digest(), "epochs": epochs, "version": __version__}
         with files.atomic(self.out / CHECKPOINT) as path:
             self.model.save_weights(path)
             with h5py.File(path, "a") as file:
                 file.attrs["mizoo"] = json.dumps(state)
-
-
-def float32_encoder(recipe: Recipe, encoder: keras.Model) -> keras.Model:
-    """The encoder of a run, rebuilt under a float32 policy."""
-    with _precision("float32"):
-        copy = recipe.encoder.build()
-    copy.set_weights(encoder.get_weights())
-    return copy
 
 
 class _Progress(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""A small published encoder for the tests of loading, embedding and the demo: exported once a session by Keras itself."""
+"""A small published encoder for the tests of loading, embedding and the demo, exported by Keras once a session."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mizoo import files
 
@@ -36,6 +37,9 @@ class Published:
 def publish() -> Published:
     """Build, export and pin the encoder "small_net"; the folder lives as long as the process."""
     import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras exports ONNX through TensorFlow")
 
     from mizoo.encoders import conv32
 

@@ -6,10 +6,11 @@ import socket
 
 import numpy as np
 import pytest
-from mizoo import demo
-from mizoo.errors import UserError
 from PIL import Image
 from small_encoder import publish
+
+from mizoo import demo
+from mizoo.errors import UserError
 
 pytest.importorskip("matplotlib", reason="the demo draws with matplotlib")
 
@@ -21,7 +22,7 @@ def published():
 
 @pytest.fixture
 def two_photos():
-    """A red and a blue photograph, each with a brighter half, so that neighbours are known beforehand."""
+    """A red and a blue photograph, so that neighbours are known beforehand."""
     rng = np.random.default_rng(2)
     photos = [rng.integers(0, 40, (120, 180, 3)), rng.integers(0, 40, (150, 120, 3))]
     photos[0][..., 0] += 180

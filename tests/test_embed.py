@@ -8,12 +8,13 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
+from small_encoder import ENDPOINTS, publish
+
 from mizoo import embed as module
 from mizoo import pictures
 from mizoo.embed import embed
 from mizoo.errors import UserError
-from PIL import Image
-from small_encoder import ENDPOINTS, publish
 
 
 @pytest.fixture(scope="session")

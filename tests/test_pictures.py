@@ -8,9 +8,10 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from mizoo import pictures
 from mizoo.errors import UserError
-from PIL import Image
 
 SHAPE = (32, 32, 3)
 

@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from small_encoder import ENDPOINTS, publish
+
 from mizoo.errors import UserError
 from mizoo.runtime import OnnxEncoder
-from small_encoder import ENDPOINTS, publish
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from small_encoder import ENDPOINTS, publish
+
 from mizoo import zoo
 from mizoo.errors import UserError
 from mizoo.runtime import OnnxEncoder
-from small_encoder import ENDPOINTS, publish
 
 
 @pytest.fixture(scope="session")

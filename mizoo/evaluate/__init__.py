@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,11 +10,23 @@ from typing import Any
 
 import numpy as np
 
+import mizoo
 from mizoo.errors import UserError
+from mizoo.evaluate import knn, linear, mlp200
+from mizoo.evaluate._progress import Steps
 from mizoo.evaluate.features import features, pixels, random_copy
 from mizoo.evaluate.rows import ENCODERS, Row, hardware, merge_rows, read_rows
 
-__all__ = ["PROTOCOLS", "Row", "evaluate", "features", "merge_rows", "pixels", "random_copy", "read_rows"]
+__all__ = [
+    "PROTOCOLS",
+    "Row",
+    "evaluate",
+    "features",
+    "merge_rows",
+    "pixels",
+    "random_copy",
+    "read_rows",
+]
 
 PROTOCOLS = ("linear", "mlp200", "knn")
 VALIDATION_SIZE = 5000
@@ -28,7 +41,7 @@ def evaluate(
     split: str = "test",
     train_split: str = "train",
     seeds: int = 3,
-    schedule: str = "fast",
+    schedule: str | mlp200.Schedule = "fast",
     entry: str | None = None,
     command: str | None = None,
     progress: bool = True,
@@ -37,10 +50,11 @@ def evaluate(
 
     Args:
         name_or_encoder: name of an entry, path of a `.keras` or `.onnx` file or of a run folder, or a Keras model.
-        dataset: name, folder or packed folder of labelled pictures, as `mizoo.data.load` takes it.
+        dataset: labelled pictures, as `mizoo.data.load` takes them.
         protocols: any of `linear`, `mlp200`, `knn`.
         endpoints: endpoints to measure; all of them by default.
-        encoder: `published`, `random` (same architecture, new weights) or `pixels` (no encoder at all).
+        encoder: `published` (the weights as they are), `random` (the same architecture, new weights) or `pixels` (no
+            encoder at all).
         split: `test`: fit on the whole of `train_split`, score on the test split. `validation`: fit on all but the
             last 5,000 pictures of `train_split`, score on those; the test split is not read.
         train_split: the training split.
@@ -48,7 +62,7 @@ def evaluate(
         schedule: of `mlp200`: `fast`, or `paper` for the published one.
         entry: name written into the rows; by default that of the entry or of the run folder.
         command: command line written into the rows; by default that of `mizoo evaluate` with these arguments.
-        progress: show a progress bar.
+        progress: show progress on standard error.
 
     Returns:
         One row for each protocol and endpoint.
@@ -56,47 +70,25 @@ def evaluate(
     Raises:
         UserError: for an unknown protocol, encoder, split, schedule or endpoint, or data without labels.
     """
-    import mizoo
-    from mizoo.evaluate import mlp200
-
     _check_choice("protocols", protocols, PROTOCOLS)
-    _check_choice("encoder", (encoder,), ENCODERS)
-    _check_choice("split", (split,), ("test", "validation"))
+    _check_choice("encoder", [encoder], ENCODERS)
+    _check_choice("split", [split], ("test", "validation"))
     mlp200.resolve(schedule)
-
     entry = entry or _entry_name(name_or_encoder)
     command = command or _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule)
-    train, test = _labelled(dataset, split, train_split)
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    provenance = {}
-    model = None
-    if encoder != "pixels":
-        model = open_encoder(name_or_encoder)
-        if encoder == "random":
-            model = random_copy(model, seed=0)
-            provenance["encoder_seed"] = 0
 
-    made: list[Row] = []
-    with _bar(progress) as bar:
-        train_x = _extract(model, train.images, endpoints, bar, "features, training")
-        test_x = _extract(model, test.images, endpoints, bar, "features, scoring")
-        where = hardware()
+    model, provenance = _open(name_or_encoder, encoder)
+    train, test = _labelled(dataset, split, train_split)
+    classes = max(len(train.classes), int(train.labels.max()) + 1)
+    rows: list[Row] = []
+    with Steps(progress) as steps:
+        train_x = _extract(model, train.images, endpoints, steps, "features to fit on")
+        test_x = _extract(model, test.images, endpoints, steps, "features to score")
         for protocol in protocols:
-            for endpoint in list(train_x):
-                task = bar.start(f"{protocol}, {endpoint}")
+            for endpoint in train_x:
                 started, cpu = time.perf_counter(), time.process_time()
-                fit = _PROTOCOLS[protocol]
-                scores, settings = fit(
-                    train_x[endpoint],
-                    train.labels,
-                    test_x[endpoint],
-                    test.labels,
-                    classes,
-                    seeds=seeds,
-                    schedule=schedule,
-                    task=task,
-                )
-                settings = settings | provenance | {"cpu_seconds": round(time.process_time() - cpu, 1)}
+                data = (train_x[endpoint], train.labels, test_x[endpoint], test.labels, classes)
+                scores, settings = _PROTOCOLS[protocol](data, seeds, schedule, steps, f"{protocol}, {endpoint}")
                 row = Row(
                     entry=entry,
                     encoder=encoder,
@@ -109,80 +101,74 @@ def evaluate(
                     split=split,
                     train_size=len(train.labels),
                     test_size=len(test.labels),
-                    settings=settings,
+                    settings=settings | provenance | {"cpu_seconds": round(time.process_time() - cpu, 1)},
                     command=command,
-                    version=getattr(mizoo, '__version__', '0'),
-                    hardware=where,
+                    version=mizoo.__version__,
+                    hardware=hardware(),
                     seconds=round(time.perf_counter() - started, 1),
                 )
-                task.finish(f"{row.value:.2f} %")
-                made.append(row)
-    return made
+                rows.append(row)
+    return rows
 
 
-def open_encoder(name_or_encoder: Any) -> Any:
-    """The encoder itself, or the one a name or a path stands for.
+def _open(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
+    """The model to measure, None for raw pixels, and the settings that say which weights it has."""
+    if encoder == "pixels":
+        return None, {}
+    model, provenance = name_or_encoder, {}
+    if isinstance(name_or_encoder, (str, os.PathLike)):
+        from mizoo import zoo
+        from mizoo.files import sha256
 
-    Args:
-        name_or_encoder: as in `evaluate`.
-
-    Returns:
-        A callable from pictures to endpoints, a `keras.Model` for everything but an `.onnx` file.
-    """
-    if not isinstance(name_or_encoder, (str, Path)):
-        return name_or_encoder
-    path = Path(name_or_encoder)
-    if path.is_dir():
-        path = path / "encoder.keras"
-    if path.suffix == ".keras" and path.exists():
-        import keras
-
-        return keras.saving.load_model(path, compile=False)
-    from mizoo import zoo
-
-    return zoo.load(str(name_or_encoder), runtime="onnx" if path.suffix == ".onnx" else "keras")
+        name = os.fspath(name_or_encoder)
+        model = zoo.load(name, runtime="onnx" if name.endswith(".onnx") else "keras")
+        if encoder == "published":
+            file = zoo.path(name, "encoder.keras") if name in zoo.registry() else Path(name)
+            provenance = {"weights": sha256(file / "encoder.keras" if file.is_dir() else file)}
+    if encoder == "random":
+        return random_copy(model, seed=0), {"encoder_seed": 0}
+    return model, provenance
 
 
-def _linear(train_x, train_y, test_x, test_y, classes, seeds, schedule, task):
-    from mizoo.evaluate import linear
-
-    task.total(linear.ROUNDS)
-    return linear.fit_score(train_x, train_y, test_x, test_y, classes, advance=task.advance)
+def _linear(data: tuple, seeds: int, schedule: Any, steps: Steps, title: str) -> tuple[np.ndarray, dict]:
+    step = steps.start(title, linear.ROUNDS)
+    return _finished(step, linear.fit_score(*data, advance=step.advance))
 
 
-def _mlp200(train_x, train_y, test_x, test_y, classes, seeds, schedule, task):
-    from mizoo.evaluate import mlp200
-
-    task.total(mlp200.resolve(schedule)[0].epochs)
-    return mlp200.fit_score(train_x, train_y, test_x, test_y, classes, schedule, seeds, advance=task.advance)
+def _mlp200(data: tuple, seeds: int, schedule: Any, steps: Steps, title: str) -> tuple[np.ndarray, dict]:
+    step = steps.start(title, mlp200.resolve(schedule)[0].epochs)
+    return _finished(step, mlp200.fit_score(*data, schedule=schedule, seeds=seeds, advance=step.advance))
 
 
-def _knn(train_x, train_y, test_x, test_y, classes, seeds, schedule, task):
-    from mizoo.evaluate import knn
-
-    task.total(len(test_x))
-    return knn.fit_score(train_x, train_y, test_x, test_y, classes, advance=task.advance)
+def _knn(data: tuple, seeds: int, schedule: Any, steps: Steps, title: str) -> tuple[np.ndarray, dict]:
+    step = steps.start(title, len(data[2]))
+    return _finished(step, knn.fit_score(*data, advance=step.advance))
 
 
 _PROTOCOLS: dict[str, Callable] = {"linear": _linear, "mlp200": _mlp200, "knn": _knn}
 
 
-def _extract(model, images, endpoints, bar, title):
-    task = bar.start(title)
-    task.total(len(images))
+def _finished(step: Any, result: tuple[np.ndarray, dict]) -> tuple[np.ndarray, dict]:
+    step.finish(f"{np.mean(result[0]):.2f} %")
+    return result
+
+
+def _extract(
+    model: Any, images: np.ndarray, endpoints: Sequence[str] | None, steps: Steps, title: str
+) -> dict[str, np.ndarray]:
     if model is None:
-        if endpoints not in (None, ["pixels"], ("pixels",)):
+        if endpoints is not None and list(endpoints) != ["pixels"]:
             raise UserError(f"Raw pixels have the one endpoint `pixels`. Received: {', '.join(endpoints)}")
-        task.advance(len(images))
         return pixels(images)
-    found = features(model, images, endpoints=endpoints, advance=task.advance)
-    task.finish("")
-    return found
+    step = steps.start(title, len(images))
+    return features(model, images, endpoints=endpoints, advance=step.advance)
 
 
-def _labelled(dataset, split, train_split):
-    import mizoo.data
+def _labelled(dataset: Any, split: str, train_split: str) -> list[Any]:
+    """The two data sets: to fit on and to score."""
+    from mizoo import data
 
+    parts = (train_split, "test")
     if split == "validation":
         if "[" in train_split:
             raise UserError(
@@ -190,24 +176,25 @@ def _labelled(dataset, split, train_split):
                 f"split. Received: {train_split!r}"
             )
         parts = (f"{train_split}[:-{VALIDATION_SIZE}]", f"{train_split}[-{VALIDATION_SIZE}:]")
-    else:
-        parts = (train_split, "test")
-    loaded = [mizoo.data.load(dataset, part) for part in parts]
-    for part, data in zip(parts, loaded, strict=True):
-        if data.labels is None:
-            raise UserError(f"A probe needs labels, and split {part!r} of {data.name} has none")
+    loaded = [data.load(dataset, part) for part in parts]
+    for part, found in zip(parts, loaded, strict=True):
+        if found.labels is None:
+            raise UserError(f"A probe needs labels, and split {part!r} of {found.name} has none")
     return loaded
 
 
 def _check_choice(argument: str, given: Sequence[str], known: Sequence[str]) -> None:
-    given = [given] if isinstance(given, str) else list(given)
+    if isinstance(given, str):
+        raise UserError(f"`{argument}` takes a sequence, such as ({given!r},). Received: {given!r}")
     unknown = [value for value in given if value not in known]
     if unknown or not given:
-        raise UserError(f"`{argument}` takes {', '.join(known)}. Received: {', '.join(map(repr, unknown)) or 'nothing'}")
+        raise UserError(
+            f"`{argument}` takes {', '.join(known)}. Received: {', '.join(map(repr, unknown)) or 'nothing'}"
+        )
 
 
 def _entry_name(name_or_encoder: Any) -> str:
-    if not isinstance(name_or_encoder, (str, Path)):
+    if not isinstance(name_or_encoder, (str, os.PathLike)):
         return str(getattr(name_or_encoder, "name", "encoder"))
     path = Path(name_or_encoder)
     if path.suffix in (".keras", ".onnx"):
@@ -215,69 +202,28 @@ def _entry_name(name_or_encoder: Any) -> str:
     return path.name
 
 
-def _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule) -> str:
-    name = name_or_encoder if isinstance(name_or_encoder, (str, Path)) else _entry_name(name_or_encoder)
-    words = ["mizoo evaluate", str(name), "--dataset", str(getattr(dataset, "name", dataset))]
+def _command(
+    name_or_encoder: Any,
+    dataset: Any,
+    protocols: Sequence[str],
+    endpoints: Sequence[str] | None,
+    encoder: str,
+    split: str,
+    seeds: int,
+    schedule: Any,
+) -> str:
+    named = isinstance(name_or_encoder, (str, os.PathLike))
+    words = ["mizoo evaluate", os.fspath(name_or_encoder) if named else _entry_name(name_or_encoder)]
+    words += ["--dataset", str(getattr(dataset, "name", dataset))]
     if tuple(protocols) != PROTOCOLS:
-        words += ["--protocols", ",".join(protocols)]
-    if endpoints:
-        words += ["--endpoints", ",".join(endpoints)]
+        words += [f"--protocol {protocol}" for protocol in protocols]
+    words += [f"--endpoint {endpoint}" for endpoint in endpoints or ()]
     for option, value, default in (
         ("--encoder", encoder, "published"),
         ("--split", split, "test"),
         ("--seeds", seeds, 3),
-        ("--schedule", schedule, "fast"),
+        ("--schedule", mlp200.resolve(schedule)[1], "fast"),
     ):
         if value != default:
-            words += [option, str(value)]
+            words.append(f"{option} {value}")
     return " ".join(words)
-
-
-class _bar:
-    """A rich progress display with one line a step, or nothing at all."""
-
-    def __init__(self, shown: bool):
-        self._progress = None
-        if shown:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[outcome]}"),
-            )
-
-    def __enter__(self) -> _bar:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def start(self, title: str) -> _task:
-        return _task(self._progress, title)
-
-
-class _task:
-    """One line of the progress display."""
-
-    def __init__(self, progress: Any, title: str):
-        self._progress = progress
-        self._id = None if progress is None else progress.add_task(title, total=None, outcome="")
-
-    def total(self, steps: int) -> None:
-        if self._progress is not None:
-            self._progress.update(self._id, total=steps)
-
-    def advance(self, steps: int) -> None:
-        if self._progress is not None:
-            self._progress.advance(self._id, steps)
-
-    def finish(self, outcome: str) -> None:
-        if self._progress is not None:
-            task = self._progress.tasks[self._id]
-            self._progress.update(self._id, completed=task.total, outcome=outcome)

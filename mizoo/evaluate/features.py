@@ -82,8 +82,8 @@ def random_copy(encoder: Any, seed: int = 0) -> Any:
 
     if not isinstance(encoder, keras.Model):
         raise UserError(
-            'A random encoder is a Keras model with new weights. Received: '
-            f"{type(encoder).__name__}. Load the entry with `runtime=\"keras\"`"
+            "A random encoder is a Keras model with new weights. Received: "
+            f'{type(encoder).__name__}. Load the entry with `runtime="keras"`'
         )
     rng = np.random.default_rng(seed)
 

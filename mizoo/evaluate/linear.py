@@ -46,10 +46,11 @@ def fit_score(
     cut = len(x) - max(1, round(HELD_OUT * len(x)))
 
     model = _model()
-    best, chosen, coefficients = -1.0, STRENGTHS[0], None
-    for done, l2 in enumerate(STRENGTHS, start=1):
+    best, chosen, coefficients, done = -1.0, STRENGTHS[0], None, 0
+    for l2 in STRENGTHS:
         _fit(model, x[:cut], train_y[:cut], l2)
         score = 100 * model.score(x[cut:], train_y[cut:])
+        done += 1
         if advance is not None:
             advance(1)
         if score > best:

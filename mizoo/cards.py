@@ -1,0 +1,206 @@
+"""The model card of an entry, written from its registry entry, recipe, rows and manifest."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from mizoo.errors import UserError
+from mizoo.files import write_text
+
+SECTIONS = (
+    "What it is",
+    "Load it",
+    "Endpoints",
+    "Training",
+    "Results",
+    "Files",
+    "Make it again",
+    "Limits",
+    "Licence",
+    "Citation",
+)
+
+
+def card(name: str) -> str:
+    """The model card of an entry as markdown.
+
+    Args:
+        name: an entry of `mizoo.list_models()`.
+
+    Returns:
+        The text of models/<entry>/README.md.
+
+    Raises:
+        UserError: for an unknown entry, or one whose recipe, results or manifest is missing or of other weights.
+    """
+    from mizoo import zoo
+    from mizoo.report import entry_rows
+
+    info = zoo.info(name)
+    recipe = _yaml(zoo.locate(f"models/{name}/recipe.yaml"))
+    manifest = _json(zoo.locate(f"export/{name}/manifest.json"))
+    rows = entry_rows(name)
+    written = (
+        _what(info, recipe),
+        _load(name, info),
+        _endpoints(info),
+        _training(recipe),
+        _results(rows),
+        _files(info, manifest),
+        _again(name, rows),
+        _limits(info, recipe),
+        _licence(info),
+        _citation(info),
+    )
+    parts = [f"# {name}", "Written by `mizoo card`: change the recipe, the rows or the registry, not this page."]
+    parts += [f"## {title}\n\n{text}" for title, text in zip(SECTIONS, written, strict=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_card(name: str) -> Path:
+    """Write the model card of an entry beside its encoder and return its path; arguments and errors as for `card`."""
+    from mizoo import zoo
+
+    path = zoo.locate(f"models/{name}/README.md")
+    write_text(path, card(name))
+    return path
+
+
+def _what(info: dict[str, Any], recipe: dict[str, Any]) -> str:
+    shape = "x".join(map(str, info["input"]["shape"]))
+    return (
+        f"{info['summary']}. A Keras model that turns pictures ({shape}, decoded values "
+        f"{info['input']['range'][0]} to {info['input']['range'][1]}) into features. Objective: {info['objective']}. "
+        f"Trained on {info['dataset']} without labels. Paper: {info['paper']}."
+    )
+
+
+def _load(name: str, info: dict[str, Any]) -> str:
+    first = "fc" if "fc" in info["endpoints"] else next(iter(info["endpoints"]))
+    return f"""```python
+import mizoo
+
+encoder = mizoo.load("{name}")                  # a keras.Model: pictures in, a dict of endpoints out
+features = encoder(images)["{first}"]
+
+one = mizoo.load("{name}", endpoint="{first}")  # a keras.Model with one output, to fine-tune
+fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
+```
+
+`encoder.keras` also loads with `keras.saving.load_model` alone: it is made of stock layers."""
+
+
+def _endpoints(info: dict[str, Any]) -> str:
+    from mizoo.report import markdown
+
+    body = [[f"`{k}`", " x ".join(map(str, v)), f"{math.prod(v):,}"] for k, v in info["endpoints"].items()]
+    text = markdown(["endpoint", "shape", "values"], body)
+    if "global" in info["endpoints"]:
+        text += "\n\n`global` is the representation before the sigmoid that the prior sees."
+    return text
+
+
+def _training(recipe: dict[str, Any]) -> str:
+    from mizoo.report import markdown
+
+    body = []
+    for part, keys in recipe.items():
+        if isinstance(keys, dict):
+            body += [[f"`{part}.{key}`", _value(value)] for key, value in keys.items()]
+    data = recipe.get("data", {})
+    return (
+        f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. The recipe "
+        f"(`recipe.yaml`):\n\n" + markdown(["key", "value"], body)
+    )
+
+
+def _results(rows: list[Any]) -> str:
+    from mizoo.report import table
+
+    hardware = sorted({row.hardware for row in rows})
+    versions = sorted({row.version for row in rows})
+    seconds = sum(row.seconds for row in rows)
+    return (
+        table(rows)
+        + f"\n\nEvery number is a row of `results.json`, with its settings, command and time. Made with mizoo "
+        f"{', '.join(versions)} on {'; '.join(hardware)}, in {seconds / 60:.0f} minutes of fitting and scoring."
+    )
+
+
+def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
+    from mizoo.report import markdown
+
+    body = [[f"`{f['path']}`", f"{f['bytes'] / 1e6:.1f} MB", f"`{f['sha256']}`"] for f in info["files"].values()]
+    text = markdown(["file", "size", "SHA-256"], body)
+    text += "\n\nBoth hold the same weights, stored in half precision."
+    worst = [
+        f"`{endpoint}` {difference:.1e}" for endpoint, difference in _largest(manifest.get("differences", {})).items()
+    ]
+    if worst:
+        text += (
+            f" Largest difference from Keras over {manifest['pictures']} pictures, relative to the largest value: "
+            f"{', '.join(worst)}."
+        )
+    return text
+
+
+def _again(name: str, rows: list[Any]) -> str:
+    commands = list(dict.fromkeys(row.command for row in sorted(rows, key=lambda r: r.encoder != "published")))
+    lines = [f"mizoo pretrain {name}", f"mizoo publish runs/{name} {name} --replace", *commands, f"mizoo card {name}"]
+    return (
+        "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n```\n" + "\n".join(lines) + "\n```\n\n"
+        "The order of the data, the augmentation and the noise are functions of (seed, epoch, step); weights agree "
+        "between machines only as far as their arithmetic does."
+    )
+
+
+def _limits(info: dict[str, Any], recipe: dict[str, Any]) -> str:
+    height, width, _ = info["input"]["shape"]
+    return (
+        f"- It sees {height}x{width} pixels: larger pictures are resized and cropped, and detail below that is lost.\n"
+        f"- It was trained on {info['dataset']} alone; on other kinds of pictures its features may be no better than "
+        "those of random weights. Measure before relying on them.\n"
+        "- The numbers above are of probes fitted with labels of the same data set; they say nothing of fairness or "
+        "of robustness to corrupted or adversarial pictures.\n"
+        "- Features are not a way of making pictures anonymous."
+    )
+
+
+def _licence(info: dict[str, Any]) -> str:
+    return f"Weights: {info['license']} (`LICENSE-WEIGHTS`). Code: Apache-2.0 (`LICENSE`)."
+
+
+def _citation(info: dict[str, Any]) -> str:
+    return f"The method: {info['paper']}. This implementation: `CITATION.cff`."
+
+
+def _largest(differences: dict[str, Any]) -> dict[str, float]:
+    """Endpoint -> largest difference over the exported forms; takes {form: {endpoint: x}} or {endpoint: x}."""
+    largest: dict[str, float] = {}
+    for key, value in differences.items():
+        for endpoint, difference in value.items() if isinstance(value, dict) else [(key, value)]:
+            largest[endpoint] = max(largest.get(endpoint, 0.0), difference)
+    return largest
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(_text(path))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(_text(path))
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"A model card needs {path}, which is not there. Publish, export and evaluate the entry first")
+    return path.read_text(encoding="utf-8")

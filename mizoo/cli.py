@@ -1,0 +1,204 @@
+"""The command line: one command for each thing a user does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mizoo import __version__
+from mizoo.errors import UserError
+
+app = typer.Typer(
+    help="Encoders trained by maximising mutual information: load, embed, train, measure, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Data sets as files.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Name = Annotated[str, typer.Argument(help="An entry of the zoo, a run folder, or a .keras or .onnx file.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("list")
+def list_command(pattern: Annotated[str, typer.Argument(help="Wildcards, such as 'dim_*'.")] = "*") -> None:
+    """List the published entries."""
+    from mizoo import zoo
+
+    for name in zoo.list_models(pattern):
+        print(f"{name}  {zoo.info(name)['summary']}")
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="An entry of the zoo.")]) -> None:
+    """Print what is known about an entry, as JSON."""
+    from mizoo import zoo
+
+    print(json.dumps(zoo.info(name), indent=2))
+
+
+@app.command()
+def embed(
+    name: Name,
+    paths: Annotated[list[str], typer.Argument(help="Picture files, folders, globs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write.")] = Path("features.npz"),
+    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint.")] = None,
+    runtime: Annotated[str, typer.Option(help="onnx or keras.")] = "onnx",
+    batch_size: Annotated[int, typer.Option(min=1)] = 256,
+) -> None:
+    """Write the features of pictures; a picture that cannot be read is skipped and named, and the exit status is 1."""
+    from mizoo.embed import embed as run
+
+    report = run(name, paths, output, endpoint=endpoint, runtime=runtime, batch_size=batch_size)
+    print(f"{report.count} pictures -> {report.written}")
+    for path, reason in report.failed:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="An entry whose recipe to use, or a recipe file (.yaml).")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name> by default.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key: --set training.epochs=5. Repeatable.")
+    ] = None,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Leave after this many epochs of the recipe.")] = None,
+    scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan.")] = None,
+) -> None:
+    """Train an encoder. The same command goes on where an interrupted run stopped."""
+    from mizoo import recipes
+    from mizoo.pretrain import pretrain as run
+
+    print(run(recipes.load(recipe, _changes(changes or [])), out, scan=scan, stop_after=stop_after))
+
+
+@app.command()
+def evaluate(
+    name: Name,
+    dataset: Annotated[str, typer.Option(help="TFDS name, folder, or packed folder.")] = "cifar10",
+    protocol: Annotated[list[str] | None, typer.Option(help="linear, mlp200, knn; all by default.")] = None,
+    endpoint: Annotated[list[str] | None, typer.Option(help="Endpoints; all by default.")] = None,
+    encoder: Annotated[str, typer.Option(help="published, random (new weights) or pixels.")] = "published",
+    split: Annotated[str, typer.Option(help="test, or validation (part of the training split).")] = "test",
+    schedule: Annotated[str, typer.Option(help="Of mlp200: fast or paper.")] = "fast",
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    rows: Annotated[
+        Path | None, typer.Option(help="results.json to merge the rows into; models/<entry>/results.json by default.")
+    ] = None,
+) -> None:
+    """Measure frozen features by probes and add the rows to the entry's results."""
+    from mizoo import evaluate as room
+    from mizoo import report, zoo
+
+    if rows is None and name in zoo.registry():
+        rows = zoo.locate(f"models/{name}/results.json")
+    protocols = tuple(protocol or room.PROTOCOLS)
+    made = room.evaluate(name, dataset, protocols, endpoint, encoder, split, seeds=seeds, schedule=schedule)
+    if rows is not None:
+        room.merge_rows(rows, made)
+        print(f"{len(made)} rows -> {rows}", file=sys.stderr)
+    print(report.table(made))
+
+
+@app.command()
+def export(
+    name: Name,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; export/<entry> by default.")] = None,
+) -> None:
+    """Write ONNX and SavedModel, reload both, and compare every endpoint with Keras."""
+    from mizoo.export import export as run
+
+    print(json.dumps(run(name, out), indent=2))
+
+
+@app.command()
+def publish(
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    name: Annotated[str, typer.Argument(help="The entry to write.")],
+    replace: Annotated[bool, typer.Option(help="Replace a published encoder.")] = False,
+) -> None:
+    """Make an entry of a run: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
+    from mizoo.export import publish as run
+
+    print(json.dumps(run(run_folder, name, replace=replace), indent=2))
+
+
+@app.command()
+def card(name: Annotated[str, typer.Argument(help="An entry of the zoo.")]) -> None:
+    """Write the model card of an entry from its recipe, rows and manifest."""
+    from mizoo import report
+
+    print(report.write_card(name))
+
+
+@app.command()
+def report() -> None:
+    """Write the tables of the README again from the rows of all entries. Run it in a clone."""
+    from mizoo import report as room
+
+    for path in room.report():
+        print(path)
+
+
+@data_app.command("pack")
+def pack(
+    name: Annotated[str, typer.Argument(help="TFDS name or folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    chunk_mb: Annotated[int, typer.Option(min=1, help="Largest size of a chunk, in megabytes.")] = 40,
+) -> None:
+    """Write a data set as lossless chunks that need neither TFDS nor TensorFlow to read."""
+    from mizoo import data
+    from mizoo.data import packed
+
+    splits = ("train",) if Path(name).is_dir() else ("train", "test")
+    print(packed.write({split: data.load(name, split) for split in splits}, out, chunk_mb))
+
+
+def _changes(pairs: list[str]) -> dict[str, Any]:
+    """Turn ["training.epochs=5"] into {"training.epochs": 5}; values are YAML."""
+    import yaml
+
+    changes = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set takes KEY=VALUE, such as training.epochs=5. Received: {pair!r}")
+        changes[key] = yaml.safe_load(value)
+    return changes
+
+
+if __name__ == "__main__":
+    main()

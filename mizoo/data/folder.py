@@ -1,0 +1,74 @@
+"""A folder of picture files as a data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from mizoo.data import Dataset
+from mizoo.errors import UserError
+
+_LISTED = 10
+
+
+def read(path: str | os.PathLike, size: int | None = None) -> Dataset:
+    """Read every picture file below a folder, in the order of their paths.
+
+    When every picture lies in a subfolder, the names of the subfolders directly below `path` are the classes, sorted.
+
+    Args:
+        path: the folder, searched recursively; hidden files and files without the suffix of a picture are passed over.
+        size: side of the square that every picture is brought to with `mizoo.pictures.square`. None leaves the
+            pictures as they are, which must then be of one size.
+
+    Returns:
+        Dataset named after the folder: images uint8 (N, size, size, 3), or (N, H, W, 3) without `size`; labels
+        int64 (N,) and classes, or None and ().
+
+    Raises:
+        UserError: no folder, no picture in it, files that cannot be read (the first ten by name), or pictures of
+            several sizes without `size`.
+    """
+    from rich.progress import track
+
+    from mizoo import pictures
+
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"A data set of pictures is a folder. Received: {folder}, which is none.")
+    paths = pictures.find(folder)
+    images: np.ndarray | None = None
+    problems: list[str] = []
+    for i, file in enumerate(track(paths, f"Reading {folder.name}", transient=True, disable=len(paths) < 1000)):
+        try:
+            picture = pictures.read(file)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if size is not None:
+            picture = pictures.square(picture, size)
+        if images is None:
+            # One array from the start: a list and its stack would need the memory twice.
+            first, images = file, np.empty((len(paths), *picture.shape), np.uint8)
+        if picture.shape != images.shape[1:]:
+            sizes = [f"{each.shape[-2]}x{each.shape[-3]}" for each in (images, picture)]
+            raise UserError(
+                f"The pictures below {folder} differ in size: {first} is {sizes[0]} and {file} is {sizes[1]} (width x "
+                "height). Pass `size` to bring all to one square."
+            )
+        images[i] = picture
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems[:_LISTED])
+        more = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise UserError(
+            f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Mend or remove them:\n{listed}{more}"
+        )
+    name = folder.resolve().name
+    parts = [file.relative_to(folder).parts for file in paths]
+    if any(len(part) < 2 for part in parts):
+        return Dataset(name, images, None, ())
+    classes = tuple(sorted({part[0] for part in parts}))
+    number = {label: i for i, label in enumerate(classes)}
+    return Dataset(name, images, np.array([number[part[0]] for part in parts], np.int64), classes)

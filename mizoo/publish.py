@@ -1,0 +1,146 @@
+"""A finished run as an entry of the zoo: both published files, the proof, and their hashes in the registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mizoo import files
+from mizoo.errors import UserError
+from mizoo.export import build, building, file_facts
+from mizoo.portable import as_half, check_stock, half_precision, save_keras
+
+if TYPE_CHECKING:
+    import keras
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_MAX_ROUNDING = 1e-2
+
+
+def publish(
+    run_folder: str | os.PathLike,
+    name: str,
+    *,
+    summary: str,
+    objective: str,
+    dataset: str,
+    paper: str,
+    license: str,
+    replace: bool = False,
+    root: str | os.PathLike | None = None,
+    images: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Publish the encoder of a run folder in half precision and pin the hashes of its files.
+
+    Writes `models/<name>/encoder.keras` and `recipe.yaml`, `export/<name>/encoder.onnx` and `manifest.json`, and the
+    entry in `mizoo/registry.json`, last. Both forms hold the same rounded weights, which is checked.
+
+    Args:
+        run_folder: holds `encoder.keras` and `recipe.yaml`.
+        name: the entry, lower-case words joined by underscores.
+        summary, objective, dataset, paper, license: what the registry says of the entry.
+        replace: allow an entry that exists to be replaced. Its results and card then describe other weights: make
+            them anew.
+        root: the clone to write into; the one that this package is imported from if None.
+        images: pictures to compare the forms on, as for `mizoo.export.export`.
+
+    Returns:
+        The entry as the registry holds it.
+
+    Raises:
+        UserError: an entry that exists, a folder that is no run folder or no clone, an encoder that is not made of
+            stock layers, or forms that differ; nothing that was there before is changed.
+    """
+    fields = {"summary": summary, "objective": objective, "dataset": dataset, "paper": paper, "license": license}
+    if empty := [key for key, value in fields.items() if not str(value).strip()]:
+        raise UserError(f"The registry says of every entry its {', '.join(fields)}. Empty: {', '.join(empty)}")
+    if not _NAME.fullmatch(name):
+        raise UserError(f"The name of an entry is lower-case words joined by underscores. Received: {name!r}")
+    root = _clone(root)
+    run_folder = Path(run_folder)
+    for needed in ("encoder.keras", "recipe.yaml"):
+        if not (run_folder / needed).is_file():
+            raise UserError(f"A run folder holds encoder.keras and recipe.yaml. {run_folder} has no {needed}")
+    registry_file = root / "mizoo" / "registry.json"
+    if name in json.loads(registry_file.read_text(encoding="utf-8")) and not replace:
+        raise UserError(f"{name} is published already. Pass replace=True (--replace) to put other weights in its place.")
+
+    import keras
+
+    given = keras.saving.load_model(run_folder / "encoder.keras", compile=False)
+    check_stock(given)
+    encoder = half_precision(given)
+    with building(root / "models" / name) as folder:
+        (folder / "forms").mkdir()
+        manifest = _build(encoder, given, name, folder, images)
+        shutil.copyfile(run_folder / "recipe.yaml", folder / "recipe.yaml")
+        places = {
+            "encoder.keras": f"models/{name}/encoder.keras",
+            "encoder.onnx": f"export/{name}/encoder.onnx",
+        }
+        sources = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
+        entry = {
+            **fields,
+            "input": {"shape": manifest["input"]["shape"], "range": manifest["input"]["range"]},
+            "endpoints": manifest["endpoints"],
+            "files": {file: {"path": places[file], **file_facts(sources[file])} for file in places},
+        }
+        (root / "export" / name).mkdir(parents=True, exist_ok=True)
+        for file, place in places.items():
+            os.replace(sources[file], root / place)
+        os.replace(folder / "recipe.yaml", root / "models" / name / "recipe.yaml")
+    files.write_json(root / "export" / name / "manifest.json", manifest)
+    registry = json.loads(registry_file.read_text(encoding="utf-8"))
+    files.write_json(registry_file, dict(sorted({**registry, name: entry}.items())))
+    return entry
+
+
+def _build(
+    encoder: keras.Model, given: keras.Model, name: str, folder: Path, images: np.ndarray | None
+) -> dict[str, Any]:
+    """Write and check all files of an entry in `folder`; the manifest lists the two that are published."""
+    manifest = build(given, name, folder / "forms", images)
+    worst = max(manifest["rounding"], key=manifest["rounding"].get)
+    if not manifest["rounding"][worst] <= _MAX_ROUNDING:
+        raise UserError(
+            f"Half precision changes endpoint {worst!r} of {name} by {manifest['rounding'][worst]:.2g} of its largest "
+            f"value, where {_MAX_ROUNDING:g} is allowed: its weights differ too much in size to be published so."
+        )
+    save_keras(encoder, folder / "encoder.keras")
+    _check_same_weights(encoder, folder / "encoder.keras", folder / "forms" / "encoder.onnx")
+    published = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
+    return {**manifest, "files": {file: file_facts(path) for file, path in published.items()}}
+
+
+def _check_same_weights(encoder: keras.Model, keras_file: Path, onnx_file: Path) -> None:
+    """Read both files back and compare every weight, bit for bit."""
+    import keras
+    import onnx
+
+    expected = {variable.path: np.asarray(variable) for variable in encoder.variables}
+    loaded = {v.path: np.asarray(v) for v in keras.saving.load_model(keras_file, compile=False).variables}
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(os.fspath(onnx_file)).graph.initializer}
+    for path, value in expected.items():
+        forms = [loaded.get(path)]
+        if path in stored:
+            forms.append(stored[path])
+        for form in forms:
+            if form is None or not np.array_equal(form.astype(value.dtype), value):
+                raise UserError(f"A published file does not hold the rounded weights of {path}: it was written wrongly.")
+    kernels = [path for path, value in expected.items() if value.ndim > 1]
+    if absent := [path for path in kernels if path not in stored or as_half(expected[path]).dtype != stored[path].dtype]:
+        raise UserError(f"The ONNX file does not hold these weights in half precision: {', '.join(absent)}")
+
+
+def _clone(root: str | os.PathLike | None) -> Path:
+    root = Path(__file__).resolve().parent.parent if root is None else Path(root)
+    for needed in ("models", "export", "mizoo/registry.json"):
+        if not (root / needed).exists():
+            raise UserError(f"Entries are published from a clone of mizoo. {root} has no {needed}")
+    return root

@@ -1,0 +1,45 @@
+"""Fixtures shared by the rooms."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+# Before anything imports TensorFlow: quiet logs, no accelerator needed.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20261122)
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[np.ndarray]:
+    """Synthetic photographs of different sizes: smooth colour fields with an edge in each."""
+    rng = np.random.default_rng(7)
+    pictures = []
+    for height, width in [(48, 64), (100, 70), (33, 32), (256, 300)]:
+        y, x = np.mgrid[:height, :width] / 32.0
+        phases = rng.uniform(0, 6.28, 3)
+        field = np.stack([np.sin(x * (c + 1) + p) + np.cos(y + p) for c, p in enumerate(phases)], axis=-1)
+        field[: height // 2] *= 0.5
+        pictures.append(np.clip(127.5 + 60 * field, 0, 255).astype("uint8"))
+    return pictures
+
+
+@pytest.fixture(scope="session")
+def cifar10():
+    """The 10,000 test pictures of CIFAR-10, or a skip where they are not at hand."""
+    from mizoo import data
+
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder or not os.path.isdir(os.path.join(folder, "cifar10")):
+        pytest.skip("TFDS_DATA_DIR names no folder with cifar10")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return data.load("cifar10", "test")

@@ -1,0 +1,83 @@
+"""Trains a tiny DeepInfoMax from fixed weights and prints terms and weights as JSON; run by test_objectives.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--bound", default="infonce")
+parser.add_argument("--negatives", default="images")
+parser.add_argument("--replicas", type=int, default=1)
+parser.add_argument("--epochs", type=int, default=1)
+parser.add_argument("--scan", action="store_true")
+options = parser.parse_args()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+from mizoo import augment, data
+from mizoo.encoders import conv32
+from mizoo.objectives import DeepInfoMax
+
+
+def build() -> DeepInfoMax:
+    encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
+    model = DeepInfoMax(
+        encoder,
+        global_weight=0.5,
+        bound=options.bound,
+        negatives=options.negatives,
+        critic_width=12,
+        augment=augment.CropFlip(),
+    )
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1:
+            variable.assign(rng.standard_normal(variable.shape) / np.sqrt(np.prod(variable.shape[:-1])))
+    # Momentum, not Adam: Adam divides by the size of a gradient, so noise in a vanishing one would look like a step.
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    return model
+
+
+replicas = 1
+if options.replicas > 1:
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * options.replicas)
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(options.replicas)])
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        model = build()
+else:
+    model = build()
+
+pictures = np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3), dtype="uint8")
+batches = data.batches(pictures, batch_size=16, seed=4, noise_size=model.noise_size)
+if options.scan:
+    for epoch in range(options.epochs):
+        terms = model.scan_epoch(pictures, 16, 4, epoch)
+else:
+    history = model.fit(batches, epochs=options.epochs, verbose=0).history
+    terms = {name: values[-1] for name, values in history.items()}
+norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+print(
+    json.dumps(
+        {
+            "backend": keras.backend.backend(),
+            "replicas": replicas,
+            "tensorflow_imported": "tensorflow" in sys.modules,
+            "synchronised_in_config": any(norm.get_config()["synchronized"] for norm in norms),
+            "terms": {name: float(value) for name, value in terms.items()},
+            "weights": {
+                f"{i} {v.path}": np.asarray(keras.ops.convert_to_numpy(v)).tolist()
+                for i, v in enumerate(model.trainable_variables + model.encoder.non_trainable_variables)
+                if not v.path.startswith("seed_generator")
+            },
+        }
+    )
+)

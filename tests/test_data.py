@@ -1,0 +1,84 @@
+"""Data by name, from arrays, and the order of training batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mizoo import data
+from mizoo.data.batching import Batches, epoch_order
+from mizoo.errors import UserError
+
+
+def numbered(count: int) -> np.ndarray:
+    """Pictures that carry their own number."""
+    return np.arange(count, dtype="uint8")[:, None, None, None] * np.ones((1, 4, 4, 3), "uint8")
+
+
+def numbers(batches, epoch: int) -> list[int]:
+    steps = batches.steps_per_epoch
+    return [int(n) for i in range(steps) for n in batches[epoch * steps + i]["images"][:, 0, 0, 0]]
+
+
+def test_an_epoch_visits_every_picture_once_and_the_next_in_another_order():
+    batches = data.batches(numbered(60), batch_size=10, seed=3)
+    assert batches.steps_per_epoch == 6
+    first, second = numbers(batches, 0), numbers(batches, 1)
+    assert sorted(first) == sorted(second) == list(range(60))
+    assert first != second
+    assert first == list(epoch_order(3, 0, 60))
+
+
+def test_order_and_noise_depend_on_seed_epoch_and_step_alone():
+    one = data.batches(numbered(40), batch_size=8, seed=5, noise_size=3)
+    later = data.batches(numbered(40), batch_size=8, seed=5, noise_size=3, start_epoch=2)
+    for step in (3, 0, 4):  # out of order: nothing may depend on what was asked before
+        for key in ("images", "noise"):
+            np.testing.assert_array_equal(one[2 * 5 + step][key], later[step][key])
+    other = data.batches(numbered(40), batch_size=8, seed=6, noise_size=3)
+    assert not np.array_equal(one[0]["images"], other[0]["images"])
+    assert not np.array_equal(one[0]["noise"], other[0]["noise"])
+    assert not np.array_equal(one[0]["noise"], one[1]["noise"])
+
+
+def test_slices_follow_tfds(rng):
+    images = numbered(20)
+    source = data.Dataset("toy", images, np.arange(20), ("a",))
+    part = data.load(source, "train[:-5]")
+    rest = data.load(source, "train[-5:]")
+    assert part.labels.tolist() == list(range(15)) and rest.labels.tolist() == list(range(15, 20))
+    np.testing.assert_array_equal(rest.images, images[15:])
+
+
+@pytest.mark.parametrize("split", ["train[", "train[5]", "train[a:]", "", "test"])
+def test_a_split_that_is_none_is_refused(split):
+    with pytest.raises(UserError, match="split"):
+        data.load(numbered(4), split)
+
+
+def test_wrong_arrays_are_refused():
+    with pytest.raises(UserError, match="float32"):
+        data.load(numbered(4).astype("float32"))
+    with pytest.raises(UserError, match="no picture"):
+        data.load(numbered(0))
+    with pytest.raises(UserError, match="selects no picture"):
+        data.load(numbered(4), "train[4:]")
+    with pytest.raises(UserError, match="lower `batch_size`"):
+        data.batches(numbered(4), batch_size=8)
+    with pytest.raises(UserError, match="2 or more"):
+        Batches(numbered(4), 1)
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="no folder"):
+        data.load(tmp_path / "nowhere")
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(UserError, match="ciphar10"):
+        data.load("ciphar10")
+
+
+def test_cifar10_is_the_real_one(cifar10):
+    assert cifar10.images.shape == (10000, 32, 32, 3)
+    assert np.bincount(cifar10.labels).tolist() == [1000] * 10
+    assert cifar10.classes[:2] == ("airplane", "automobile")
+    assert cifar10.images.mean() == pytest.approx(121.5, abs=0.5)

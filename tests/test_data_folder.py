@@ -1,0 +1,74 @@
+"""A folder of pictures as training data: classes from subfolders, clear words for what cannot be read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mizoo.data import folder, load
+from mizoo.errors import UserError
+
+
+def _save(path, picture):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+
+
+def test_subfolders_are_classes_in_a_fixed_order(tmp_path, photos):
+    for label, picture in (("dog/b.png", photos[0]), ("cat/deep/er.png", photos[1]), ("dog/a.png", photos[2])):
+        _save(tmp_path / "pets" / label, picture)
+    read = folder.read(tmp_path / "pets", size=24)
+    assert read.name == "pets"
+    assert read.classes == ("cat", "dog")
+    assert read.labels.tolist() == [0, 1, 1]
+    assert read.labels.dtype == np.int64
+    assert read.images.shape == (3, 24, 24, 3)
+    assert read.images.dtype == np.uint8
+
+
+def test_pictures_come_back_as_they_were_saved(tmp_path, photos):
+    _save(tmp_path / "x.png", photos[0])
+    _save(tmp_path / "y.png", 255 - photos[0])
+    read = folder.read(tmp_path)
+    np.testing.assert_array_equal(read.images, np.stack([photos[0], 255 - photos[0]]))
+    np.testing.assert_array_equal(load(tmp_path).images, read.images)
+
+
+def test_one_picture_outside_a_subfolder_means_no_labels(tmp_path, photos):
+    _save(tmp_path / "cat/a.png", photos[0])
+    _save(tmp_path / "stray.png", photos[0])
+    read = folder.read(tmp_path)
+    assert read.labels is None
+    assert read.classes == ()
+
+
+def test_pictures_of_several_sizes_need_a_size(tmp_path, photos):
+    _save(tmp_path / "a.png", photos[0])
+    _save(tmp_path / "b.png", photos[1])
+    with pytest.raises(UserError, match=r"differ in size.*a\.png is 64x48.*b\.png is 70x100.*`size`"):
+        folder.read(tmp_path)
+
+
+def test_every_unreadable_file_is_named_up_to_ten(tmp_path, photos):
+    _save(tmp_path / "good.png", photos[0])
+    (tmp_path / "empty.png").touch()
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="2 of 3") as error:
+        folder.read(tmp_path, size=16)
+    assert "empty.png" in str(error.value)
+    assert "cut.png" in str(error.value)
+    assert "good.png" not in str(error.value)
+    for i in range(12):
+        (tmp_path / f"more{i:02d}.png").touch()
+    with pytest.raises(UserError, match="and 4 more"):
+        folder.read(tmp_path, size=16)
+
+
+def test_a_folder_without_pictures_and_no_folder_are_errors(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(UserError, match="No picture"):
+        folder.read(tmp_path)
+    with pytest.raises(UserError, match="which is none"):
+        folder.read(tmp_path / "absent")

@@ -1,0 +1,381 @@
+"""Exported and published encoders: both forms compute what Keras computes, hold the same weights, and load elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("export runs on the TensorFlow backend", allow_module_level=True)
+h5py = pytest.importorskip("h5py")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("tf2onnx")
+
+from mizoo import encoders, export, files, zoo  # noqa: E402
+from mizoo.errors import UserError  # noqa: E402
+from mizoo.portable import check_stock  # noqa: E402
+from mizoo.publish import publish  # noqa: E402
+
+ENDPOINTS = ("local", "conv", "fc", "global")
+FACTS = {"summary": "s", "objective": "o", "dataset": "d", "paper": "p", "license": "l"}
+
+
+def _encoder(policy="float32", seed=1):
+    """A small encoder whose every weight, statistics included, is far from its initial value."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = encoders.conv32((4, 6, 8), fc_size=16, global_size=5)
+    finally:
+        keras.config.set_dtype_policy(before)
+    draw = np.random.default_rng(seed)
+    for variable in model.variables:
+        shape = variable.shape
+        variable.assign(draw.uniform(0.2, 1.8, shape) if len(shape) == 1 else draw.normal(size=shape) * 0.2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return _encoder()
+
+
+@pytest.fixture(scope="module")
+def half(encoder):
+    return export.half_precision(encoder)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(3).integers(0, 256, (7, 32, 32, 3)).astype("float32")
+
+
+def _features(model, images):
+    return {name: np.asarray(value) for name, value in model(images, training=False).items()}
+
+
+def _run(path, images):
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+def _subprocess(code, tmp_path, **environment):
+    """Run code in a fresh interpreter, outside the repository."""
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**clean, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_mixed_precision_and_synchronised_statistics_stay_behind(images):
+    mixed = _encoder("mixed_bfloat16")
+    for layer in mixed.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
+    plain = export.to_float32(mixed)
+    config = json.dumps(plain.get_config())
+    assert "bfloat16" not in config
+    assert '"synchronized": true' not in config
+    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
+    expected = _features(_encoder("float32"), images)
+    for name, value in _features(plain, images).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert mixed.get_layer("conv2").compute_dtype == "bfloat16", "the given model was changed"
+
+
+def test_half_precision_rounds_and_leaves_the_original_alone(encoder):
+    before = encoder.get_weights()
+    rounded = export.half_precision(encoder).get_weights()
+    for old, kept, new in zip(before, encoder.get_weights(), rounded, strict=True):
+        np.testing.assert_array_equal(old, kept)
+        np.testing.assert_array_equal(new, old.astype(np.float16).astype(np.float32))
+    assert any((old != new).any() for old, new in zip(before, rounded, strict=True))
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e6])
+def test_weights_that_float16_cannot_hold_are_refused(value):
+    model = _encoder()
+    model.get_layer("conv2_norm").moving_variance.assign(np.full(6, value))
+    with pytest.raises(UserError, match="conv2_norm/moving_variance"):
+        export.half_precision(model)
+
+
+def test_a_subclassed_model_is_no_encoder():
+    class Foreign(keras.Model):
+        pass
+
+    with pytest.raises(UserError, match="Functional or Sequential"):
+        export.to_float32(Foreign())
+
+
+def test_keras_file_holds_halves_and_loads_with_stock_keras(tmp_path, half, images):
+    path = tmp_path / "encoder.keras"
+    export.save_keras(half, path)
+    with zipfile.ZipFile(path) as archive:
+        weights = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    dtypes = []
+    weights.visititems(lambda _, item: dtypes.append(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    assert len(dtypes) == len(half.variables)
+    assert set(dtypes) == {np.dtype("float16")}
+    loaded = keras.saving.load_model(path)
+    assert {variable.dtype for variable in loaded.variables} == {"float32"}
+    for name, value in _features(loaded, images).items():
+        np.testing.assert_array_equal(value, _features(half, images)[name])
+
+
+def test_keras_file_never_rounds_by_itself(tmp_path, encoder):
+    export.save_keras(encoder, tmp_path / "encoder.keras")
+    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
+    for a, b in zip(loaded.get_weights(), encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+_ABSENT = """
+import sys
+class Absent:
+    names = ["mizoo"]
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+"""
+_LOAD = """
+import keras, numpy as np
+model = keras.saving.load_model("a.keras")
+assert all(v.dtype == "float32" for v in model.variables)
+np.savez("out.npz", **{k: np.asarray(v) for k, v in model(np.load("images.npy")).items()})
+"""
+
+
+def test_keras_file_loads_on_jax_without_this_package_or_tensorflow(tmp_path, half, images):
+    pytest.importorskip("jax")
+    export.save_keras(half, tmp_path / "a.keras")
+    np.save(tmp_path / "images.npy", images)
+    _subprocess(_ABSENT + "Absent.names.append('tensorflow')" + _LOAD, tmp_path, KERAS_BACKEND="jax")
+    differences = export.compare(dict(np.load(tmp_path / "out.npz")), _features(half, images))
+    assert set(differences) == set(ENDPOINTS)
+    assert max(differences.values()) < 1e-5
+
+
+def test_keras_file_loads_without_this_package_and_saving_again_gives_the_same_bytes(tmp_path, half, images):
+    export.save_keras(half, tmp_path / "a.keras")
+    export.save_onnx(half, tmp_path / "a.onnx")
+    np.save(tmp_path / "images.npy", images)
+    again = """
+Absent.names.clear()
+keras.layers.Dense(1)  # the numbers in the names that Keras hands out are no longer the first ones
+from mizoo import export
+export.save_keras(model, "b.keras")
+export.save_onnx(model, "b.onnx")
+"""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(export.__file__)))
+    _subprocess(_ABSENT + _LOAD + again, tmp_path, PYTHONPATH=root, PYTHONHASHSEED="5")
+    assert max(export.compare(dict(np.load(tmp_path / "out.npz")), _features(half, images)).values()) < 1e-5
+    assert files.sha256(tmp_path / "a.keras") == files.sha256(tmp_path / "b.keras")
+    assert files.sha256(tmp_path / "a.onnx") == files.sha256(tmp_path / "b.onnx")
+
+
+def test_onnx_file_has_named_endpoints_any_batch_and_half_weights(tmp_path, half, images):
+    path = tmp_path / "encoder.onnx"
+    export.save_onnx(half, path)
+    graph = onnx.load(path).graph
+    assert [value.name for value in graph.input] == ["images"]
+    assert tuple(value.name for value in graph.output) == ENDPOINTS
+    for batch in (1, 2, 7):
+        differences = export.compare(_run(path, images[:batch]), _features(half, images[:batch]))
+        assert max(differences.values()) < 1e-5
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    casts = {node.input[0] for node in graph.node if node.op_type == "Cast"}
+    for variable in half.variables:
+        assert stored[variable.path].dtype == np.float16
+        assert variable.path in casts
+        np.testing.assert_array_equal(stored[variable.path].astype("float32"), np.asarray(variable))
+
+
+def test_onnx_file_keeps_float32_weights_that_halves_cannot_hold(tmp_path, encoder, images):
+    export.save_onnx(encoder, tmp_path / "encoder.onnx")
+    assert max(export.compare(_run(tmp_path / "encoder.onnx", images), _features(encoder, images)).values()) < 1e-5
+
+
+def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half, images):
+    import tensorflow as tf
+
+    export.save_keras(encoder, tmp_path / "my_run/encoder.keras")
+    manifest = export.export(tmp_path / "my_run", tmp_path / "out", images=images)
+    assert json.loads((tmp_path / "out/manifest.json").read_text()) == manifest
+    assert sorted(os.listdir(tmp_path / "out")) == ["encoder.onnx", "manifest.json", "saved_model"]
+    assert manifest["entry"] == "my_run"
+    assert manifest["pictures"] == 7
+    assert list(manifest["endpoints"]) == list(ENDPOINTS)
+    for file, facts in manifest["files"].items():
+        assert files.sha256(tmp_path / "out" / file) == facts["sha256"]
+    for form in ("onnx", "saved_model"):
+        assert set(manifest["differences"][form]) == set(ENDPOINTS)
+        assert max(manifest["differences"][form].values()) < 1e-5
+    assert 1e-6 < max(manifest["rounding"].values()) < 1e-2
+    assert set(manifest["versions"]) == {"keras", "tensorflow", "onnx", "onnxruntime", "tf2onnx"}
+
+    signatures = tf.saved_model.load(tmp_path / "out/saved_model").signatures
+    expected = _features(half, images)
+    assert set(signatures["serve"](images=tf.constant(images))) == set(ENDPOINTS)
+    for name in ENDPOINTS:
+        (value,) = signatures[name](images=tf.constant(images)).values()
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_export_again_replaces_what_was_there(tmp_path, images):
+    first = export.export(_encoder(seed=1), tmp_path, images=images)
+    second = export.export(_encoder(seed=2), tmp_path, images=images)
+    assert first["files"]["encoder.onnx"]["sha256"] != second["files"]["encoder.onnx"]["sha256"]
+    assert files.sha256(tmp_path / "encoder.onnx") == second["files"]["encoder.onnx"]["sha256"]
+    assert sorted(os.listdir(tmp_path)) == ["encoder.onnx", "manifest.json", "saved_model"]
+
+
+def test_a_layer_that_converts_wrongly_is_caught_and_nothing_is_replaced(tmp_path, encoder, images):
+    export.export(encoder, tmp_path / "out", images=images)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    inputs = keras.Input((32, 32, 3), name="images")
+    resized = keras.layers.Resizing(8, 8, antialias=True)(inputs)
+    wrong = keras.Model(inputs, {"fc": keras.layers.Flatten()(resized)})
+    with pytest.raises(UserError):
+        export.export(wrong, tmp_path / "out", images=images)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    with pytest.raises(UserError):
+        export.export(wrong, tmp_path / "new", images=images)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_form_that_computes_something_else_fails_above_the_tolerance(tmp_path, encoder, images, monkeypatch):
+    honest = export.save_onnx
+
+    def tampered(model, path, **options):
+        changed = export.to_float32(model)
+        kernel = changed.get_layer("output").kernel
+        kernel.assign(np.asarray(kernel) * 1.01)
+        honest(changed, path, **options)
+
+    monkeypatch.setattr(export, "save_onnx", tampered)
+    with pytest.raises(UserError, match="onnx form.*'global'"):
+        export.export(encoder, tmp_path / "out", images=images)
+    assert not (tmp_path / "out").exists()
+
+
+def test_differences_are_relative_to_the_largest_value_and_see_nan():
+    reference = {"a": np.array([2.0, -4.0]), "b": np.zeros(2), "c": np.ones(2), "d": np.ones(2), "e": np.ones(2)}
+    other = {"a": np.array([2.0, -3.0]), "b": np.zeros(2), "c": np.array([1, np.nan]), "d": np.ones(3)}
+    infinity = float("inf")
+    assert export.compare(other, reference) == {"a": 0.25, "b": 0.0, "c": infinity, "d": infinity, "e": infinity}
+
+
+def test_encoders_without_named_endpoints_are_refused(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    with pytest.raises(UserError, match="dict of named endpoints"):
+        export.save_onnx(keras.Model(inputs, keras.layers.Flatten()(inputs)), tmp_path / "x.onnx")
+
+
+def test_the_comparison_finds_real_pictures_without_cifar10(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    from mizoo._sample_pictures import sample_pictures
+
+    monkeypatch.setenv("TFDS_DATA_DIR", os.fspath(tmp_path))
+    pictures = sample_pictures(256, (32, 32, 3))
+    assert pictures.shape == (256, 32, 32, 3)
+    assert len({picture.tobytes() for picture in pictures}) > 250
+    assert sample_pictures(8, (28, 28, 1)).shape == (8, 28, 28, 1)
+    with pytest.raises(UserError, match="pass `images`"):
+        sample_pictures(8, (8000, 1))
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """An empty clone and a finished run."""
+    root = tmp_path / "clone"
+    for folder in ("models", "export", "mizoo"):
+        (root / folder).mkdir(parents=True)
+    (root / "mizoo/registry.json").write_text("{}")
+    run = tmp_path / "run"
+    _encoder("mixed_bfloat16").save(tmp_path / "encoder.keras")
+    run.mkdir()
+    shutil.move(tmp_path / "encoder.keras", run / "encoder.keras")
+    (run / "recipe.yaml").write_text("name: small\n")
+    return root, run
+
+
+def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkeypatch):
+    root, run = clone
+    entry = publish(run, "small_net", root=root, images=images, **FACTS)
+    registry = json.loads((root / "mizoo/registry.json").read_text())
+    assert registry == {"small_net": entry}
+    assert entry["endpoints"] == {"local": [8, 8, 6], "conv": [4, 4, 8], "fc": [16], "global": [5]}
+    assert entry["input"] == {"shape": [32, 32, 3], "range": [0, 255]}
+    assert (root / "models/small_net/recipe.yaml").read_text() == "name: small\n"
+    assert sorted(os.listdir(root / "models/small_net")) == ["encoder.keras", "recipe.yaml"]
+    assert sorted(os.listdir(root / "export/small_net")) == ["encoder.onnx", "manifest.json"]
+
+    monkeypatch.setattr(zoo, "registry", lambda: registry)
+    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
+    model, fast = zoo.load("small_net"), zoo.load("small_net", runtime="onnx")
+    assert max(export.compare(fast(images), _features(model, images)).values()) < 1e-5
+    assert max(export.compare(_features(model, images), _features(_encoder(), images)).values()) < 1e-2
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+    # Exporting the entry again finds nothing left to round, and may not put other bytes in the pinned file's place.
+    manifest = export.export("small_net", root / "export/small_net", images=images)
+    assert max(manifest["rounding"].values()) == 0
+    assert manifest["files"]["encoder.onnx"]["sha256"] == entry["files"]["encoder.onnx"]["sha256"]
+    with pytest.raises(UserError, match="published file of small_net"):
+        export.export(_encoder(seed=9), root / "export/small_net", images=images)
+    assert zoo.path("small_net", "encoder.onnx").is_file()
+
+
+def test_an_entry_is_replaced_only_on_request(clone, images):
+    root, run = clone
+    first = publish(run, "small_net", root=root, images=images, **FACTS)
+    export.save_keras(_encoder(seed=4), run / "encoder.keras")
+    with pytest.raises(UserError, match="published already"):
+        publish(run, "small_net", root=root, images=images, **FACTS)
+    assert files.sha256(root / "models/small_net/encoder.keras") == first["files"]["encoder.keras"]["sha256"]
+    second = publish(run, "small_net", root=root, images=images, replace=True, **FACTS)
+    assert files.sha256(root / "models/small_net/encoder.keras") == second["files"]["encoder.keras"]["sha256"]
+    assert first["files"] != second["files"]
+
+
+def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, images):
+    root, run = clone
+    with pytest.raises(UserError, match="Empty: license"):
+        publish(run, "small_net", root=root, images=images, **{**FACTS, "license": " "})
+    with pytest.raises(UserError, match="lower-case words"):
+        publish(run, "../escape", root=root, images=images, **FACTS)
+    (run / "recipe.yaml").unlink()
+    with pytest.raises(UserError, match="has no recipe.yaml"):
+        publish(run, "small_net", root=root, images=images, **FACTS)
+    with pytest.raises(UserError, match="clone"):
+        publish(run, "small_net", root=run, images=images, **FACTS)
+    assert not list((root / "models").iterdir())
+    assert (root / "mizoo/registry.json").read_text() == "{}"
+
+
+def test_layers_that_need_this_package_or_hold_code_are_refused():
+    @keras.saving.register_keras_serializable(package="mizoo_test")
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    inputs = keras.Input((32, 32, 3))
+    with pytest.raises(UserError, match="Own"):
+        check_stock(keras.Model(inputs, {"fc": Own()(inputs)}))
+    with pytest.raises(UserError, match="Lambda"):
+        check_stock(keras.Model(inputs, {"fc": keras.layers.Lambda(lambda x: x)(inputs)}))
+    check_stock(_encoder())

@@ -1,0 +1,279 @@
+"""The objective and its step: isolation of the prior, replicas, backends, saving."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from mizoo import augment, data
+from mizoo.encoders import conv32
+from mizoo.errors import UserError
+from mizoo.objectives import DeepInfoMax, Objective
+from mizoo.objectives.base import ADVERSARY
+from mizoo.objectives.prior_matching import discriminator, prior_losses
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+STEP = Path(__file__).with_name("one_step.py")
+
+
+def small(**arguments) -> DeepInfoMax:
+    keras.utils.set_random_seed(1)
+    encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
+    return DeepInfoMax(encoder, **{"critic_width": 12, **arguments})
+
+
+def batch(rng, model, size: int = 8) -> dict[str, np.ndarray]:
+    images = rng.integers(0, 256, (size, 32, 32, 3), dtype="uint8")
+    return {"images": images, "noise": rng.random((size, model.noise_size), dtype="float32")}
+
+
+def one_step(environment: dict[str, str], *arguments: str) -> dict:
+    """Run tests/one_step.py in a process of its own and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    done = subprocess.run(
+        [sys.executable, str(STEP), *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def gradients_of(loss_of, variables) -> list[float]:
+    """Largest absolute gradient of each variable."""
+    if TENSORFLOW:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_of()
+        found = tape.gradient(loss, [v.value for v in variables])
+        return [0.0 if g is None else float(np.abs(ops.convert_to_numpy(g)).max()) for g in found]
+    import jax
+
+    def stateless(values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+            return loss_of()
+
+    return [float(np.abs(g).max()) for g in jax.grad(stateless)([v.value for v in variables])]
+
+
+def test_the_gradient_of_the_prior_never_reaches_the_wrong_side(rng):
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    model = discriminator(4, widths=(8, 6))
+    x, uniform = rng.standard_normal((16, 3)).astype("float32"), rng.random((16, 4), dtype="float32")
+    variables = [*encoder.trainable_variables, *model.trainable_variables]
+    own = len(encoder.trainable_variables)
+    sides = [gradients_of(lambda i=i: prior_losses(model, encoder(x), uniform)[i], variables) for i in (0, 1)]
+    assert min(sides[0][:own]) > 0 and max(sides[0][own:]) == 0.0
+    assert max(sides[1][:own]) == 0.0 and min(sides[1][own:]) > 0
+
+
+def test_the_encoder_is_pulled_towards_fooling_the_discriminator(rng):
+    """One step down the encoder's loss raises the discriminator's logit of the representation."""
+    model = discriminator(4, widths=(8, 6))
+    uniform = rng.random((16, 4), dtype="float32")
+    y = keras.Variable(rng.standard_normal((16, 4)).astype("float32"))
+    before = float(ops.mean(model(ops.sigmoid(y))))
+    if TENSORFLOW:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = prior_losses(model, y.value, uniform)[0]
+        slope = tape.gradient(loss, y.value)
+    else:
+        import jax
+
+        slope = jax.grad(lambda v: prior_losses(model, v, uniform)[0])(y.value)
+    y.assign(y - 0.5 * slope)
+    assert float(ops.mean(model(ops.sigmoid(y)))) > before
+
+
+def test_two_optimisers_each_move_their_own_variables(rng):
+    model = small(prior_weight=1.0)
+    model.compile(keras.optimizers.Adam(1e-2), keras.optimizers.SGD(0.0))
+    sides = {side: [v for v in model.trainable_variables if (ADVERSARY in v.path) == side] for side in (True, False)}
+    before = {side: [ops.convert_to_numpy(v) for v in group] for side, group in sides.items()}
+    model.fit(data.batches(batch(rng, model)["images"], batch_size=8), epochs=1, verbose=0)
+    moved = {
+        side: [not np.array_equal(ops.convert_to_numpy(v), old) for v, old in zip(sides[side], before[side])]
+        for side in sides
+    }
+    assert len(sides[True]) == 6 and not any(moved[True])
+    assert sum(moved[False]) > len(moved[False]) * 0.8
+
+
+def test_the_prior_optimizer_is_a_copy_unless_given():
+    model = small()
+    first = keras.optimizers.Adam(3e-4, beta_1=0.5)
+    model.compile(first)
+    main, prior = model.optimizer.optimizers if model.optimizer.optimizers[0] is first else reversed(model.optimizer.optimizers)
+    assert main is first and prior is not first
+    assert {k: v for k, v in prior.get_config().items() if k != "name"} == {
+        k: v for k, v in first.get_config().items() if k != "name"
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments, terms",
+    [
+        ({}, ["loss", "local_mi", "prior", "adversary"]),
+        ({"negatives": "locations", "prior_weight": 0.0}, ["loss", "local_mi"]),
+        ({"bound": "jsd", "global_weight": 0.5}, ["loss", "local_mi", "local_jsd", "global_mi", "global_jsd", "prior", "adversary"]),
+        ({"local_weight": 0.0, "global_weight": 1.0, "prior_weight": 0.0}, ["loss", "global_mi"]),
+    ],
+)
+def test_terms_add_up_to_the_loss_and_stay_below_their_ceilings(rng, arguments, terms):
+    model = small(**arguments)
+    model.compile(keras.optimizers.Adam(1e-2))
+    history = model.fit(data.batches(batch(rng, model)["images"], batch_size=8), epochs=12, verbose=0).history
+    assert sorted(history) == sorted(terms)
+    last = {name: values[-1] for name, values in history.items()}
+    key = "jsd" if model.bound == "jsd" else "mi"
+    expected = -model.local_weight * last.get(f"local_{key}", 0) - model.global_weight * last.get(f"global_{key}", 0)
+    expected += model.prior_weight * last.get("prior", 0) + last.get("adversary", 0)
+    assert last["loss"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    for name, ceiling in model.ceilings(8).items():
+        assert last[name] <= ceiling + 1e-5
+    value = f"{'local' if model.local_weight else 'global'}_{key}"
+    assert history[value][-1] > history[value][0] + 0.3
+
+
+def test_the_value_is_that_of_a_direct_computation(rng):
+    """The logged local term equals InfoNCE of critic features computed by hand."""
+    model = small(prior_weight=0.0)
+    images = batch(rng, model)["images"].astype("float32")
+    _, terms = model.compute_terms(images, None)
+    endpoints = model.encoder(images, training=True)
+    features = ops.convert_to_numpy(model.local_critic["local"](ops.reshape(endpoints["local"], (8, 64, 6)), training=True))
+    vectors = ops.convert_to_numpy(model.local_critic["global"](endpoints["global"][:, None], training=True))[:, 0]
+    scores = np.einsum("ilu,ju->ilj", features, vectors) / np.sqrt(12)
+    shares = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    expected = np.mean([shares[i, :, i].mean() for i in range(8)]) + np.log(8)
+    assert float(terms["local_mi"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_plain_pictures_and_named_batches_both_train(rng):
+    model = small(augment=augment.CropFlip())
+    model.compile("adam")
+    example = batch(rng, model)
+    for x in (example["images"], data.batches(example["images"], batch_size=4, noise_size=model.noise_size)):
+        history = model.fit(x, batch_size=None if hasattr(x, "batch_size") else 4, epochs=1, verbose=0).history
+        assert np.isfinite(history["loss"]).all()
+    with pytest.raises(UserError, match="noise_size=model.noise_size"):
+        model.unpack({"images": example["images"], "noise": example["noise"][:, :2]})
+
+
+def test_saving_and_loading_keeps_weights_optimisers_and_configuration(rng, tmp_path):
+    model = small(augment=augment.CropFlip(shift=2), bound="jsd")
+    model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.SGD(1e-2, momentum=0.9))
+    batches = data.batches(batch(rng, model)["images"], batch_size=4, noise_size=model.noise_size)
+    model.fit(batches, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.get_config().keys() == model.get_config().keys() and again.augment == model.augment
+    for old, new in zip(model.variables + model.optimizer.variables, again.variables + again.optimizer.variables):
+        np.testing.assert_array_equal(ops.convert_to_numpy(old), ops.convert_to_numpy(new))
+    later = data.batches(batches.images, batch_size=4, noise_size=model.noise_size, start_epoch=2)
+    histories = [m.fit(later, epochs=1, verbose=0).history["loss"] for m in (model, again)]
+    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"local_weight": -1.0}, "local_weight"),
+        ({"local_weight": 0.0}, "Nothing is maximised"),
+        ({"bound": "mine"}, "bound='mine'"),
+        ({"negatives": "none"}, "negatives='none'"),
+        ({"critic_width": 0}, "critic_width"),
+        ({"prior_weight": float("nan")}, "prior_weight"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments, words):
+    with pytest.raises(UserError, match=words):
+        small(**arguments)
+
+
+def test_an_encoder_without_endpoints_is_refused():
+    single = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()])
+    with pytest.raises(UserError, match="dict of named endpoints"):
+        DeepInfoMax(single)
+    inputs = keras.Input((4,))
+    with pytest.raises(UserError, match="no endpoint local"):
+        DeepInfoMax(keras.Model(inputs, {"global": keras.layers.Dense(2)(inputs)}))
+    with pytest.raises(UserError, match="prior_weight` is 0"):
+        small(prior_weight=0.0).compile("adam", "adam")
+
+
+def test_an_objective_that_states_nothing_says_so(rng):
+    model = Objective(conv32(widths=(4, 4, 4), fc_size=8, global_size=4))
+    with pytest.raises(UserError, match="override `compute_terms`"):
+        model.forward(np.zeros((2, 32, 32, 3), "float32"), np.zeros((2, 0), "float32"))
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="mixed precision is tested on TensorFlow")
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_with_float32_scores(rng, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = small()
+        model.compile(keras.optimizers.Adam(1e-2))
+        history = model.fit(data.batches(batch(rng, model)["images"], batch_size=8), epochs=12, verbose=0).history
+        assert model.local_critic["local"].output.dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert history["local_mi"][-1] > history["local_mi"][0] + 0.3
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="XLA is an option of the TensorFlow step")
+def test_the_step_compiles_with_xla(rng):
+    losses = []
+    for jit in (False, True):
+        model = small(augment=augment.CropFlip())
+        model.compile(keras.optimizers.Adam(1e-3), jit_compile=jit)
+        batches = data.batches(batch(np.random.default_rng(3), model)["images"], batch_size=8, noise_size=model.noise_size)
+        losses.append(model.fit(batches, epochs=2, verbose=0).history["loss"][-1])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="MirroredStrategy is TensorFlow's")
+@pytest.mark.parametrize("negatives", ["images", "locations"])
+def test_two_replicas_make_the_update_of_one_device(negatives):
+    one = one_step({}, "--negatives", negatives)
+    two = one_step({}, "--negatives", negatives, "--replicas", "2")
+    assert two["replicas"] == 2
+    for name, value in one["terms"].items():
+        assert two["terms"][name] == pytest.approx(value, abs=1e-5), name
+    for name, value in one["weights"].items():
+        np.testing.assert_allclose(two["weights"][name], value, atol=2e-5, err_msg=name)
+    assert not two["synchronised_in_config"]
+
+
+@pytest.mark.parametrize("bound", ["infonce", "jsd"])
+def test_tensorflow_and_jax_make_the_same_step(bound):
+    pytest.importorskip("jax")
+    pytest.importorskip("tensorflow")
+    results = [one_step({"KERAS_BACKEND": backend}, "--bound", bound) for backend in ("tensorflow", "jax")]
+    assert [r["backend"] for r in results] == ["tensorflow", "jax"]
+    assert not results[1]["tensorflow_imported"]
+    for name, value in results[0]["terms"].items():
+        assert results[1]["terms"][name] == pytest.approx(value, abs=1e-4), name
+    for name, value in results[0]["weights"].items():
+        np.testing.assert_allclose(results[1]["weights"][name], value, atol=1e-4, err_msg=name)
+
+
+def test_a_compiled_scan_is_the_same_epoch_as_fit_on_jax():
+    pytest.importorskip("jax")
+    loop = one_step({"KERAS_BACKEND": "jax"}, "--epochs", "2")
+    scan = one_step({"KERAS_BACKEND": "jax"}, "--epochs", "2", "--scan")
+    for name, value in loop["terms"].items():
+        assert scan["terms"][name] == pytest.approx(value, abs=1e-4), name
+    for name, value in loop["weights"].items():
+        np.testing.assert_allclose(scan["weights"][name], value, atol=1e-4, err_msg=name)

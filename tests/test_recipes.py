@@ -1,0 +1,99 @@
+"""Recipes are checked before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from mizoo import recipes
+from mizoo.errors import UserError
+
+GOOD = {"name": "toy", "data": {"source": "cifar10"}}
+
+
+def with_change(key: str, value) -> dict:
+    content = yaml.safe_load(yaml.safe_dump(GOOD))
+    *parents, last = key.split(".")
+    place = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("training.epoch", 3),
+        ("training.epochs", 0),
+        ("training.epochs", "ten"),
+        ("training.batch_size", 1),
+        ("training.seed", -1),
+        ("training.precision", "float8"),
+        ("objective.bound", "mine"),
+        ("objective.prior_weight", -0.1),
+        ("objective.local_weight", "1"),
+        ("optimizer.learning_rate", 0),
+        ("optimizer.beta_1", 1.0),
+        ("encoder.widths", [64, 128]),
+        ("data.augment", "dmi"),
+        ("data.source", 5),
+        ("name", "Bad Name"),
+        ("extra", {}),
+    ],
+)
+def test_a_bad_key_is_named(key, value):
+    with pytest.raises(UserError) as caught:
+        recipes.validate(with_change(key, value))
+    assert f"`{key}" in str(caught.value)
+
+
+def test_every_problem_is_listed_and_the_nearest_key_suggested():
+    content = with_change("training.epoch", 3) | {"objective": {"bound": "x"}}
+    with pytest.raises(UserError) as caught:
+        recipes.validate(content)
+    assert "did you mean `epochs`?" in str(caught.value) and "`objective.bound`" in str(caught.value)
+
+
+def test_nothing_to_maximise_and_an_endless_warm_up_are_refused():
+    with pytest.raises(UserError, match="nothing is maximised"):
+        recipes.validate(with_change("objective.local_weight", 0.0))
+    content = with_change("optimizer.warmup_epochs", 5.0) | {"training": {"epochs": 5}}
+    with pytest.raises(UserError, match="warmup_epochs"):
+        recipes.validate(content)
+
+
+def test_dump_and_load_give_the_same_recipe(tmp_path):
+    recipe = recipes.validate(with_change("training.epochs", 7))
+    path = tmp_path / "toy.yaml"
+    path.write_text(recipe.dump())
+    assert recipes.load(path) == recipe
+    assert recipes.load(path, {"training.epochs": 8}).training.epochs == 8
+
+
+def test_the_digest_changes_with_what_decides_the_weights_only():
+    recipe = recipes.validate(GOOD)
+    assert recipes.validate(with_change("summary", "words")).digest() == recipe.digest()
+    assert recipes.validate(with_change("training.seed", 1)).digest() != recipe.digest()
+    assert recipes.validate(with_change("objective.bound", "jsd")).digest() != recipe.digest()
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    with pytest.raises(UserError, match="no recipe file"):
+        recipes.load(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="dim_local_cifar10"):
+        recipes.load("dim_local_cifar")
+    for text in ("- a\n", "a: [", ""):
+        path = tmp_path / "bad.yaml"
+        path.write_text(text)
+        with pytest.raises(UserError, match="bad.yaml"):
+            recipes.load(path)
+
+
+def test_schedules_reach_what_they_say():
+    keras = pytest.importorskip("keras")
+    content = with_change("optimizer.learning_rate", 0.01)
+    content["optimizer"] |= {"warmup_epochs": 1.0, "schedule": "cosine"}
+    rate = recipes.validate(content).optimizer.build(steps_per_epoch=10, epochs=5)._learning_rate
+    values = [float(keras.ops.convert_to_numpy(rate(step))) for step in (0, 5, 10, 30, 50)]
+    assert values == pytest.approx([0.0, 0.005, 0.01, 0.005, 0.0], abs=1e-6)

@@ -1,0 +1,226 @@
+"""Tables and cards say what the rows say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from mizoo import cards, report
+from mizoo.errors import UserError
+from mizoo.evaluate.rows import Row, merge_rows
+
+WEIGHTS = "ab" * 32
+ROW = Row(
+    entry="dim_small",
+    encoder="published",
+    dataset="cifar10",
+    endpoint="fc",
+    protocol="mlp200",
+    value=74.314,
+    spread=0.127,
+    seeds=3,
+    split="test",
+    train_size=50000,
+    test_size=10000,
+    settings={"schedule": "fast", "weights": WEIGHTS},
+    command="mizoo evaluate dim_small --dataset cifar10",
+    version="0.1.0",
+    hardware="CPU, 2 cores",
+    seconds=90.0,
+)
+ROWS = [
+    ROW,
+    dataclasses.replace(ROW, endpoint="conv", value=76.5),
+    dataclasses.replace(ROW, encoder="random", settings={"schedule": "fast"}, value=55.25, command="mizoo evaluate r"),
+    dataclasses.replace(ROW, encoder="pixels", endpoint="pixels", settings={"schedule": "fast"}, value=51.75),
+    dataclasses.replace(
+        ROW, protocol="knn", settings={"k": 200, "weights": WEIGHTS}, seeds=1, spread=0.0, value=66.125
+    ),
+]
+
+
+def cells(text):
+    """The lines of the markdown tables in `text` as lists of cells."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_a_table_holds_every_row_and_nothing_it_was_not_given():
+    text = report.table(ROWS, compare=False)
+    numbers = set(re.findall(r"\d+\.\d\d(?: ± \d\.\d\d)?", " ".join(map(" ".join, cells(text)))))
+    assert numbers == {"74.31 ± 0.13", "76.50 ± 0.13", "55.25 ± 0.13", "51.75 ± 0.13", "66.12"}
+
+
+def test_a_number_stands_in_the_column_of_its_endpoint_and_the_line_of_its_encoder():
+    head, _, *body = cells(report.table([r for r in ROWS if r.protocol == "mlp200"], compare=False))
+    assert head == ["encoder", "conv", "fc", "pixels"]
+    assert body == [
+        ["**`dim_small`**", "76.50 ± 0.13", "74.31 ± 0.13", ""],
+        ["`dim_small`, random weights", "", "55.25 ± 0.13", ""],
+        ["raw pixels", "", "", "51.75 ± 0.13"],
+    ]
+
+
+def test_protocols_splits_and_schedules_never_share_a_table():
+    more = [
+        dataclasses.replace(ROW, split="validation"),
+        dataclasses.replace(ROW, settings={"schedule": "paper"}),
+        dataclasses.replace(ROW, dataset="cifar100"),
+    ]
+    text = report.table(ROWS + more, compare=False)
+    titles = [line for line in text.splitlines() if line.startswith("Top-1")]
+    assert len(titles) == len(set(titles)) == 5
+    assert sum("`knn`" in title for title in titles) == 1
+
+
+def test_papers_stand_beside_ours_only_under_the_same_protocol_split_and_data():
+    mlp = report.table([ROW])
+    assert ["DIM(L) InfoNCE ([Hjelm et al. 2018, Table 1](https://arxiv.org/abs/1808.06670))", "75.57"] in cells(mlp)
+    for change in ({"protocol": "knn"}, {"split": "validation"}, {"dataset": "mnist"}):
+        assert "Hjelm et al. 2018, Table 1" not in report.table([dataclasses.replace(ROW, **change)])
+
+
+def test_the_papers_rows_have_a_source_a_protocol_and_plausible_numbers():
+    for paper in report.published():
+        assert paper["source"] and paper["url"].startswith("https://") and paper["protocol"] and paper["split"]
+        for row in paper["rows"]:
+            assert row["method"]
+            assert all(0 < value < 100 for key, value in row.items() if key != "method")
+    assert not any("DV" in row["method"] for paper in report.published() for row in paper["rows"])
+
+
+def test_no_rows_make_no_table():
+    assert report.table([]) == ""
+
+
+@pytest.fixture
+def entry(tmp_path, monkeypatch):
+    """A published entry in a folder of its own: registry, recipe, manifest and rows."""
+    from mizoo import zoo
+
+    info = {
+        "summary": "A small encoder",
+        "objective": "Deep InfoMax",
+        "dataset": "CIFAR-10",
+        "paper": "Hjelm et al. 2018, arXiv 1808.06670",
+        "license": "CC-BY-4.0",
+        "input": {"shape": [32, 32, 3], "range": [0, 255]},
+        "endpoints": {"conv": [4, 4, 256], "fc": [1024], "global": [64]},
+        "files": {
+            "encoder.keras": {"path": "models/dim_small/encoder.keras", "sha256": WEIGHTS, "bytes": 9900000},
+            "encoder.onnx": {"path": "export/dim_small/encoder.onnx", "sha256": "cd" * 32, "bytes": 9800000},
+        },
+    }
+    monkeypatch.setattr(zoo, "registry", lambda: {"dim_small": info})
+    monkeypatch.setattr(zoo, "locate", lambda relative: tmp_path / relative)
+    models, export = tmp_path / "models" / "dim_small", tmp_path / "export" / "dim_small"
+    models.mkdir(parents=True)
+    export.mkdir(parents=True)
+    (models / "recipe.yaml").write_text(
+        "name: dim_small\nencoder: {name: conv32, widths: [64, 128, 256]}\n"
+        "data: {source: cifar10, split: train}\ntraining: {epochs: 33}\n"
+    )
+    (export / "manifest.json").write_text(
+        json.dumps({"pictures": 256, "differences": {"onnx": {"fc": 2.5e-7}, "saved_model": {"fc": 1e-7}}})
+    )
+    merge_rows(models / "results.json", ROWS)
+    return tmp_path
+
+
+def test_a_card_says_all_that_a_reader_needs(entry):
+    text = cards.card("dim_small")
+    assert re.findall(r"^## (.*)", text, re.MULTILINE) == list(cards.SECTIONS)
+    for section, needed in {
+        "What it is": ["A small encoder", "32x32x3", "0 to 255"],
+        "Load it": ['mizoo.load("dim_small")', 'endpoint="fc"', 'runtime="onnx"'],
+        "Endpoints": ["`conv`", "4 x 4 x 256", "4,096", "sigmoid"],
+        "Training": ["cifar10", "`training.epochs` | 33", "64, 128, 256"],
+        "Results": ["74.31 ± 0.13", "66.12", "random weights", "raw pixels", "3 seeds", "75.57", "CPU, 2 cores"],
+        "Files": [WEIGHTS, "9.9 MB", "2.5e-07", "256 pictures"],
+        "Make it again": ["mizoo pretrain dim_small", ROW.command, "mizoo evaluate r", "mizoo card dim_small"],
+        "Limits": ["32x32"],
+        "Licence": ["CC-BY-4.0", "Apache-2.0"],
+        "Citation": ["1808.06670"],
+    }.items():
+        body = text.split(f"## {section}\n")[1].split("\n## ")[0]
+        for words in needed:
+            assert words in body, f"{section} lacks {words!r}"
+
+
+def test_write_card_puts_the_card_beside_the_encoder(entry):
+    path = cards.write_card("dim_small")
+    assert path == entry / "models" / "dim_small" / "README.md"
+    assert path.read_text() == cards.card("dim_small")
+
+
+def test_rows_of_other_weights_are_not_printed_as_the_entrys(entry):
+    stale = dataclasses.replace(ROW, settings={"schedule": "fast", "weights": "ef" * 32})
+    merge_rows(entry / "models" / "dim_small" / "results.json", [stale])
+    with pytest.raises(UserError, match="mizoo evaluate dim_small"):
+        cards.card("dim_small")
+
+
+@pytest.mark.parametrize("missing", ["models/dim_small/recipe.yaml", "export/dim_small/manifest.json"])
+def test_a_card_without_its_sources_is_refused(entry, missing):
+    (entry / missing).unlink()
+    with pytest.raises(UserError, match=re.escape(missing.split("/")[-1])):
+        cards.write_card("dim_small")
+    assert not (entry / "models" / "dim_small" / "README.md").exists()
+
+
+def page(root, text):
+    (root / "README.md").write_text(text)
+    return root / "README.md"
+
+
+def test_report_writes_the_blocks_and_leaves_the_rest(entry):
+    path = page(entry, "before\n\n<!-- table: mlp200 cifar10 -->\nold\n<!-- /table -->\n\nafter\n")
+    assert report.report(entry) == [path]
+    text = path.read_text()
+    assert text.startswith("before\n\n<!-- table: mlp200 cifar10 -->\nTop-1")
+    assert text.endswith("|\n<!-- /table -->\n\nafter\n")
+    assert "74.31 ± 0.13" in text and "old" not in text and "66.12" not in text
+    report.report(entry)
+    assert path.read_text() == text
+
+
+def test_report_lists_entries_and_the_agreement_of_schedules(entry):
+    path = page(
+        entry,
+        "<!-- table: entries -->\n<!-- /table -->\n<!-- table: probe schedule -->\n<!-- /table -->\n",
+    )
+    (entry / "benchmarks").mkdir()
+    row = {"encoder": "trained", "endpoint": "fc", "spread": 0.1}
+    content = {
+        "seeds": 4,
+        "hardware": "CPU, 2 cores",
+        "rows": [
+            row | {"schedule": "paper", "mean": 66.0, "cpu_seconds": 500.2},
+            row | {"schedule": "fast", "mean": 65.9, "cpu_seconds": 40.0},
+            row | {"schedule": "paper", "endpoint": "conv", "mean": 70.0, "cpu_seconds": 900.0},
+        ],
+    }
+    (entry / "benchmarks" / "probe_schedule.json").write_text(json.dumps(content))
+    report.report(entry)
+    found = cells(path.read_text())
+    assert ["trained", "fc", "66.00 ± 0.10", "65.90 ± 0.10", "-0.10", "500", "40"] in found
+    assert not any("conv" in line for line in found[-1:])
+    assert any(line[0] == "[`dim_small`](models/dim_small/README.md)" and "9.9 MB" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- table: nonsense -->\n<!-- /table -->\n", "nonsense"),
+        ("<!-- table: mlp200 cifar10 -->\n", "no end"),
+        ("<!-- table: linear cifar10 -->\n<!-- /table -->\n", "mizoo evaluate"),
+    ],
+)
+def test_a_block_that_cannot_be_written_is_refused_and_nothing_changes(entry, text, message):
+    good = "<!-- table: mlp200 cifar10 -->\nold\n<!-- /table -->\n"
+    path = page(entry, good + text)
+    with pytest.raises(UserError, match=message):
+        report.report(entry)
+    assert path.read_text() == good + text
