@@ -98,7 +98,7 @@ def _in_order(
     outputs: list[str],
     titles: Mapping[str, str],
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes and initialisers as they are first needed on the way to the outputs, renamed; what nobody needs is left out.
+    """Nodes and initialisers in the order in which the outputs need them, renamed; unused ones are left out.
 
     The converter numbers its names through the life of the process, so they differ from one export to the next.
     """

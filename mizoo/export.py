@@ -1,4 +1,4 @@
-"""Encoders as ONNX and SavedModel, with the proof that they compute what Keras computes; publishing of entries.
+"""Encoders as ONNX and SavedModel, with the proof that they compute what Keras computes.
 
 Writing ONNX and SavedModel needs the TensorFlow backend. What is written is read back and compared, because the
 converters log errors and write wrong graphs without raising.
@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +22,25 @@ import numpy as np
 
 from mizoo import files
 from mizoo.errors import UserError
+from mizoo.parity import TOLERANCE, check_tolerance, compare, run_keras, run_onnx
 from mizoo.portable import half_precision, save_keras, to_float32
+from mizoo.publish import publish
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["export", "half_precision", "save_keras", "save_onnx", "save_saved_model", "to_float32"]
+__all__ = [
+    "compare",
+    "export",
+    "half_precision",
+    "publish",
+    "save_keras",
+    "save_onnx",
+    "save_saved_model",
+    "to_float32",
+]
 
 OPSET = 15
-TOLERANCE = 1e-4
 PICTURES = 256
 _LIBRARIES = ("keras", "tensorflow", "onnx", "onnxruntime", "tf2onnx")
 
@@ -164,13 +174,13 @@ def build(
     save_onnx(model, folder / "encoder.onnx")
     save_saved_model(model, folder / "saved_model")
 
-    reference = _run_keras(model, pictures)
+    reference = run_keras(model, pictures)
     differences = {
-        "onnx": compare(_run_onnx(folder / "encoder.onnx", pictures, list(shapes)), reference),
+        "onnx": compare(run_onnx(folder / "encoder.onnx", pictures, list(shapes)), reference),
         "saved_model": _compare_saved_model(folder / "saved_model", pictures, reference),
     }
     for form, by_endpoint in differences.items():
-        _check_tolerance(name, form, by_endpoint)
+        check_tolerance(name, form, by_endpoint)
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "entry": name,
@@ -182,25 +192,9 @@ def build(
         "versions": _versions(),
         "pictures": len(pictures),
         "tolerance": TOLERANCE,
-        "rounding": compare(reference, _run_keras(given, pictures)),
+        "rounding": compare(reference, run_keras(given, pictures)),
         "differences": differences,
     }
-
-
-def compare(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Largest difference relative to the largest value, max|a - b| / max|b|, of each endpoint of `reference`.
-
-    An endpoint that is missing, of another shape or not finite differs by infinity.
-    """
-    result = {}
-    for name, expected in reference.items():
-        value = values.get(name)
-        if value is None or value.shape != expected.shape or not np.isfinite(value).all():
-            result[name] = float("inf")
-            continue
-        difference, scale = np.abs(value - expected).max(), np.abs(expected).max()
-        result[name] = float(difference / scale) if scale else (float("inf") if difference else 0.0)
-    return result
 
 
 def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
@@ -214,7 +208,7 @@ def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
     import keras
 
     if len(encoder.inputs) != 1:
-        raise UserError(f"An exported encoder has one input. Received: {len(encoder.inputs)} inputs in {encoder.name!r}")
+        raise UserError(f"An exported encoder has one input. {encoder.name!r} has {len(encoder.inputs)}.")
     if not isinstance(encoder.output, dict):
         raise UserError(
             f"An exported encoder returns a dict of named endpoints. Received: {encoder.name!r}, which returns "
@@ -265,27 +259,6 @@ def _load(encoder: Any) -> tuple[keras.Model, str]:
     return zoo.load(encoder), name
 
 
-def _run_keras(model: keras.Model, pictures: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in model(pictures, training=False).items()}
-
-
-def _run_onnx(path: Path, pictures: np.ndarray, endpoints: list[str]) -> dict[str, np.ndarray]:
-    """Run an ONNX file at two batch sizes, after checking its interface."""
-    import onnx
-
-    from mizoo.runtime import OnnxEncoder
-
-    try:
-        onnx.checker.check_model(os.fspath(path), full_check=True)
-    except Exception as error:  # the checker has one class of exception for each kind of damage
-        raise UserError(f"The converter wrote an invalid ONNX graph: {error}") from error
-    runner = OnnxEncoder(path)
-    if sorted(runner.endpoints) != sorted(endpoints):
-        raise UserError(f"The ONNX graph has the outputs {list(runner.endpoints)} instead of {endpoints}.")
-    head, tail = runner(pictures[:1]), runner(pictures[1:]) if len(pictures) > 1 else {}
-    return {name: np.concatenate([part[name] for part in (head, tail) if part]) for name in endpoints}
-
-
 def _compare_saved_model(path: Path, pictures: np.ndarray, reference: dict[str, np.ndarray]) -> dict[str, float]:
     """Differences by endpoint, the larger one of `serve` and of the endpoint's own signature."""
     import tensorflow as tf
@@ -296,16 +269,6 @@ def _compare_saved_model(path: Path, pictures: np.ndarray, reference: dict[str, 
     alone = {name: loaded.signatures[name](images=images)[name].numpy() for name in reference}
     first, second = compare(together, reference), compare(alone, reference)
     return {name: max(first[name], second[name]) for name in reference}
-
-
-def _check_tolerance(name: str, form: str, differences: dict[str, float]) -> None:
-    worst = max(differences, key=differences.get)
-    if not differences[worst] <= TOLERANCE:
-        raise UserError(
-            f"The {form} form of {name} does not compute what Keras computes, so nothing was written: endpoint {worst!r} "
-            f"differs by {differences[worst]:.2g} of its largest value, where {TOLERANCE:g} is allowed. A layer of the "
-            "encoder is not converted faithfully (exact GELU and antialiased Resizing are known not to be): replace it."
-        )
 
 
 def _pictures(model: keras.Model, images: np.ndarray | None) -> np.ndarray:

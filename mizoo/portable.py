@@ -1,4 +1,4 @@
-"""An encoder as a file that stock Keras loads anywhere: float32, stock layers, weights in half precision, fixed bytes."""
+"""An encoder as a file that stock Keras loads anywhere: float32, stock layers, half-precision weights."""
 
 from __future__ import annotations
 

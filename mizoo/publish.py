@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +12,31 @@ import numpy as np
 
 from mizoo import files
 from mizoo.errors import UserError
-from mizoo.export import build, building, file_facts
 from mizoo.portable import as_half, check_stock, half_precision, save_keras
 
 if TYPE_CHECKING:
     import keras
 
+    from mizoo import recipes
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_ROUNDING = 1e-2
+_FIELDS = ("summary", "objective", "dataset", "paper", "license")
+_LICENSE = "CC-BY-4.0"
+_PAPERS = {
+    "deep_infomax": "Hjelm et al. 2018, Learning deep representations by mutual information estimation and "
+    "maximization, arXiv:1808.06670",
+}
 
 
 def publish(
     run_folder: str | os.PathLike,
     name: str,
     *,
-    summary: str,
-    objective: str,
-    dataset: str,
-    paper: str,
-    license: str,
     replace: bool = False,
     root: str | os.PathLike | None = None,
     images: np.ndarray | None = None,
+    **fields: str,
 ) -> dict[str, Any]:
     """Publish the encoder of a run folder in half precision and pin the hashes of its files.
 
@@ -42,13 +44,15 @@ def publish(
     entry in `mizoo/registry.json`, last. Both forms hold the same rounded weights, which is checked.
 
     Args:
-        run_folder: holds `encoder.keras` and `recipe.yaml`.
+        run_folder: holds `encoder.keras` and `recipe.yaml`. A recipe that the entry has already stays as it is
+            written when it says the same.
         name: the entry, lower-case words joined by underscores.
-        summary, objective, dataset, paper, license: what the registry says of the entry.
         replace: allow an entry that exists to be replaced. Its results and card then describe other weights: make
             them anew.
         root: the clone to write into; the one that this package is imported from if None.
         images: pictures to compare the forms on, as for `mizoo.export.export`.
+        **fields: summary, objective, dataset, paper, license: what the registry says of the entry, where it differs
+            from what the recipe says.
 
     Returns:
         The entry as the registry holds it.
@@ -57,9 +61,6 @@ def publish(
         UserError: an entry that exists, a folder that is no run folder or no clone, an encoder that is not made of
             stock layers, or forms that differ; nothing that was there before is changed.
     """
-    fields = {"summary": summary, "objective": objective, "dataset": dataset, "paper": paper, "license": license}
-    if empty := [key for key, value in fields.items() if not str(value).strip()]:
-        raise UserError(f"The registry says of every entry its {', '.join(fields)}. Empty: {', '.join(empty)}")
     if not _NAME.fullmatch(name):
         raise UserError(f"The name of an entry is lower-case words joined by underscores. Received: {name!r}")
     root = _clone(root)
@@ -69,9 +70,15 @@ def publish(
             raise UserError(f"A run folder holds encoder.keras and recipe.yaml. {run_folder} has no {needed}")
     registry_file = root / "mizoo" / "registry.json"
     if name in json.loads(registry_file.read_text(encoding="utf-8")) and not replace:
-        raise UserError(f"{name} is published already. Pass replace=True (--replace) to put other weights in its place.")
+        raise UserError(f"{name} is published already. To put other weights in its place: replace=True (--replace).")
+    from mizoo import recipes
+
+    recipe = recipes.load(run_folder / "recipe.yaml")
+    described = _describe(recipe, fields)
 
     import keras
+
+    from mizoo.export import building, file_facts
 
     given = keras.saving.load_model(run_folder / "encoder.keras", compile=False)
     check_stock(given)
@@ -79,14 +86,13 @@ def publish(
     with building(root / "models" / name) as folder:
         (folder / "forms").mkdir()
         manifest = _build(encoder, given, name, folder, images)
-        shutil.copyfile(run_folder / "recipe.yaml", folder / "recipe.yaml")
         places = {
             "encoder.keras": f"models/{name}/encoder.keras",
             "encoder.onnx": f"export/{name}/encoder.onnx",
         }
         sources = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
         entry = {
-            **fields,
+            **described,
             "input": {"shape": manifest["input"]["shape"], "range": manifest["input"]["range"]},
             "endpoints": manifest["endpoints"],
             "files": {file: {"path": places[file], **file_facts(sources[file])} for file in places},
@@ -94,17 +100,47 @@ def publish(
         (root / "export" / name).mkdir(parents=True, exist_ok=True)
         for file, place in places.items():
             os.replace(sources[file], root / place)
-        os.replace(folder / "recipe.yaml", root / "models" / name / "recipe.yaml")
+        _place_recipe(recipe, run_folder / "recipe.yaml", root / "models" / name / "recipe.yaml")
     files.write_json(root / "export" / name / "manifest.json", manifest)
     registry = json.loads(registry_file.read_text(encoding="utf-8"))
     files.write_json(registry_file, dict(sorted({**registry, name: entry}.items())))
     return entry
 
 
+def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
+    """What the registry says of an entry, from its recipe and from what the caller knows better."""
+    if unknown := sorted(set(given) - set(_FIELDS)):
+        raise UserError(f"The registry has the fields {', '.join(_FIELDS)}. Received: {', '.join(unknown)}")
+    said = {
+        "summary": recipe.summary,
+        "objective": recipe.objective.name,
+        "dataset": recipe.data.source,
+        "paper": _PAPERS.get(recipe.objective.name, ""),
+        "license": _LICENSE,
+        **given,
+    }
+    if empty := [field for field in _FIELDS if not said[field].strip()]:
+        raise UserError(
+            f"The registry says of every entry its {', '.join(_FIELDS)}. Empty: {', '.join(empty)}. Give a `summary` "
+            "in the recipe, the others as arguments."
+        )
+    return said
+
+
+def _place_recipe(recipe: recipes.Recipe, source: Path, target: Path) -> None:
+    from mizoo import recipes
+
+    # A run writes out every default; the recipe that it was started from is the better read.
+    if not target.is_file() or recipes.load(target).digest() != recipe.digest():
+        files.write_text(target, source.read_text(encoding="utf-8"))
+
+
 def _build(
     encoder: keras.Model, given: keras.Model, name: str, folder: Path, images: np.ndarray | None
 ) -> dict[str, Any]:
     """Write and check all files of an entry in `folder`; the manifest lists the two that are published."""
+    from mizoo.export import build, file_facts
+
     manifest = build(given, name, folder / "forms", images)
     worst = max(manifest["rounding"], key=manifest["rounding"].get)
     if not manifest["rounding"][worst] <= _MAX_ROUNDING:
@@ -132,10 +168,10 @@ def _check_same_weights(encoder: keras.Model, keras_file: Path, onnx_file: Path)
             forms.append(stored[path])
         for form in forms:
             if form is None or not np.array_equal(form.astype(value.dtype), value):
-                raise UserError(f"A published file does not hold the rounded weights of {path}: it was written wrongly.")
-    kernels = [path for path, value in expected.items() if value.ndim > 1]
-    if absent := [path for path in kernels if path not in stored or as_half(expected[path]).dtype != stored[path].dtype]:
-        raise UserError(f"The ONNX file does not hold these weights in half precision: {', '.join(absent)}")
+                raise UserError(f"A published file does not hold the rounded weights of {path}: it is written wrongly.")
+    for path, value in expected.items():
+        if value.ndim > 1 and (path not in stored or stored[path].dtype != as_half(value).dtype):
+            raise UserError(f"The ONNX file does not hold the weights of {path} in half precision.")
 
 
 def _clone(root: str | os.PathLike | None) -> Path:

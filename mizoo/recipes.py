@@ -85,7 +85,10 @@ class Optimizer(_Part):
         total = steps_per_epoch * epochs
         if self.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(
-                0.0 if warmup else rate, max(total - warmup, 1), warmup_target=rate if warmup else None, warmup_steps=warmup
+                0.0 if warmup else rate,
+                max(total - warmup, 1),
+                warmup_target=rate if warmup else None,
+                warmup_steps=warmup,
             )
         elif warmup:
             rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate)
@@ -148,7 +151,9 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not a recipe: it holds {type(content).__name__}, and a recipe is a mapping of keys.")
+        raise UserError(
+            f"{path} is not a recipe: it holds {type(content).__name__}, and a recipe is a mapping of keys."
+        )
     for key, value in (changes or {}).items():
         *parents, last = key.split(".")
         place = content

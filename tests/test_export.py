@@ -1,4 +1,4 @@
-"""Exported and published encoders: both forms compute what Keras computes, hold the same weights, and load elsewhere."""
+"""Exported and published encoders: both forms compute what Keras computes and hold the same weights."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ pytest.importorskip("tf2onnx")
 
 from mizoo import encoders, export, files, zoo  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
+from mizoo.export import publish  # noqa: E402
 from mizoo.portable import check_stock  # noqa: E402
-from mizoo.publish import publish  # noqa: E402
 
 ENDPOINTS = ("local", "conv", "fc", "global")
-FACTS = {"summary": "s", "objective": "o", "dataset": "d", "paper": "p", "license": "l"}
+RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
 
 
 def _encoder(policy="float32", seed=1):
@@ -309,18 +309,21 @@ def clone(tmp_path):
     _encoder("mixed_bfloat16").save(tmp_path / "encoder.keras")
     run.mkdir()
     shutil.move(tmp_path / "encoder.keras", run / "encoder.keras")
-    (run / "recipe.yaml").write_text("name: small\n")
+    (run / "recipe.yaml").write_text(RECIPE)
     return root, run
 
 
 def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkeypatch):
     root, run = clone
-    entry = publish(run, "small_net", root=root, images=images, **FACTS)
+    entry = publish(run, "small_net", root=root, images=images)
     registry = json.loads((root / "mizoo/registry.json").read_text())
     assert registry == {"small_net": entry}
+    assert (entry["summary"], entry["objective"], entry["dataset"]) == ("a small net", "deep_infomax", "cifar10")
+    assert "Hjelm" in entry["paper"]
+    assert entry["license"] == "CC-BY-4.0"
     assert entry["endpoints"] == {"local": [8, 8, 6], "conv": [4, 4, 8], "fc": [16], "global": [5]}
     assert entry["input"] == {"shape": [32, 32, 3], "range": [0, 255]}
-    assert (root / "models/small_net/recipe.yaml").read_text() == "name: small\n"
+    assert (root / "models/small_net/recipe.yaml").read_text() == RECIPE
     assert sorted(os.listdir(root / "models/small_net")) == ["encoder.keras", "recipe.yaml"]
     assert sorted(os.listdir(root / "export/small_net")) == ["encoder.onnx", "manifest.json"]
 
@@ -342,27 +345,41 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkey
 
 def test_an_entry_is_replaced_only_on_request(clone, images):
     root, run = clone
-    first = publish(run, "small_net", root=root, images=images, **FACTS)
+    first = publish(run, "small_net", root=root, images=images)
     export.save_keras(_encoder(seed=4), run / "encoder.keras")
     with pytest.raises(UserError, match="published already"):
-        publish(run, "small_net", root=root, images=images, **FACTS)
+        publish(run, "small_net", root=root, images=images)
     assert files.sha256(root / "models/small_net/encoder.keras") == first["files"]["encoder.keras"]["sha256"]
-    second = publish(run, "small_net", root=root, images=images, replace=True, **FACTS)
+    second = publish(run, "small_net", root=root, images=images, replace=True)
     assert files.sha256(root / "models/small_net/encoder.keras") == second["files"]["encoder.keras"]["sha256"]
     assert first["files"] != second["files"]
+
+
+def test_a_recipe_that_says_the_same_stays_as_it_was_written(clone, images):
+    root, run = clone
+    kept = root / "models/small_net/recipe.yaml"
+    kept.parent.mkdir()
+    kept.write_text(f"# why these settings\n{RECIPE}")
+    publish(run, "small_net", root=root, images=images)
+    assert kept.read_text().startswith("# why")
+    (run / "recipe.yaml").write_text(RECIPE + "training:\n  epochs: 3\n")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    assert kept.read_text().endswith("epochs: 3\n")
 
 
 def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, images):
     root, run = clone
     with pytest.raises(UserError, match="Empty: license"):
-        publish(run, "small_net", root=root, images=images, **{**FACTS, "license": " "})
+        publish(run, "small_net", root=root, images=images, license=" ")
     with pytest.raises(UserError, match="lower-case words"):
-        publish(run, "../escape", root=root, images=images, **FACTS)
+        publish(run, "../escape", root=root, images=images)
+    with pytest.raises(UserError, match="Received: licence"):
+        publish(run, "small_net", root=root, images=images, licence="CC0")
     (run / "recipe.yaml").unlink()
     with pytest.raises(UserError, match="has no recipe.yaml"):
-        publish(run, "small_net", root=root, images=images, **FACTS)
+        publish(run, "small_net", root=root, images=images)
     with pytest.raises(UserError, match="clone"):
-        publish(run, "small_net", root=run, images=images, **FACTS)
+        publish(run, "small_net", root=run, images=images)
     assert not list((root / "models").iterdir())
     assert (root / "mizoo/registry.json").read_text() == "{}"
 

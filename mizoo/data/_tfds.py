@@ -30,9 +30,7 @@ def read(name: str, split: str) -> Dataset:
     try:
         builder = tfds.builder(name)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        raise UserError(
-            f"{name!r} is neither a folder here nor a data set that tensorflow-datasets knows."
-        ) from error
+        raise UserError(f"{name!r} is neither a folder here nor a data set that tensorflow-datasets knows.") from error
     features = builder.info.features
     if "image" not in features:
         raise UserError(f"{name!r} holds {', '.join(features)} and no `image`: pictures are what mizoo trains on.")
@@ -53,7 +51,9 @@ def read(name: str, split: str) -> Dataset:
         images.append(batch["image"])
         labels.append(batch.get("label", -1))
     if len({image.shape for image in images}) > 1:
-        raise UserError(f"The pictures of {name!r} differ in size: write them to a folder at one size and train on that.")
+        raise UserError(
+            f"The pictures of {name!r} differ in size: write them to a folder at one size and train on that."
+        )
     stacked = np.stack(images)
     if stacked.shape[-1] == 1:
         stacked = np.repeat(stacked, 3, axis=-1)

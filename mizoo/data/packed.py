@@ -136,7 +136,7 @@ def _grid(shape: tuple[int, ...], limit: int) -> tuple[int, int]:
     height, width, channels = shape
     most = int(min(0.9 * limit, _MAX_RAW_BYTES)) // (height * width * channels)
     if most < 1 or max(height, width) > _MAX_PIXELS:
-        raise UserError(f"A picture of {width}x{height} does not fit into a chunk of {limit / 1e6:g} MB: raise `chunk_mb`.")
+        raise UserError(f"A picture of {width}x{height} does not fit into {limit / 1e6:g} MB: raise `chunk_mb`.")
     columns = min(_SIDE, most, _MAX_PIXELS // width)
     return columns, min(_SIDE, most // columns, _MAX_PIXELS // height)
 
@@ -187,7 +187,8 @@ def _encode(images: np.ndarray, columns: int) -> bytes:
     tiles = np.zeros((rows * columns, height, width, channels), np.uint8)
     tiles[:count] = images
     mosaic = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    mosaic = np.broadcast_to(mosaic.reshape(rows * height, columns * width, channels), (rows * height, columns * width, 3))
+    mosaic = mosaic.reshape(rows * height, columns * width, channels)
+    mosaic = np.broadcast_to(mosaic, (*mosaic.shape[:2], 3))  # WebP knows no grey; equal channels cost it nothing
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(mosaic)).save(stream, "WEBP", lossless=True, quality=50, method=4)
     return stream.getvalue()

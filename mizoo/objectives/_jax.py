@@ -69,7 +69,12 @@ class JaxStep:
         if getattr(self, "_scan", None) is None:
             self._scan = jax.jit(functools.partial(_scan, self.train_step), donate_argnums=0)
         self.reset_metrics()
-        groups = (self.trainable_variables, self.non_trainable_variables, self.optimizer.variables, self.metrics_variables)
+        groups = (
+            self.trainable_variables,
+            self.non_trainable_variables,
+            self.optimizer.variables,
+            self.metrics_variables,
+        )
         state = tuple([v.value for v in group] for group in groups)
         # A donated buffer may back one variable only.
         state = jax.tree.map(lambda v: jnp.array(v, copy=True), state)

@@ -55,7 +55,11 @@ def _replicas() -> int:
 @contextlib.contextmanager
 def _synchronised_batch_norm(model: keras.Model) -> Iterator[None]:
     """Batch statistics over all replicas while the step is traced; the model itself keeps its configuration."""
-    norms = [] if _replicas() == 1 else [m for m in model._flatten_layers() if isinstance(m, keras.layers.BatchNormalization)]
+    norms = (
+        []
+        if _replicas() == 1
+        else [m for m in model._flatten_layers() if isinstance(m, keras.layers.BatchNormalization)]
+    )
     before = [norm.synchronized for norm in norms]
     for norm in norms:
         norm.synchronized = True

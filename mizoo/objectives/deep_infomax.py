@@ -184,4 +184,6 @@ def _check(encoder, local_weight, global_weight, prior_weight, bound, negatives,
         raise UserError(f"`critic_width` is 1 or more. Received: {critic_width}")
     missing = {"local", "global"} - set(encoder.output)
     if missing:
-        raise UserError(f"The encoder has no endpoint {' and '.join(sorted(missing))}; it has {', '.join(encoder.output)}.")
+        raise UserError(
+            f"The encoder has no endpoint {' and '.join(sorted(missing))}; it has {', '.join(encoder.output)}."
+        )

@@ -41,5 +41,7 @@ def prior_losses(model: keras.Model, y, uniform):
     adversary_loss = ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
 
     frozen = [ops.stop_gradient(ops.convert_to_tensor(v)) for v in model.trainable_variables]
-    judged, _ = model.stateless_call(frozen, [ops.convert_to_tensor(v) for v in model.non_trainable_variables], representation)
+    judged, _ = model.stateless_call(
+        frozen, [ops.convert_to_tensor(v) for v in model.non_trainable_variables], representation
+    )
     return ops.mean(ops.softplus(-judged)), adversary_loss

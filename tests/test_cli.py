@@ -1,0 +1,87 @@
+"""The command line and the cost of the import, as a user meets them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import mizoo
+
+
+def mizoo_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "mizoo.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **environment},
+    )
+
+
+def test_importing_mizoo_imports_nothing_heavy():
+    code = (
+        "import sys, time; t = time.perf_counter(); import mizoo; print(time.perf_counter() - t);"
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'onnxruntime', 'pydantic', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, heavy = done.stdout.split("\n")[:2]
+    assert heavy == "[]"
+    assert float(seconds) < 0.1
+
+
+def test_every_public_name_resolves():
+    for name in mizoo.__all__:
+        assert getattr(mizoo, name) is not None
+    assert set(mizoo.__all__) <= set(dir(mizoo))
+    with pytest.raises(AttributeError, match="nothing"):
+        mizoo.nothing
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["info", "dim_lokal_cifar10"], "dim_local_cifar10"),
+        (["pretrain", "nowhere.yaml"], "nowhere.yaml"),
+        (["pretrain", "dim_local_cifar10", "--set", "training.epoch=3"], "training.epoch"),
+        (["pretrain", "dim_local_cifar10", "--set", "epochs"], "KEY=VALUE"),
+        (["embed", "dim_local_cifar10", "no_such_file.png"], "no_such_file.png"),
+        (["evaluate", "no_such_entry"], "no_such_entry"),
+        (["data", "pack", "./no_such_folder", "--out", "x"], "no_such_folder"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_status_2(arguments, words, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mizoo.cli", *arguments], capture_output=True, text=True, timeout=240, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr[-2000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_list_info_and_version():
+    assert mizoo_command("--version").stdout.strip() == mizoo.__version__
+    listed = mizoo_command("list", "dim_*").stdout
+    assert [line.split()[0] for line in listed.splitlines()] == mizoo.list_models("dim_*")
+    assert "dim_local_cifar10" in listed
+    assert '"sha256"' in mizoo_command("info", "dim_local_cifar10").stdout
+
+
+def test_without_a_backend_load_names_the_extra(tmp_path):
+    """A machine with Keras and no backend: both are hidden from the import system."""
+    for backend in ("tensorflow", "jax", "torch"):
+        (tmp_path / f"{backend}.py").write_text(
+            f"raise ModuleNotFoundError('No module named {backend!r}', name={backend!r})"
+        )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("KERAS_BACKEND", None)
+    code = "import mizoo; mizoo.load('dim_local_cifar10')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert "UserError" in done.stderr and "[tensorflow]" in done.stderr, done.stderr[-2000:]
+    code = "import mizoo, numpy; print(mizoo.load('dim_local_cifar10', runtime='onnx')(numpy.ones((1, 32, 32, 3), 'uint8'))['fc'].shape)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.strip() == "(1, 1024)", done.stderr[-2000:]

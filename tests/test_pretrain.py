@@ -1,0 +1,141 @@
+"""A run is the same whether or not it was interrupted, and its folder says what it holds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from mizoo import pretrain, recipes
+from mizoo.errors import UserError
+
+
+@pytest.fixture
+def pictures(tmp_path, rng):
+    """A folder with 48 small pictures."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(48):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype="uint8")).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def recipe(pictures):
+    return recipes.validate(
+        {
+            "name": "toy",
+            "encoder": {"widths": [4, 6, 8], "fc_size": 16, "global_size": 5},
+            "objective": {"critic_width": 12},
+            "data": {"source": str(pictures)},
+            "optimizer": {"learning_rate": 0.003, "warmup_epochs": 1.0},
+            "training": {"epochs": 4, "batch_size": 16, "precision": "float32"},
+        }
+    )
+
+
+def weights(run) -> list[np.ndarray]:
+    return keras.saving.load_model(run / "encoder.keras", compile=False).get_weights()
+
+
+def same(first, second) -> None:
+    for a, b in zip(weights(first), weights(second), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
+    whole = pretrain.pretrain(recipe, tmp_path / "whole")
+    pretrain.pretrain(recipe, tmp_path / "parts", stop_after=1)
+    pretrain.pretrain(recipe, tmp_path / "parts", stop_after=3)
+    parts = pretrain.pretrain(recipe, tmp_path / "parts")
+    same(whole, parts)
+    logs = [pretrain.read_log(run) for run in (whole, parts)]
+    assert [line["epoch"] for line in logs[1]] == [1, 2, 3, 4]
+    for one, other in zip(*logs):
+        for key in set(one) - {"seconds", "pictures_per_second"}:
+            assert one[key] == pytest.approx(other[key], abs=1e-4), key
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(recipe, tmp_path):
+    recipe = recipes.validate(
+        recipe.model_dump(mode="json") | {"training": recipe.training.model_dump() | {"epochs": 40}}
+    )
+    path = tmp_path / "toy.yaml"
+    path.write_text(recipe.dump())
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "mizoo.cli", "pretrain", str(path), "--out", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (run / pretrain.CHECKPOINT).exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = pretrain.read_log(run)
+    assert before and len(before) < 40, "the run was to be killed under way"
+
+    pretrain.pretrain(recipe, run)
+    assert [line["epoch"] for line in pretrain.read_log(run)] == list(range(1, 41))
+    same(pretrain.pretrain(recipe, tmp_path / "whole"), run)
+
+
+def test_the_log_shows_bounds_beside_ceilings_and_the_state_of_the_embedding(recipe, tmp_path):
+    run = pretrain.pretrain(recipe, tmp_path / "run", stop_after=2)
+    lines = pretrain.read_log(run)
+    assert len(lines) == 2
+    for line in lines:
+        assert line["local_mi"] <= line["local_mi_ceiling"] == pytest.approx(np.log(16), abs=1e-4)
+        assert 1.0 <= line["effective_rank"] <= 5.0 and line["spread"] > 0
+        assert line["pictures_per_second"] > 0
+    assert lines[0]["learning_rate"] == pytest.approx(0.003, rel=1e-3)  # the end of the warm-up
+    assert recipes.load(run / "recipe.yaml") == recipe
+
+
+def test_a_bfloat16_run_leaves_a_float32_encoder(recipe, tmp_path):
+    content = recipe.model_dump(mode="json")
+    content["training"] |= {"precision": "mixed_bfloat16", "epochs": 2}
+    run = pretrain.pretrain(recipes.validate(content), tmp_path / "run")
+    encoder = keras.saving.load_model(run / "encoder.keras", compile=False)
+    assert keras.config.dtype_policy().name == "float32"
+    assert {layer.dtype_policy.name for layer in encoder.layers} == {"float32"}
+    assert {v.dtype for v in encoder.variables} == {"float32"}
+
+
+def test_the_checkpoint_of_another_recipe_is_refused_and_kept(recipe, tmp_path):
+    run = pretrain.pretrain(recipe, tmp_path / "run", stop_after=1)
+    before = (run / pretrain.CHECKPOINT).read_bytes()
+    content = recipe.model_dump(mode="json")
+    content["optimizer"]["learning_rate"] = 0.1
+    with pytest.raises(UserError, match="another recipe"):
+        pretrain.pretrain(recipes.validate(content), run)
+    assert (run / pretrain.CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "empty"])
+def test_a_damaged_checkpoint_is_named(recipe, tmp_path, damage):
+    run = tmp_path / "run"
+    run.mkdir()
+    path = run / pretrain.CHECKPOINT
+    if damage == "foreign":
+        with h5py.File(path, "w") as file:
+            file["x"] = 1
+    else:
+        path.write_bytes(b"" if damage == "empty" else b"\x89HDF\r\n\x1a\n" + b"\0" * 50)
+    with pytest.raises(UserError, match="checkpoint"):
+        pretrain.pretrain(recipe, run)
+
+
+def test_a_loss_that_explodes_stops_the_run_with_a_reason(recipe, tmp_path):
+    content = recipe.model_dump(mode="json")
+    content["optimizer"] |= {"learning_rate": 1e30, "warmup_epochs": 0.0}
+    with pytest.raises(UserError, match="learning_rate"):
+        pretrain.pretrain(recipes.validate(content), tmp_path / "run")
+    assert not (tmp_path / "run" / pretrain.CHECKPOINT).exists()
