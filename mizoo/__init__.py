@@ -24,10 +24,10 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from mizoo import augment, bounds, critics, data, encoders
-    from mizoo.errors import UserError
-    from mizoo.objectives import DeepInfoMax
-    from mizoo.zoo import info, list_models, load
+    from mizoo import augment, bounds, critics, data, encoders  # noqa: F401
+    from mizoo.errors import UserError  # noqa: F401
+    from mizoo.objectives import DeepInfoMax  # noqa: F401
+    from mizoo.zoo import info, list_models, load  # noqa: F401
 
 
 def __getattr__(name: str):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+import keras
 from keras import ops
 
 from mizoo.errors import UserError
 
 
+@keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
 class CropFlip:
     """Translation with reflected borders, and a horizontal flip for half of the pictures.
@@ -22,6 +24,10 @@ class CropFlip:
     flip: bool = True
 
     noise_size = 3  # columns of noise that `__call__` takes
+
+    def get_config(self) -> dict:
+        """The arguments of the constructor, for `model.save`."""
+        return asdict(self)
 
     def __call__(self, images, noise):
         """Augment a batch.

@@ -184,7 +184,10 @@ def pack(
     from mizoo.data import packed
 
     splits = ("train",) if Path(name).is_dir() else ("train", "test")
-    print(packed.write({split: data.load(name, split) for split in splits}, out, chunk_mb))
+    index = packed.write({split: data.load(name, split) for split in splits}, out, chunk_mb)
+    for split, content in index["splits"].items():
+        print(f"{split}: {content['count']} pictures in {len(content['chunks'])} chunks")
+    print(out)
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:

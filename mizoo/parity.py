@@ -66,6 +66,6 @@ def check_tolerance(name: str, form: str, differences: dict[str, float]) -> None
     if not differences[worst] <= TOLERANCE:
         raise UserError(
             f"The {form} form of {name} does not compute what Keras computes, so nothing was written: endpoint "
-            f"{worst!r} differs by {differences[worst]:.2g} of its largest value, where {TOLERANCE:g} is allowed. A layer "
-            "is not converted faithfully (exact GELU and antialiased Resizing are known not to be): replace it."
+            f"{worst!r} differs by {differences[worst]:.2g} of its largest value, where {TOLERANCE:g} is allowed. A "
+            "layer is not converted faithfully (exact GELU and antialiased Resizing are known not to be): replace it."
         )

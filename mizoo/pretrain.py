@@ -51,12 +51,12 @@ def pretrain(
     out = Path(out or Path("runs") / recipe.name)
     start = _check_run(out, recipe)
     scan = _choose_scan(scan)
-    images = data.load(recipe.data.source, recipe.data.split).images
     training = recipe.training
 
     keras.utils.set_random_seed(training.seed)
     with _precision(training.precision), _strategy().scope():
         encoder = recipe.encoder.build()
+        images = data.load(recipe.data.source, recipe.data.split, size=encoder.input_shape[1]).images
         model = recipe.objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
         batches = data.batches(images, "train", training.batch_size, training.seed, model.noise_size, start)
         model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)

@@ -50,6 +50,14 @@ def test_slices_follow_tfds(rng):
     np.testing.assert_array_equal(rest.images, images[15:])
 
 
+def test_pictures_of_another_size_are_brought_to_the_wanted_one(photos):
+    images = np.stack([photos[0], photos[0][::-1]])
+    resized = data.load(images, size=16).images
+    assert resized.shape == (2, 16, 16, 3) and resized.dtype == np.uint8
+    assert resized[0].mean() == pytest.approx(photos[0][:, 8:56].mean(), abs=2.0)
+    assert data.load(images[:, :, :48], size=48).images.tolist() == images[:, :, :48].tolist()
+
+
 @pytest.mark.parametrize("split", ["train[", "train[5]", "train[a:]", "", "test"])
 def test_a_split_that_is_none_is_refused(split):
     with pytest.raises(UserError, match="split"):

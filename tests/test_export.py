@@ -21,10 +21,11 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
 
-from mizoo import encoders, export, files, zoo  # noqa: E402
+from mizoo import encoders, export, files, recipes, zoo  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.export import publish  # noqa: E402
 from mizoo.portable import check_stock  # noqa: E402
+from mizoo.publish import _place_recipe  # noqa: E402
 
 ENDPOINTS = ("local", "conv", "fc", "global")
 RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
@@ -355,15 +356,14 @@ def test_an_entry_is_replaced_only_on_request(clone, images):
     assert first["files"] != second["files"]
 
 
-def test_a_recipe_that_says_the_same_stays_as_it_was_written(clone, images):
-    root, run = clone
-    kept = root / "models/small_net/recipe.yaml"
-    kept.parent.mkdir()
+def test_a_recipe_that_says_the_same_stays_as_it_was_written(tmp_path):
+    run, kept = tmp_path / "run.yaml", tmp_path / "kept.yaml"
+    run.write_text(RECIPE)
     kept.write_text(f"# why these settings\n{RECIPE}")
-    publish(run, "small_net", root=root, images=images)
+    _place_recipe(recipes.load(run), run, kept)
     assert kept.read_text().startswith("# why")
-    (run / "recipe.yaml").write_text(RECIPE + "training:\n  epochs: 3\n")
-    publish(run, "small_net", root=root, images=images, replace=True)
+    run.write_text(RECIPE + "training:\n  epochs: 3\n")
+    _place_recipe(recipes.load(run), run, kept)
     assert kept.read_text().endswith("epochs: 3\n")
 
 

@@ -36,7 +36,7 @@ class Dataset:
         return len(self.images)
 
 
-def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train") -> Dataset:
+def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train", size: int | None = None) -> Dataset:
     """Load one split of a data set into memory.
 
     Args:
@@ -44,6 +44,8 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train")
             that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), or a `Dataset`.
         split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Folders of pictures and
             arrays have one split, "train".
+        size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
+            centre crop (`mizoo.pictures.square`). By default they stay as they are.
 
     Returns:
         The pictures, in a fixed order.
@@ -52,11 +54,15 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train")
         UserError: if the source, the split or the pictures are not there, or the slice is empty.
     """
     name, rows = parse_split(split)
-    whole = _load_split(source, name)
+    whole = _load_split(source, name, size)
     labels = None if whole.labels is None else whole.labels[rows]
     part = replace(whole, images=whole.images[rows], labels=labels)
     if not len(part):
         raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
+    if size is not None and part.images.shape[1:3] != (size, size):
+        from mizoo.pictures import square
+
+        part = replace(part, images=np.stack([square(image, size) for image in part.images]))
     return part
 
 
@@ -73,7 +79,7 @@ def parse_split(split: str) -> tuple[str, slice]:
     return match["name"], slice(start, stop)
 
 
-def _load_split(source, split: str) -> Dataset:
+def _load_split(source, split: str, size: int | None) -> Dataset:
     if isinstance(source, (Dataset, np.ndarray)):
         dataset = source if isinstance(source, Dataset) else Dataset("array", source)
         _check_array(dataset.images)
@@ -86,7 +92,7 @@ def _load_split(source, split: str) -> Dataset:
         if packed.is_packed(path):
             return packed.read(path, split)
         _check_single_split(split, "a folder of pictures")
-        return folder.read(path)
+        return folder.read(path, size)
     if os.sep in str(source) or str(source).startswith((".", "~")):
         raise UserError(f"There is no folder {str(source)!r}.")
     from mizoo.data import _tfds

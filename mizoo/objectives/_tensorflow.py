@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -13,6 +13,9 @@ from mizoo.errors import UserError
 
 class TensorFlowStep:
     """Mixin of `Objective`: `train_step` with GradientTape, and what replicas need."""
+
+    tracing_replicas = 0
+    synchronised_before: Sequence[bool] = ()
 
     def train_step(self, data) -> dict:
         """One update from one batch (of one replica); returns the running means of the terms."""
@@ -30,7 +33,8 @@ class TensorFlowStep:
         """All replicas' rows of `x`, in the order of the replicas, with gradients."""
         if _replicas() == 1:
             return x
-        return tf.distribute.get_replica_context().all_gather(x, axis=0)
+        gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
+        return tf.ensure_shape(gathered, (None, *x.shape[1:]))  # the collective forgets the shape
 
     def positives(self, rows):
         """The place of each of this replica's `rows` rows in the gathered batch, int32 (rows,)."""
@@ -54,17 +58,24 @@ def _replicas() -> int:
 
 @contextlib.contextmanager
 def _synchronised_batch_norm(model: keras.Model) -> Iterator[None]:
-    """Batch statistics over all replicas while the step is traced; the model itself keeps its configuration."""
-    norms = (
-        []
-        if _replicas() == 1
-        else [m for m in model._flatten_layers() if isinstance(m, keras.layers.BatchNormalization)]
-    )
-    before = [norm.synchronized for norm in norms]
+    """Batch statistics over all replicas while the step is traced; the model itself keeps its configuration.
+
+    The replicas are traced by threads that take turns, so the first to enter sets the layers and the last to leave
+    puts them back.
+    """
+    if _replicas() == 1:
+        yield
+        return
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    if model.tracing_replicas == 0:
+        model.synchronised_before = [norm.synchronized for norm in norms]
+    model.tracing_replicas += 1
     for norm in norms:
         norm.synchronized = True
     try:
         yield
     finally:
-        for norm, value in zip(norms, before):
-            norm.synchronized = value
+        model.tracing_replicas -= 1
+        if model.tracing_replicas == 0:
+            for norm, value in zip(norms, model.synchronised_before):
+                norm.synchronized = value

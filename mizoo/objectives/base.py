@@ -36,7 +36,7 @@ class Objective(Step, keras.Model):
 
     def __init__(self, encoder: keras.Model, augment=None, seed: int = 0, name: str | None = None) -> None:
         super().__init__(name=name)
-        if not isinstance(encoder, keras.Model) or not isinstance(encoder.output, dict):
+        if not isinstance(encoder, keras.Model) or not isinstance(getattr(encoder, "output", None), dict):
             raise UserError(
                 "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
                 f"mizoo.encoders.conv32(). Received: {type(encoder).__name__}"

@@ -1,0 +1,99 @@
+"""The entry that ships: it is what its registry, rows and card say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mizoo
+from mizoo import report, zoo
+
+NAME = "dim_local_cifar10"
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return zoo.load(NAME)
+
+
+def probe(features: np.ndarray, labels: np.ndarray) -> float:
+    """Top-1 % of a ridge classifier on one part of the pictures, measured on the rest."""
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    part = len(features) * 3 // 4
+    model = make_pipeline(StandardScaler(), RidgeClassifier(300.0)).fit(features[:part], labels[:part])
+    return 100 * model.score(features[part:], labels[part:])
+
+
+def test_its_features_classify_real_pictures_far_better_than_random_ones(cifar10, encoder):
+    """The probe of a fixed subset of CIFAR-10's test pictures, by both runtimes and by a random encoder."""
+    from mizoo.evaluate import random_copy
+
+    images, labels = cifar10.images[:4000], cifar10.labels[:4000]
+    keras_fc = encoder.predict(images.astype("float32"), batch_size=500, verbose=0)["fc"]
+    onnx_fc = zoo.load(NAME, endpoint="fc", runtime="onnx").predict(images)
+    assert np.abs(keras_fc - onnx_fc).max() < 1e-3
+    trained = probe(onnx_fc, labels)
+    random = probe(random_copy(encoder).predict(images.astype("float32"), batch_size=500, verbose=0)["fc"], labels)
+    assert trained > 55.0, trained
+    assert trained > random + 15.0, (trained, random)
+
+
+def test_the_encoder_is_plain_and_float32(encoder):
+    assert type(encoder).__name__ == "Functional"
+    assert {layer.dtype_policy.name for layer in encoder.layers} == {"float32"}
+    assert {layer.__class__.__module__.split(".")[0] for layer in encoder.layers} == {"keras"}
+    outputs = encoder(np.zeros((2, 32, 32, 3), "uint8"))
+    assert {name: tuple(value.shape[1:]) for name, value in outputs.items()} == {
+        "local": (8, 8, 128),
+        "conv": (4, 4, 256),
+        "fc": (1024,),
+        "global": (64,),
+    }
+
+
+def test_pictures_of_any_number_type_give_the_same_features(encoder, rng):
+    images = rng.integers(0, 256, (3, 32, 32, 3), dtype="uint8")
+    first = np.asarray(encoder(images)["global"])
+    for dtype in ("float32", "float64", "int32"):
+        np.testing.assert_allclose(np.asarray(encoder(images.astype(dtype))["global"]), first, atol=1e-5)
+
+
+def test_it_can_be_fine_tuned_inside_a_sequential(rng):
+    import keras
+
+    encoder = mizoo.load(NAME, endpoint="fc")
+    classifier = keras.Sequential([encoder, keras.layers.Dense(10)])
+    classifier.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = encoder.get_weights()
+    images = rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8").astype("float32")
+    losses = classifier.fit(images, np.arange(16) % 10, epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert any(not np.array_equal(a, b) for a, b in zip(before, encoder.get_weights()))
+
+
+def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels():
+    rows = [row for row in report.entry_rows(NAME) if row.split == "test"]
+    found = {(row.encoder, row.protocol, row.endpoint) for row in rows}
+    protocols = ("linear", "mlp200", "knn")
+    for encoder in ("published", "random"):
+        assert {(encoder, p, e) for p in protocols for e in ("local", "conv", "fc", "global")} <= found
+    assert {("pixels", p, "pixels") for p in protocols} <= found
+    assert all(row.command.startswith("mizoo evaluate") and row.seconds > 0 for row in rows)
+    assert {row.train_size for row in rows} == {50000} and {row.test_size for row in rows} == {10000}
+
+
+def test_it_is_as_good_as_its_floor():
+    """The floor of the entry, by the paper's probe on the test split."""
+    values = {
+        row.endpoint: row.value
+        for row in report.entry_rows(NAME)
+        if (row.encoder, row.protocol, row.split) == ("published", "mlp200", "test")
+    }
+    assert values["conv"] >= 73.0 and values["fc"] >= 70.0 and values["global"] >= 66.0
+
+
+def test_the_card_on_disk_is_the_one_its_rows_make():
+    assert zoo.locate(f"models/{NAME}/README.md").read_text(encoding="utf-8") == report.card(NAME)
