@@ -29,6 +29,11 @@ class CropFlip:
         """The arguments of the constructor, for `model.save`."""
         return asdict(self)
 
+    @classmethod
+    def from_config(cls, config: dict) -> CropFlip:
+        """Build it again from `get_config`."""
+        return cls(**config)
+
     def __call__(self, images, noise):
         """Augment a batch.
 

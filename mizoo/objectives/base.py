@@ -123,7 +123,8 @@ class Objective(Step, keras.Model):
         self.check_compile(kwargs)
         optimizer = keras.optimizers.get(optimizer)
         adversary = [v for v in self.trainable_variables if ADVERSARY in v.path]
-        if adversary and not isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        innermost = getattr(optimizer, "inner_optimizer", optimizer)
+        if adversary and not isinstance(innermost, keras.optimizers.MultiOptimizer):
             if prior_optimizer is None:
                 prior_optimizer = optimizer.from_config(optimizer.get_config())
             prior_optimizer = keras.optimizers.get(prior_optimizer)
@@ -137,6 +138,14 @@ class Objective(Step, keras.Model):
             raise UserError("`prior_optimizer` trains the discriminator of the prior, and `prior_weight` is 0.")
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
+
+    def get_compile_config(self) -> dict:
+        """Both optimisers as one, for `model.save`."""
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compile as before saving; Keras restores the state of the optimisers afterwards."""
+        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
 
     @property
     def metrics(self) -> list:
