@@ -78,7 +78,7 @@ def evaluate(
     command = command or _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule)
 
     model, provenance = _open(name_or_encoder, encoder)
-    train, test = _labelled(dataset, split, train_split)
+    train, test = _labelled(dataset, split, train_split, _side(model))
     classes = max(len(train.classes), int(train.labels.max()) + 1)
     rows: list[Row] = []
     with Steps(progress) as steps:
@@ -164,7 +164,13 @@ def _extract(
     return features(model, images, endpoints=endpoints, advance=step.advance)
 
 
-def _labelled(dataset: Any, split: str, train_split: str) -> list[Any]:
+def _side(model: Any) -> int | None:
+    """Height of the pictures that a model takes, or None where it takes any or there is none."""
+    shape = getattr(model, "input_shape", None)
+    return shape[1] if isinstance(shape, tuple) and len(shape) == 4 else None
+
+
+def _labelled(dataset: Any, split: str, train_split: str, size: int | None) -> list[Any]:
     """The two data sets: to fit on and to score."""
     from mizoo import data
 
@@ -176,7 +182,7 @@ def _labelled(dataset: Any, split: str, train_split: str) -> list[Any]:
                 f"split. Received: {train_split!r}"
             )
         parts = (f"{train_split}[:-{VALIDATION_SIZE}]", f"{train_split}[-{VALIDATION_SIZE}:]")
-    loaded = [data.load(dataset, part) for part in parts]
+    loaded = [data.load(dataset, part, size=size) for part in parts]
     for part, found in zip(parts, loaded, strict=True):
         if found.labels is None:
             raise UserError(f"A probe needs labels, and split {part!r} of {found.name} has none")
