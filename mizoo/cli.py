@@ -48,7 +48,8 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    # The callback holds the options that stand before a command.
+    return None
 
 
 @app.command("list")

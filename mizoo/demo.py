@@ -40,7 +40,10 @@ PHOTOGRAPHS = {
     "skimage/data/grass.png": "grass",
     "skimage/data/gravel.png": "gravel",
 }
-CREDITS = "Photographs: scikit-image (public domain, CC0); scikit-learn (temple: danielbuechele, flower: vultilion, CC BY 2.0)"
+CREDITS = (
+    "Photographs: scikit-image (public domain, CC0); "
+    "scikit-learn (temple: danielbuechele, flower: vultilion, CC BY 2.0)"
+)
 QUERIES = 12
 NEIGHBOURS = 5
 SAME, OTHER, INK, FAINT = "#2e9e5b", "#c9c9c9", "#222222", "#777777"

@@ -97,7 +97,8 @@ def _check_run(out: Path, recipe: Recipe) -> int:
         raise UserError(f"{path} is no checkpoint of mizoo or is damaged. Move it away to start anew.") from error
     if state["recipe"] != recipe.digest():
         raise UserError(
-            f"{out} holds the run of another recipe (see {out / RECIPE}). Choose another folder with --out, or remove it."
+            f"{out} holds the run of another recipe (see {out / RECIPE}). Choose another folder with --out, or remove "
+            "that one."
         )
     return state["epochs"]
 

@@ -1,4 +1,4 @@
-"""Encoders on ONNX Runtime: the same call as the Keras model, with its input checked, and ready in a fraction of a second."""
+"""Encoders on ONNX Runtime: the call of the Keras model, its input checked, ready in a fraction of a second."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def squares(rng, monkeypatch):
     parts = {"train": coloured(rng, 1600), "test": coloured(rng, 200)}
     asked = []
 
-    def load(source, split):
+    def load(source, split, size=None):
         asked.append(split)
         return parts["train" if split.endswith(("train", "[:-5000]")) else "test"]
 
@@ -308,7 +308,7 @@ def test_a_wrong_argument_is_named_before_anything_is_measured(squares, wrong, h
 def test_pictures_without_labels_are_refused(monkeypatch, rng):
     from mizoo import data
 
-    monkeypatch.setattr(data, "load", lambda source, split: Dataset("bare", coloured(rng, 5).images))
+    monkeypatch.setattr(data, "load", lambda source, split, size=None: Dataset("bare", coloured(rng, 5).images))
     with pytest.raises(UserError, match="labels"):
         evaluate(small_encoder(), "bare", progress=False)
 

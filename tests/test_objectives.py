@@ -265,6 +265,15 @@ def test_two_replicas_make_the_update_of_one_device(negatives):
     assert not two["synchronised_in_config"]
 
 
+@pytest.mark.skipif(not TENSORFLOW, reason="MirroredStrategy is TensorFlow's")
+def test_what_cannot_work_with_replicas_is_refused_at_compile():
+    script = STEP.with_name("strategy_refusals.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    outside, steps, accumulation, good = done.stdout.splitlines()
+    assert "strategy.scope()" in outside and "steps_per_execution" in steps
+    assert "gradient_accumulation_steps" in accumulation and good == "compiled"
+
+
 @pytest.mark.parametrize("bound", ["infonce", "jsd"])
 def test_tensorflow_and_jax_make_the_same_step(bound):
     pytest.importorskip("jax")

@@ -47,9 +47,6 @@ class JaxStep:
         """The column of each row, int32 (rows,)."""
         return jnp.arange(rows, dtype="int32")
 
-    def check_compile(self, kwargs: dict) -> None:
-        """JAX has no setting that this step refuses."""
-
     def scan_epoch(self, images, batch_size: int, seed: int, epoch: int) -> dict[str, float]:
         """Train one epoch as one compiled scan, with the data set on the device.
 

@@ -43,13 +43,23 @@ class TensorFlowStep:
             first = tf.distribute.get_replica_context().replica_id_in_sync_group * rows
         return tf.range(rows) + first
 
-    def check_compile(self, kwargs: dict) -> None:
-        """Refuse what fails late and darkly under a distribution strategy."""
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if self.distribute_strategy.num_replicas_in_sync != replicas:
-            raise UserError("Create the model and compile it inside the same `strategy.scope()`.")
-        if replicas > 1 and kwargs.get("steps_per_execution", 1) > 1:
-            raise UserError("`steps_per_execution` above 1 does not work with several replicas: leave it at 1.")
+    def compile(self, *args, optimizer, steps_per_execution: int = 1, **kwargs) -> None:
+        """As `keras.Model.compile`; refuses what fails late and darkly under a distribution strategy."""
+        if _replicas() > 1:
+            values = [variable.value for variable in self.trainable_variables]
+            if not all(isinstance(value, tf.distribute.DistributedValues) for value in values):
+                raise UserError("Create the encoder and the model, and compile it, inside `strategy.scope()`.")
+            if steps_per_execution > 1:
+                raise UserError("`steps_per_execution` above 1 does not work with several replicas: leave it at 1.")
+            if any(part.gradient_accumulation_steps for part in _parts(optimizer)):
+                raise UserError("`gradient_accumulation_steps` does not work with several replicas: raise the batch.")
+        super().compile(*args, optimizer=optimizer, steps_per_execution=steps_per_execution, **kwargs)
+
+
+def _parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimisers inside a loss-scaling or a split one."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(optimizer, "optimizers", [optimizer])
 
 
 def _replicas() -> int:

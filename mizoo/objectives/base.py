@@ -120,7 +120,6 @@ class Objective(Step, keras.Model):
         Raises:
             UserError: for settings that cannot work with this step.
         """
-        self.check_compile(kwargs)
         optimizer = keras.optimizers.get(optimizer)
         adversary = [v for v in self.trainable_variables if ADVERSARY in v.path]
         innermost = getattr(optimizer, "inner_optimizer", optimizer)

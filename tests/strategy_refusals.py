@@ -1,0 +1,34 @@
+"""Prints the errors of what cannot work with two replicas; run by test_objectives.py."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from mizoo.encoders import conv32
+from mizoo.errors import UserError
+from mizoo.objectives import DeepInfoMax
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def build() -> DeepInfoMax:
+    return DeepInfoMax(conv32(widths=(4, 4, 4), fc_size=8, global_size=4), critic_width=4)
+
+
+def attempt(model: DeepInfoMax, accumulate: int | None = None, **settings) -> None:
+    try:
+        model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate), **settings)
+        print("compiled")
+    except UserError as error:
+        print(error)
+
+
+outside = build()
+with strategy.scope():
+    attempt(outside)
+    attempt(build(), steps_per_execution=4)
+    attempt(build(), accumulate=2)
+    attempt(build())
