@@ -38,6 +38,10 @@ def features(
     if len(images) == 0:
         raise UserError("Features need at least one picture. Received: an empty array")
     call = encoder.predict_on_batch if hasattr(encoder, "predict_on_batch") else encoder
+    # JAX sorts the keys of a dict that passes through a compiled function: the order comes from the model.
+    declared = getattr(encoder, "output", None)
+    if endpoints is None and isinstance(declared, dict):
+        endpoints = list(declared)
     out: dict[str, np.ndarray] = {}
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size], dtype="float32")

@@ -33,10 +33,10 @@ class Schedule:
     last: int
 
 
-# "paper": as published, the end cut to 20 epochs. "fast": 16 times the batch and, as Adam's noise asks, 4 times the rate;
-# as many epochs at the full rate, because it is their number that decides how far the probe overfits (16 at a higher
-# rate score up to 1.3 points more on `fc`), and short ones after the drops, where little moves.
-# benchmarks/probe_schedule.py measures how far the two agree.
+# "paper": as published, the end cut to 20 epochs. "fast": 16 times the batch and, as Adam's noise asks, 4 times the
+# rate; as many epochs at the full rate, because their number decides how far the probe overfits (7 of them at a higher
+# rate score 1.3 points more on `fc`), and few after each drop, where little moves. How far the two agree:
+# benchmarks/probe_schedule.py.
 SCHEDULES = {
     "paper": Schedule(batch_size=64, rate=1e-4, epochs=120, drops=(50, 100), last=10),
     "fast": Schedule(batch_size=1024, rate=4e-4, epochs=62, drops=(50, 60), last=4),
