@@ -101,9 +101,11 @@ def pretrain(
 ) -> None:
     """Train an encoder. The same command goes on where an interrupted run stopped."""
     from mizoo import recipes
-    from mizoo.pretrain import pretrain as run
 
-    print(run(recipes.load(recipe, _changes(changes or [])), out, scan=scan, stop_after=stop_after))
+    checked = recipes.load(recipe, _changes(changes or []))
+    from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
+
+    print(run(checked, out, scan=scan, stop_after=stop_after))
 
 
 @app.command()

@@ -74,9 +74,8 @@ def test_list_info_and_version():
 def test_without_a_backend_load_names_the_extra(tmp_path):
     """A machine with Keras and no backend: both are hidden from the import system."""
     for backend in ("tensorflow", "jax", "torch"):
-        (tmp_path / f"{backend}.py").write_text(
-            f"raise ModuleNotFoundError('No module named {backend!r}', name={backend!r})"
-        )
+        missing = f"raise ModuleNotFoundError(\"No module named '{backend}'\", name='{backend}')"
+        (tmp_path / f"{backend}.py").write_text(missing)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     environment.pop("KERAS_BACKEND", None)
     code = "import mizoo; mizoo.load('dim_local_cifar10')"
