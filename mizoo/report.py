@@ -75,7 +75,7 @@ def report(root: str | os.PathLike | None = None) -> list[Path]:
     """Write the marked tables in README.md and docs/*.md again.
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
-    `<protocol> <dataset>` (such as `mlp200 cifar10`), `entries`, `probe schedule`, or `recipe trials`.
+    `<protocol> <dataset>` (such as `mlp200 cifar10`), `entries`, or `probe schedule`.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -134,30 +134,6 @@ def schedule_table(path: str | os.PathLike) -> str:
         f"over {content['seeds']} seeds. {content['hardware']}."
     )
     return title + "\n\n" + markdown(head, body)
-
-
-def trials_table(path: str | os.PathLike) -> str:
-    """What one change of a recipe is worth, as a markdown table.
-
-    Args:
-        path: what `benchmarks/recipe_trials.py` wrote.
-    """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    by_trial: dict[str, list[dict]] = {}
-    for row in content["rows"]:
-        by_trial.setdefault(row["trial"], []).append(row)
-    body = []
-    for rows in by_trial.values():
-        changes = ", ".join(f"`{key}: {value}`" for key, value in rows[0]["changes"].items()) or "the recipe"
-        cells = {row["endpoint"]: _number(row["value"], row["spread"]) for row in rows}
-        body.append([changes, *(cells.get(end, "") for end in ("conv", "fc", "global"))])
-    first = content["rows"][0]
-    title = (
-        f"Top-1 % of `mlp200` (schedule `{first['settings']['schedule']}`, batch {first['settings']['batch_size']}) on "
-        f"the last {first['test_size']:,} pictures of the training split, after {content['epochs']} epochs on the "
-        "others."
-    )
-    return title + "\n\n" + markdown(["change", "conv", "fc", "global"], body)
 
 
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -232,14 +208,12 @@ def _block(name: str, root: Path) -> str:
 
     if name == "probe schedule":
         return schedule_table(root / "benchmarks" / "probe_schedule.json")
-    if name == "recipe trials":
-        return trials_table(root / "benchmarks" / "recipe_trials.json")
     if name == "entries":
         return _entries_table()
     protocol, _, dataset = name.partition(" ")
     if protocol not in _PROTOCOLS or not dataset:
         raise UserError(
-            f"No table is called {name!r}. There are: entries, probe schedule, recipe trials, and <protocol> <dataset> "
+            f"No table is called {name!r}. There are: entries, probe schedule, and <protocol> <dataset> "
             f"with protocol one of {', '.join(_PROTOCOLS)}"
         )
     rows = [row for entry in zoo.list_models() for row in entry_rows(entry)]
