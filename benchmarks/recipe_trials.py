@@ -1,10 +1,10 @@
-"""Short trials around the recipe of dim_local_cifar10, measured on the validation part of the training split.
+"""Short trials around the recipe of an entry, measured on the validation part of the training split.
 
-    python benchmarks/recipe_trials.py [NAME ...]
+    python benchmarks/recipe_trials.py ENTRY [NAME ...]
 
 Each trial is the recipe with one change, trained for 4 epochs on the first 45,000 training pictures (the schedule
 decays within them) and probed by `mlp200` (3 seeds) on the last 5,000. Finished trials are kept in runs/trials and
-their rows in benchmarks/recipe_trials.json; name trials to run only those. About 5 minutes a trial on 2 cores.
+their rows in benchmarks/recipe_trials.json; name trials to run only those. About 5 to 10 minutes a trial on 2 cores.
 """
 
 from __future__ import annotations
@@ -16,51 +16,78 @@ from pathlib import Path
 
 from mizoo import evaluate, files, pretrain, recipes
 
-ENTRY = "dim_local_cifar10"
 HERE = Path(__file__).parent
 RESULT = HERE / "recipe_trials.json"
-SHORT = {"training.epochs": 4, "data.split": "train[:-5000]"}
+EPOCHS = 4
 TRIALS = {
-    "recipe": {},
-    "negatives-images": {"objective.negatives": "images"},
-    "bound-jsd": {"objective.bound": "jsd"},
-    "prior-0": {"objective.prior_weight": 0.0},
-    "batch-256": {"training.batch_size": 256},
-    "rate-2e-3": {"optimizer.learning_rate": 2e-3},
-    "rate-5e-4": {"optimizer.learning_rate": 5e-4},
-    "critic-512": {"objective.critic_width": 512},
-    "augment-none": {"data.augment": "none"},
+    "dim_local_cifar10": {
+        "recipe": {},
+        "negatives-images": {"objective.negatives": "images"},
+        "bound-jsd": {"objective.bound": "jsd"},
+        "prior-0": {"objective.prior_weight": 0.0},
+        "batch-256": {"training.batch_size": 256},
+        "rate-2e-3": {"optimizer.learning_rate": 2e-3},
+        "rate-5e-4": {"optimizer.learning_rate": 5e-4},
+        "critic-512": {"objective.critic_width": 512},
+        "augment-none": {"data.augment": "none"},
+        "augment-views": {"data.augment": "views"},
+    },
+    "dim_views_cifar10": {
+        "recipe": {},
+        "views-1": {"objective.views": 1},
+        "pairs-3": {"objective.pairs": [["local", "global"], ["conv", "global"], ["conv", "conv"]]},
+        "augment-amdim": {"data.augment": "amdim"},
+        "augment-simclr": {"data.augment": "simclr"},
+        "negatives-images": {"objective.negatives": "images"},
+        "negatives-locations": {"objective.negatives": "locations"},
+        "prior-0.1": {"objective.prior_weight": 0.1},
+        "clip-none": {"objective.clip": None},
+        "penalty-0.05": {"objective.score_penalty": 0.05},
+        "batch-128": {"training.batch_size": 128},
+        "batch-512": {"training.batch_size": 512},
+        "critic-512": {"objective.critic_width": 512},
+        "rate-2e-3": {"optimizer.learning_rate": 2e-3},
+        "rate-5e-4": {"optimizer.learning_rate": 5e-4},
+        "decay-0.01": {"optimizer.weight_decay": 0.01},
+        "warmup-0": {"optimizer.warmup_epochs": 0.0},
+        "constant": {"optimizer.schedule": "constant"},
+        "epochs-8": {"training.epochs": 8},
+    },
 }
 
 
-def run(name: str) -> list[dict]:
+def run(entry: str, name: str) -> list[dict]:
     """Train and probe one trial; returns its rows."""
-    recipe = recipes.load(HERE.parent / "models" / ENTRY / "recipe.yaml", SHORT | TRIALS[name])
-    folder = pretrain.pretrain(recipe, HERE.parent / "runs" / "trials" / name)
+    changes = TRIALS[entry][name]
+    short = {"training.epochs": EPOCHS, "data.split": "train[:-5000]"}
+    recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml", short | changes)
+    folder = pretrain.pretrain(recipe, HERE.parent / "runs" / "trials" / entry / name)
     seconds = pretrain.read_log(folder)[-1]["seconds"]
     rows = evaluate.evaluate(
         folder,
         protocols=("mlp200",),
         endpoints=["conv", "fc", "global"],
         split="validation",
-        entry=ENTRY,
-        command=f"python benchmarks/recipe_trials.py {name}",
+        entry=entry,
+        command=f"python benchmarks/recipe_trials.py {entry} {name}",
     )
-    return [
-        {"trial": name, "changes": TRIALS[name], "training_seconds": seconds, **dataclasses.asdict(r)} for r in rows
-    ]
+    described = {"trial": name, "changes": changes, "training_seconds": seconds}
+    return [{**described, **dataclasses.asdict(row)} for row in rows]
 
 
-def main(names: list[str]) -> None:
-    """Run the named trials, or all, and merge their rows into the result."""
-    unknown = sorted(set(names) - set(TRIALS))
-    if unknown:
-        sys.exit(f"error: no trial {', '.join(unknown)}; there are {', '.join(TRIALS)}")
-    for name in names or TRIALS:
+def main(entry: str, names: list[str]) -> None:
+    """Run the named trials of an entry, or all, and merge their rows into the result."""
+    if unknown := sorted({entry} - set(TRIALS) or set(names) - set(TRIALS[entry])):
+        known = TRIALS.get(entry, TRIALS)
+        sys.exit(f"error: no {', '.join(unknown)}; there are {', '.join(known)}")
+    for name in names or TRIALS[entry]:
+        made = run(entry, name)
         rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-        rows = [row for row in rows if row["trial"] != name] + run(name)
-        files.write_json(RESULT, {"recipe": ENTRY, "epochs": SHORT["training.epochs"], "rows": rows})
+        rows = [row for row in rows if (row["entry"], row["trial"]) != (entry, name)] + made
+        files.write_json(RESULT, {"epochs": EPOCHS, "rows": rows})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2:])

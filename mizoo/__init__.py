@@ -13,6 +13,7 @@ _PUBLIC = {
     "list_models": ("mizoo.zoo", "list_models"),
     "info": ("mizoo.zoo", "info"),
     "DeepInfoMax": ("mizoo.objectives", "DeepInfoMax"),
+    "SimCLR": ("mizoo.objectives", "SimCLR"),
     "UserError": ("mizoo.errors", "UserError"),
     "augment": ("mizoo.augment", None),
     "bounds": ("mizoo.bounds", None),
@@ -26,7 +27,7 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from mizoo import augment, bounds, critics, data, encoders  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
-    from mizoo.objectives import DeepInfoMax  # noqa: F401
+    from mizoo.objectives import DeepInfoMax, SimCLR  # noqa: F401
     from mizoo.zoo import info, list_models, load  # noqa: F401
 
 

@@ -1,73 +1,384 @@
-"""Augmentations on the accelerator: functions of the pictures and of uniform noise, on every backend the same."""
+"""Augmentations on the accelerator: functions of the pictures and of uniform noise, on every backend the same.
+
+Each operation takes some columns of uniform noise per picture and does one of three things: it resamples rows and
+columns (a matrix for each axis), it maps the colours of a pixel (a 3x3 matrix and an offset for each picture), or it
+works pixel by pixel. `Compose` multiplies neighbouring matrices before any pixel is touched, so that a crop with flip
+and blur costs as much as the crop alone, and colour jitter with grey as much as the jitter.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
 import keras
+import numpy as np
 from keras import ops
 
 from mizoo.errors import UserError
 
+_LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], "float32")
 
-@keras.saving.register_keras_serializable("mizoo")
-@dataclass(frozen=True)
-class CropFlip:
-    """Translation with reflected borders, and a horizontal flip for half of the pictures.
 
-    Attributes:
-        shift: largest translation along each axis, in pixels; 4 is the padded crop common on 32-pixel pictures.
-        flip: whether to flip.
-    """
+class _Operation:
+    """Base of the operations: configuration for `model.save`."""
 
-    shift: int = 4
-    flip: bool = True
-
-    noise_size = 3  # columns of noise that `__call__` takes
+    noise_size = 0  # columns of noise that an operation takes
 
     def get_config(self) -> dict:
-        """The arguments of the constructor, for `model.save`."""
+        """The arguments of the constructor."""
         return asdict(self)
 
     @classmethod
-    def from_config(cls, config: dict) -> CropFlip:
+    def from_config(cls, config: dict):
         """Build it again from `get_config`."""
-        return cls(**config)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
+
+
+class _Resample(_Operation):
+    """An operation that is one matrix for the rows and one for the columns of a picture."""
+
+    def matrices(self, noise, height: int, width: int):
+        """Row matrices (N, height, height) and column matrices (N, width, width), None for the identity."""
+        raise NotImplementedError
+
+
+class _Colour(_Operation):
+    """An operation that maps each pixel's colour by one matrix and one offset for a whole picture."""
+
+    def affine(self, noise, mean):
+        """Matrix (N, 3, 3), acting as colour @ matrix, and offset (N, 1, 3), from noise and mean colour (N, 1, 3)."""
+        raise NotImplementedError
+
+
+class _Pixel(_Operation):
+    """Any other operation on whole pictures, values in 0..255."""
+
+    def apply(self, noise, images):
+        """Pictures (N, H, W, C), float32, of the same shape."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class Translate(_Resample):
+    """Translation with reflected borders; noise: down, right.
+
+    Attributes:
+        shift: largest translation along each axis, in pixels; every whole number up to it is as likely. 4 is the
+            padded crop common on 32-pixel pictures.
+    """
+
+    shift: int = 4
+
+    noise_size = 2
+
+    def matrices(self, noise, height, width):
+        """Selections of rows and of columns: every pixel is a pixel of the picture it came from."""
+        moves = ops.floor(noise * (2 * self.shift + 1)) - self.shift
+        sides = []
+        for axis, size in enumerate((height, width)):
+            index = ops.arange(size, dtype="float32")[None] + moves[:, axis : axis + 1]
+            index = (size - 1) - ops.abs((size - 1) - ops.abs(index))  # a mirror that does not repeat the border
+            sides.append(ops.one_hot(ops.cast(index, "int32"), size, dtype="float32"))
+        return tuple(sides)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class RandomResizedCrop(_Resample):
+    """A random rectangle resized to the whole picture, bilinear (Szegedy et al. 2015); noise: area, aspect, y, x.
+
+    Attributes:
+        area: range of the rectangle's share of the picture, drawn uniformly.
+        aspect: range of its width over its height, drawn log-uniformly; a side longer than the picture is cut to it.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+
+    noise_size = 4
+
+    def matrices(self, noise, height, width):
+        """Two-tap interpolation matrices; without antialiasing, which enlarging does not need."""
+        area = self.area[0] + noise[:, 0:1] * (self.area[1] - self.area[0])
+        low, high = np.log(self.aspect[0]), np.log(self.aspect[1])
+        root = ops.exp(0.5 * (low + noise[:, 1:2] * (high - low)))
+        shares = (ops.minimum(ops.sqrt(area) / root, 1.0), ops.minimum(ops.sqrt(area) * root, 1.0))
+        sides = []
+        for axis, (size, share) in enumerate(zip((height, width), shares)):
+            first = noise[:, 2 + axis : 3 + axis] * (1.0 - share) * size
+            place = first + (ops.arange(size, dtype="float32")[None] + 0.5) * share - 0.5
+            place = ops.clip(place, 0.0, size - 1.0)[:, :, None]
+            sides.append(ops.maximum(1.0 - ops.abs(place - ops.arange(size, dtype="float32")), 0.0))
+        return tuple(sides)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class Flip(_Resample):
+    """A horizontal flip; noise: whether.
+
+    Attributes:
+        probability: share of the pictures that are flipped.
+    """
+
+    probability: float = 0.5
+
+    noise_size = 1
+
+    def matrices(self, noise, height, width):
+        """The columns in reverse for some pictures."""
+        flipped = ops.cast(noise < self.probability, "float32")[:, :, None]
+        straight = ops.eye(width, dtype="float32")
+        return None, flipped * ops.flip(straight, axis=1) + (1.0 - flipped) * straight
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class Blur(_Resample):
+    """Gaussian blur; noise: whether, how much.
+
+    Attributes:
+        sigma: range of the standard deviation in pixels.
+        probability: share of the pictures that are blurred.
+    """
+
+    sigma: tuple[float, float] = (0.1, 2.0)
+    probability: float = 0.5
+
+    noise_size = 2
+
+    def matrices(self, noise, height, width):
+        """Gaussian bands whose rows sum to one (at a border the weights that fall outside go to the others)."""
+        sigma = (self.sigma[0] + noise[:, 1:2] * (self.sigma[1] - self.sigma[0]))[:, :, None]
+        applied = (noise[:, 0:1] < self.probability)[:, :, None]
+        sides = []
+        for size in (height, width):
+            places = np.arange(size, dtype="float32")
+            squares = ops.convert_to_tensor((places[:, None] - places[None]) ** 2)
+            band = ops.softmax(-squares[None] / (2.0 * sigma**2), axis=-1)
+            sides.append(ops.where(applied, band, ops.eye(size, dtype="float32")))
+        return tuple(sides)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class ColourJitter(_Colour):
+    """Brightness, contrast, saturation and hue, in this order; noise: whether, then one for each.
+
+    All four are linear in the colour, so they are one matrix; values are clipped to 0..255 once, after the last colour
+    operation. Hue turns the colour plane of YIQ (as the NTSC tint does) and not the hexagon of HSV.
+
+    Attributes:
+        brightness, contrast, saturation: half-widths s of the factor's range, [max(0, 1 - s), 1 + s].
+        hue: largest turn, in whole turns (0.1 is 36 degrees).
+        probability: share of the pictures that are changed.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    probability: float = 0.8
+
+    noise_size = 5
+
+    def affine(self, noise, mean):
+        """Four matrices multiplied; contrast keeps the mean grey of the brightened picture."""
+
+        def factor(column, strength):
+            return (1.0 + strength * (2.0 * noise[:, column] - 1.0))[:, None, None]
+
+        brightness = ops.maximum(factor(1, self.brightness), 0.0)
+        contrast = ops.maximum(factor(2, self.contrast), 0.0)
+        saturation = ops.maximum(factor(3, self.saturation), 0.0)
+        angle = ((2.0 * noise[:, 4] - 1.0) * (2.0 * np.pi * self.hue))[:, None, None]
+        cosine, sine = ops.cos(angle), ops.sin(angle)
+
+        back = np.linalg.inv(_TO_YIQ)
+        plane, turn = np.diag([0.0, 1.0, 1.0]), np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+        parts = [
+            (back @ np.diag([1.0, 0, 0]) @ _TO_YIQ, 1.0),
+            (back @ plane @ _TO_YIQ, cosine),
+            (back @ turn @ _TO_YIQ, sine),
+        ]
+        hue = sum(ops.convert_to_tensor(part.T.astype("float32"))[None] * weight for part, weight in parts)
+        grey = ops.convert_to_tensor(np.repeat(_LUMA[:, None], 3, axis=1))[None]
+        eye = ops.eye(3, dtype="float32")[None]
+        colour = ops.matmul(saturation * eye + (1.0 - saturation) * grey, hue)
+        # Brightness and contrast are factors; contrast adds what it takes from the mean grey, which hue and
+        # saturation leave as it is.
+        offset = (1.0 - contrast) * brightness * ops.matmul(mean, grey)
+        applied = (noise[:, 0] < self.probability)[:, None, None]
+        matrix = ops.where(applied, brightness * contrast * colour, eye)
+        return matrix, ops.where(applied, ops.matmul(offset, colour), 0.0)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class Grey(_Colour):
+    """Grey pictures (luma of BT.601 in all channels); noise: whether.
+
+    Attributes:
+        probability: share of the pictures that lose their colour.
+    """
+
+    probability: float = 0.2
+
+    noise_size = 1
+
+    def affine(self, noise, mean):
+        """The luma in each column, for some pictures."""
+        grey = ops.convert_to_tensor(np.repeat(_LUMA[:, None], 3, axis=1))[None]
+        applied = (noise < self.probability)[:, :, None]
+        return ops.where(applied, grey, ops.eye(3, dtype="float32")[None]), ops.zeros_like(mean)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class Solarise(_Pixel):
+    """Values at or above a threshold are inverted (255 - v); noise: whether.
+
+    Attributes:
+        threshold: first value that is inverted.
+        probability: share of the pictures that are changed.
+    """
+
+    threshold: float = 128.0
+    probability: float = 0.2
+
+    noise_size = 1
+
+    def apply(self, noise, images):
+        """Invert the bright values of some pictures."""
+        applied = (noise < self.probability)[:, :, None, None]
+        return ops.where(ops.logical_and(applied, images >= self.threshold), 255.0 - images, images)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+class Compose:
+    """Operations one after the other, as a function of pictures and noise.
+
+    Args:
+        operations: instances of the classes of this module, in the order in which they work.
+
+    Raises:
+        UserError: for anything else.
+    """
+
+    def __init__(self, operations) -> None:
+        self.operations = tuple(operations)
+        for operation in self.operations:
+            if not isinstance(operation, _Operation):
+                raise UserError(f"An augmentation is made of operations of mizoo.augment. Received: {operation!r}")
+
+    @property
+    def noise_size(self) -> int:
+        """Columns of uniform noise that a call takes: those of the operations, in order."""
+        return sum(operation.noise_size for operation in self.operations)
 
     def __call__(self, images, noise):
         """Augment a batch.
 
         Args:
-            images: (N, H, W, C), any dtype.
-            noise: (N, 3), uniform in [0, 1): down, right, flip.
+            images: (N, H, W, C), values in 0..255; colour operations take C = 3.
+            noise: (N, noise_size), uniform in [0, 1).
 
         Returns:
-            Pictures of the same shape and dtype; every pixel is a pixel of the picture it came from.
+            float32 pictures of the same shape, in 0..255. Picture i depends on picture i and row i of the noise alone.
         """
-        n = ops.shape(images)[0]
+        images = ops.cast(images, "float32")
+        noise = ops.convert_to_tensor(noise)
         height, width, channels = images.shape[1:]
-        steps = 2 * self.shift + 1
-        moves = ops.cast(ops.floor(noise[:, :2] * steps), "int32") - self.shift
-        rows = _reflect(ops.arange(height, dtype="int32")[None] + moves[:, :1], height)  # (N, H)
-        columns = _reflect(ops.arange(width, dtype="int32")[None] + moves[:, 1:], width)  # (N, W)
-        if self.flip:
-            columns = ops.where(noise[:, 2:] < 0.5, columns, ops.flip(columns, axis=1))
-        # One gather of whole pixels from the flattened batch is the cheapest form on every backend.
-        first = ops.arange(n, dtype="int32")[:, None, None] * (height * width)
-        index = first + rows[:, :, None] * width + columns[:, None, :]
-        return ops.take(ops.reshape(images, (-1, channels)), index, axis=0)
+        rows = columns = colours = None  # matrices that wait for more of their kind
+        begin = 0
+        for operation in self.operations:
+            own = noise[:, begin : begin + operation.noise_size]
+            begin += operation.noise_size
+            if not isinstance(operation, _Resample) and (rows is not None or columns is not None):
+                images, rows, columns = _resample(images, rows, columns), None, None
+            if not isinstance(operation, _Colour) and colours is not None:
+                images, colours = _recolour(images, *colours), None
+            if isinstance(operation, _Resample):
+                more_rows, more_columns = operation.matrices(own, height, width)
+                rows, columns = _product(more_rows, rows), _product(more_columns, columns)
+            elif isinstance(operation, _Colour):
+                if channels != 3:
+                    raise UserError(f"{type(operation).__name__} takes pictures of 3 channels. Received: {channels}")
+                if colours is None:
+                    mean = ops.mean(images, axis=(1, 2))[:, None]
+                    colours = operation.affine(own, mean)
+                else:
+                    matrix, offset = colours
+                    more, shift = operation.affine(own, ops.matmul(mean, matrix) + offset)
+                    colours = ops.matmul(matrix, more), ops.matmul(offset, more) + shift
+            else:
+                images = operation.apply(own, images)
+        images = _resample(images, rows, columns)
+        return images if colours is None else _recolour(images, *colours)
+
+    def get_config(self) -> dict:
+        """The operations, for `model.save`."""
+        return {"operations": [keras.saving.serialize_keras_object(operation) for operation in self.operations]}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Compose:
+        """Build it again from `get_config`."""
+        return cls([keras.saving.deserialize_keras_object(operation) for operation in config["operations"]])
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Compose) and self.operations == other.operations
+
+    def __hash__(self) -> int:
+        return hash(self.operations)
+
+    def __repr__(self) -> str:
+        return f"Compose({list(self.operations)})"
 
 
-def _reflect(index, size: int):
-    """Indices outside 0..size-1 come back in as in a mirror that does not repeat the border."""
-    return (size - 1) - ops.abs((size - 1) - ops.abs(index))
+def _product(later, earlier):
+    if later is None or earlier is None:
+        return earlier if later is None else later
+    return ops.matmul(later, earlier)
 
 
-PRESETS = {"none": None, "dim": CropFlip()}
+def _resample(images, rows, columns):
+    """rows (N, H, H) times picture times columns transposed (N, W, W), channel by channel."""
+    height, width, channels = images.shape[1:]
+    if rows is not None:
+        images = ops.reshape(
+            ops.matmul(rows, ops.reshape(images, (-1, height, width * channels))), (-1, *images.shape[1:])
+        )
+    if columns is not None:
+        # The picture on its side, so that one product for each picture does all its rows and channels.
+        flat = ops.reshape(ops.transpose(images, (0, 2, 1, 3)), (-1, width, height * channels))
+        images = ops.transpose(ops.reshape(ops.matmul(columns, flat), (-1, width, height, channels)), (0, 2, 1, 3))
+    return images
+
+
+def _recolour(images, matrix, offset):
+    shape = images.shape[1:]
+    flat = ops.matmul(ops.reshape(images, (-1, shape[0] * shape[1], 3)), matrix) + offset
+    return ops.reshape(ops.clip(flat, 0.0, 255.0), (-1, *shape))
+
+
+PRESETS = {
+    "none": None,
+    "dim": Compose([Translate(4), Flip()]),
+    "amdim": Compose([Translate(4), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.2), Grey(0.25)]),
+    "simclr": Compose([RandomResizedCrop((0.08, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
+    "views": Compose([RandomResizedCrop((0.3, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
+}
 
 
 def preset(name: str):
-    """The augmentation that a recipe names: "none" (None) or "dim" (shifts of 4 pixels and flips).
+    """The augmentation that a recipe names.
+
+    Args:
+        name: "none" (None); "dim": translations of 4 pixels and flips; "amdim": the same with colour jitter and grey
+            (Bachman et al. 2019 on CIFAR); "simclr": resized crops from 8% of the area on, flips, colour jitter and
+            grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders.
 
     Raises:
         UserError: for any other name.

@@ -33,20 +33,25 @@ def _split_means(scores, positives, on_positive, on_negative):
     return positive, negative
 
 
-def infonce(scores, positives):
+def infonce(scores, positives, excluded=None):
     """InfoNCE: each location of a row picks its column among all M (van den Oord et al. 2018, eq. 4 and 5).
 
     Args:
         scores: (N, L, M).
         positives: (N,) int, the column of each row.
+        excluded: (N,) int, a column of each row that is no candidate, such as the row itself; None for none.
 
     Returns:
-        log M minus the cross-entropy, in nats: a lower bound of the mutual information that never passes log M.
+        The logarithm of the number of candidates (M, or M - 1) minus the cross-entropy, in nats: a lower bound of the
+        mutual information that never passes that logarithm.
     """
     scores = _float32(scores)
     positive = ops.sum(scores * _positive_mask(scores, positives), axis=-1)
-    columns = ops.cast(ops.shape(scores)[2], "float32")
-    return ops.mean(positive - ops.logsumexp(scores, axis=-1)) + ops.log(columns)
+    candidates = ops.cast(ops.shape(scores)[2], "float32")
+    if excluded is not None:
+        scores = ops.where(_positive_mask(scores, excluded) > 0, -float("inf"), scores)
+        candidates = candidates - 1.0
+    return ops.mean(positive - ops.logsumexp(scores, axis=-1)) + ops.log(candidates)
 
 
 def infonce_locations(scores, positives):

@@ -14,16 +14,15 @@ import h5py
 import keras
 import numpy as np
 
-from mizoo import __version__, augment, data, files, measures
+from mizoo import __version__, augment, data, files, measures, recipes
 from mizoo.errors import UserError
 from mizoo.portable import to_float32
-from mizoo.recipes import Recipe
 
 CHECKPOINT, LOG, ENCODER, RECIPE = "checkpoint.weights.h5", "log.csv", "encoder.keras", "recipe.yaml"
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: recipes.Recipe,
     out: str | os.PathLike | None = None,
     scan: bool | None = None,
     jit_compile: bool | str = "auto",
@@ -46,7 +45,8 @@ def pretrain(
         The run folder: recipe.yaml, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras (float32).
 
     Raises:
-        UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read.
+        UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read. (A recipe with a
+            trapezoid schedule may be given another length as long as the rate is constant.)
     """
     out = Path(out or Path("runs") / recipe.name)
     start = _check_run(out, recipe)
@@ -56,6 +56,8 @@ def pretrain(
     keras.utils.set_random_seed(training.seed)
     with _precision(training.precision), _strategy().scope():
         encoder = recipe.encoder.build()
+        if recipe.init_from and not start:
+            _copy_weights(recipe.init_from, encoder)
         images = data.load(recipe.data.source, recipe.data.split, size=encoder.input_shape[1]).images
         model = recipe.objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
         batches = data.batches(images, "train", training.batch_size, training.seed, model.noise_size, start)
@@ -83,7 +85,7 @@ def read_log(run: str | os.PathLike) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in line.items()} for line in csv.DictReader(stream)]
 
 
-def _check_run(out: Path, recipe: Recipe) -> int:
+def _check_run(out: Path, recipe: recipes.Recipe) -> int:
     """The epoch to start with; refuses a folder that holds something else."""
     path = out / CHECKPOINT
     if not path.exists():
@@ -95,7 +97,8 @@ def _check_run(out: Path, recipe: Recipe) -> int:
             state = json.loads(file.attrs["mizoo"])
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path} is no checkpoint of mizoo or is damaged. Move it away to start anew.") from error
-    if state["recipe"] != recipe.digest():
+    kept = _kept(state["recipe"])
+    if kept is None or not recipe.goes_on(kept, state["epochs"]):
         raise UserError(
             f"{out} holds the run of another recipe (see {out / RECIPE}). Choose another folder with --out, or remove "
             "that one."
@@ -103,11 +106,33 @@ def _check_run(out: Path, recipe: Recipe) -> int:
     return state["epochs"]
 
 
+def _kept(content: object) -> recipes.Recipe | None:
+    """A checkpoint's recipe as it reads today: keys that came later take their defaults. None if it is refused."""
+    try:
+        return recipes.validate({"name": "kept", **content})
+    except (UserError, TypeError):
+        return None
+
+
 def _restore(model, path: Path) -> None:
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} does not fit this recipe or is damaged. Move it away to start anew.") from error
+
+
+def _copy_weights(source: str, encoder: keras.Model) -> None:
+    """Give `encoder` the weights of a published entry or of a file of one's own."""
+    from mizoo import zoo
+
+    given = zoo.load(source)
+    shapes = [[tuple(variable.shape) for variable in model.variables] for model in (given, encoder)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"`init_from`: the weights of {source} do not fit the recipe's encoder. Give the recipe the `encoder` that "
+            "they were trained with."
+        )
+    encoder.set_weights(given.get_weights())
 
 
 def _choose_scan(scan: bool | None) -> bool:
@@ -160,7 +185,7 @@ def _fit_by_scan(model, batches, start: int, last: int, callbacks: list) -> None
 class _Record(keras.callbacks.Callback):
     """Writes the log and the checkpoint at the end of an epoch."""
 
-    def __init__(self, recipe: Recipe, out: Path, sample: np.ndarray, start: int) -> None:
+    def __init__(self, recipe: recipes.Recipe, out: Path, sample: np.ndarray, start: int) -> None:
         super().__init__()
         self.recipe, self.out, self.sample = recipe, out, sample
         self.lines = [line for line in read_log(out) if line["epoch"] <= start] if (out / LOG).exists() else []
@@ -196,6 +221,19 @@ class _Record(keras.callbacks.Callback):
         if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == training.epochs:
             self.save(epoch + 1)
 
+    def _encoder(self) -> keras.Model:
+        """The encoder in float32, with the averages of its weights if the optimiser keeps them."""
+        encoder, optimizer = to_float32(self.model.encoder), self.model.optimizer
+        if self.recipe.optimizer.ema:
+            optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+            averages = dict(
+                zip((v.path for v in self.model.trainable_variables), optimizer._model_variables_moving_average)
+            )
+            for old, new in zip(self.model.encoder.variables, encoder.variables):
+                if old.path in averages:
+                    new.assign(averages[old.path])
+        return encoder
+
     def save(self, epochs: int) -> None:
         """Write log, encoder and checkpoint, the checkpoint last: it says how far the others are good."""
         with files.atomic(self.out / LOG) as path, open(path, "w", newline="", encoding="utf-8") as stream:
@@ -203,8 +241,8 @@ class _Record(keras.callbacks.Callback):
             writer.writeheader()
             writer.writerows(self.lines)
         with files.atomic(self.out / ENCODER) as path:
-            to_float32(self.model.encoder).save(path)
-        state = {"recipe": self.recipe.digest(), "epochs": epochs, "version": __version__}
+            self._encoder().save(path)
+        state = {"recipe": self.recipe.deciding(), "epochs": epochs, "version": __version__}
         with files.atomic(self.out / CHECKPOINT) as path:
             self.model.save_weights(path)
             with h5py.File(path, "a") as file:
@@ -214,7 +252,7 @@ class _Record(keras.callbacks.Callback):
 class _Progress(keras.callbacks.Callback):
     """Shows the terms of each epoch, the rate and the time left."""
 
-    def __init__(self, recipe: Recipe, batches, last: int) -> None:
+    def __init__(self, recipe: recipes.Recipe, batches, last: int) -> None:
         super().__init__()
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -131,7 +131,7 @@ def _place_recipe(recipe: recipes.Recipe, source: Path, target: Path) -> None:
     from mizoo import recipes
 
     # A run writes out every default; the recipe that it was started from is the better read.
-    if not target.is_file() or recipes.load(target).digest() != recipe.digest():
+    if not target.is_file() or recipes.load(target).deciding() != recipe.deciding():
         files.write_text(target, source.read_text(encoding="utf-8"))
 
 

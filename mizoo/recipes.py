@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from mizoo.errors import UserError
 
+Endpoint = Literal["local", "conv", "fc", "global"]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Encoder(_Part):
-    """The encoder; `name` is a function of `mizoo.encoders`."""
+class Conv32(_Part):
+    """Arguments of `mizoo.encoders.conv32`."""
 
     name: Literal["conv32"] = "conv32"
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((64, 128, 256), strict=False)
@@ -31,10 +31,26 @@ class Encoder(_Part):
         """Build the encoder, with fresh weights."""
         from mizoo import encoders
 
-        return getattr(encoders, self.name)(**self.model_dump(exclude={"name"}))
+        return encoders.conv32(**self.model_dump(exclude={"name"}))
 
 
-class Objective(_Part):
+class ResNet18(_Part):
+    """Arguments of `mizoo.encoders.resnet18`."""
+
+    name: Literal["resnet18"] = "resnet18"
+    width: PositiveFloat = 1.0
+    head_size: PositiveInt = 512
+    global_size: PositiveInt = 128
+    side: PositiveInt = Field(32, multiple_of=8)
+
+    def build(self):
+        """Build the encoder, with fresh weights."""
+        from mizoo import encoders
+
+        return encoders.resnet18(**self.model_dump(exclude={"name"}))
+
+
+class DeepInfoMax(_Part):
     """Arguments of `mizoo.DeepInfoMax`."""
 
     name: Literal["deep_infomax"] = "deep_infomax"
@@ -42,20 +58,46 @@ class Objective(_Part):
     global_weight: float = Field(0.0, ge=0)
     prior_weight: float = Field(0.1, ge=0)
     bound: Literal["infonce", "jsd"] = "infonce"
-    negatives: Literal["images", "locations"] = "images"
+    negatives: Literal["images", "locations", "both"] = "images"
     critic_width: PositiveInt = 512
+    views: Literal[1, 2] = 1
+    pairs: tuple[Annotated[tuple[Endpoint, Endpoint], Field(strict=False)], ...] = Field(
+        (("local", "global"),), strict=False, min_length=1
+    )
+    clip: PositiveFloat | None = None
+    score_penalty: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _something_is_maximised(self):
         if not (self.local_weight or self.global_weight):
             raise ValueError("`local_weight` and `global_weight` are both 0: nothing is maximised")
+        if len(set(self.pairs)) < len(self.pairs):
+            raise ValueError("`pairs` names a pair twice")
+        if self.views == 1 and any(first == second for first, second in self.pairs):
+            raise ValueError("`pairs` of equal endpoints take `views: 2`")
         return self
 
     def build(self, encoder, augment, seed: int):
         """Build the objective around `encoder`."""
-        from mizoo.objectives import DeepInfoMax
+        from mizoo import objectives
 
-        return DeepInfoMax(encoder, augment=augment, seed=seed, **self.model_dump(exclude={"name"}))
+        return objectives.DeepInfoMax(encoder, augment=augment, seed=seed, **self.model_dump(exclude={"name"}))
+
+
+class SimCLR(_Part):
+    """Arguments of `mizoo.SimCLR`."""
+
+    name: Literal["simclr"] = "simclr"
+    temperature: PositiveFloat = 0.5
+
+    views: ClassVar[int] = 2
+    prior_weight: ClassVar[float] = 0.0
+
+    def build(self, encoder, augment, seed: int):
+        """Build the objective around `encoder`."""
+        from mizoo import objectives
+
+        return objectives.SimCLR(encoder, self.temperature, augment=augment, seed=seed)
 
 
 class Data(_Part):
@@ -63,18 +105,27 @@ class Data(_Part):
 
     source: str
     split: str = "train"
-    augment: Literal["none", "dim"] = "dim"
+    augment: Literal["none", "dim", "amdim", "simclr", "views"] = "dim"
 
 
 class Optimizer(_Part):
-    """Adam(W) with a warm-up and, if wanted, a cosine decay to zero."""
+    """An optimiser of Keras with a warm-up and a schedule.
 
+    "cosine" decays over the whole run, "trapezoid" linearly over its last `decay_epochs`, both to zero.
+
+    The weight decay is decoupled and spares biases and normalisation. `ema` is the momentum of a running average of
+    the weights, which is then what the encoder is saved with; 0 keeps none.
+    """
+
+    name: Literal["adamw", "lamb"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     beta_1: float = Field(0.9, ge=0, lt=1)
     beta_2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "trapezoid"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
+    decay_epochs: float = Field(0.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
 
     def build(self, steps_per_epoch: int, epochs: int):
         """Build the optimiser for a run of `epochs` epochs."""
@@ -90,9 +141,17 @@ class Optimizer(_Part):
                 warmup_target=rate if warmup else None,
                 warmup_steps=warmup,
             )
+        elif self.schedule == "trapezoid":
+            from mizoo.schedules import Trapezoid
+
+            rate = Trapezoid(rate, total, warmup, int(self.decay_epochs * steps_per_epoch))
         elif warmup:
             rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate)
-        return keras.optimizers.AdamW(rate, weight_decay=self.weight_decay, beta_1=self.beta_1, beta_2=self.beta_2)
+        kind = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}[self.name]
+        average = {"use_ema": True, "ema_momentum": self.ema} if self.ema else {}
+        optimizer = kind(rate, weight_decay=self.weight_decay, beta_1=self.beta_1, beta_2=self.beta_2, **average)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
 
 
 class Training(_Part):
@@ -106,26 +165,69 @@ class Training(_Part):
 
 
 class Recipe(_Part):
-    """A whole recipe: the content of a recipe.yaml."""
+    """A whole recipe: the content of a recipe.yaml.
+
+    `init_from` names a published entry, or a path that `mizoo.load` takes, whose encoder the training goes on with.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
     summary: str = ""
-    encoder: Encoder = Encoder()
-    objective: Objective = Objective()
+    init_from: str | None = None
+    encoder: Annotated[Conv32 | ResNet18, Field(discriminator="name")] = Conv32()
+    objective: Annotated[DeepInfoMax | SimCLR, Field(discriminator="name")] = DeepInfoMax()
     data: Data
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_kinds(cls, content: Any):
+        usual = {"encoder": "conv32", "objective": "deep_infomax"}
+        named = {
+            part: {"name": name, **content[part]} for part, name in usual.items() if isinstance(content.get(part), dict)
+        }
+        return {**content, **named}
+
+    @model_validator(mode="after")
+    def _views_differ(self):
+        if self.objective.views > 1 and self.data.augment == "none":
+            raise ValueError("two views take an augmentation, and `data.augment` is none: they would be equal")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_whole_models(self):
+        if self.optimizer.ema and self.objective.prior_weight:
+            raise ValueError(
+                "`optimizer.ema` takes `objective.prior_weight: 0`: with a prior, two optimisers share the model"
+            )
+        return self
 
     @model_validator(mode="after")
     def _warmup_ends(self):
         if self.optimizer.warmup_epochs >= self.training.epochs:
             raise ValueError("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
+        if (self.optimizer.schedule == "trapezoid") != (self.optimizer.decay_epochs > 0):
+            raise ValueError("`optimizer.decay_epochs` goes with `schedule: trapezoid`, and that with it")
+        if self.optimizer.warmup_epochs + self.optimizer.decay_epochs > self.training.epochs:
+            raise ValueError("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
         return self
 
-    def digest(self) -> str:
-        """SHA-256 of everything that decides the weights: a checkpoint goes on only under the same digest."""
-        parts = self.model_dump(exclude={"name": True, "summary": True, "training": {"checkpoint_epochs"}})
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def deciding(self) -> dict[str, Any]:
+        """Everything that decides the weights: a checkpoint goes on only under a recipe that says the same."""
+        return self.model_dump(mode="json", exclude={"name": True, "summary": True, "training": {"checkpoint_epochs"}})
+
+    def goes_on(self, kept: Recipe, epochs: int) -> bool:
+        """Whether a run of the recipe `kept` that has trained for `epochs` epochs is also a run of this one.
+
+        So it is if both say the same, or if they differ only in the length of a trapezoid schedule of which neither has
+        begun to decay.
+        """
+        mine, theirs = self.deciding(), kept.deciding()
+        lengths = []
+        for recipe in (mine, theirs):
+            lengths.append(recipe["training"].pop("epochs") - recipe["optimizer"].pop("decay_epochs"))
+        still_open = self.optimizer.schedule == "trapezoid" and epochs <= min(lengths)
+        return self.deciding() == kept.deciding() or (mine == theirs and still_open)
 
     def dump(self) -> str:
         """The recipe as YAML, every default written out."""
@@ -180,11 +282,19 @@ def validate(content: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def _explain(problem: dict) -> str:
     location = [str(part) for part in problem["loc"]]
-    key = ".".join(location) or "recipe"
-    if problem["type"] == "extra_forbidden":
+    kinds = {kind.model_fields["name"].default: kind for kind in (Conv32, ResNet18, DeepInfoMax, SimCLR)}
+    if len(location) > 1 and location[0] in ("encoder", "objective") and location[1] in kinds:
+        part = kinds[location.pop(1)]  # which of the kinds the validator took `name` for: no key of the recipe
+    else:
         part = Recipe
         for parent in location[:-1]:
             part = part.model_fields[parent].annotation
+    key = ".".join(location) or "recipe"
+    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        known = [n for n, kind in kinds.items() if kind in get_args(Recipe.model_fields[location[0]].annotation)]
+        given = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]
+        return f"`{key}.name` is one of {', '.join(known)}. Received: {given!r}"
+    if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], part.model_fields, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(part.model_fields)}"
         return f"`{key}` is unknown; {hint}"

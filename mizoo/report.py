@@ -15,7 +15,7 @@ from mizoo.errors import UserError
 from mizoo.evaluate.rows import Row, read_rows
 from mizoo.files import write_text
 
-__all__ = ["card", "entry_rows", "published", "report", "schedule_table", "table", "write_card"]
+__all__ = ["card", "entry_rows", "published", "report", "schedule_table", "table", "trials_table", "write_card"]
 
 _PROTOCOLS = {
     "linear": "`linear`: multinomial logistic regression on standardised features, L2 chosen on the last tenth of the "
@@ -75,7 +75,7 @@ def report(root: str | os.PathLike | None = None) -> list[Path]:
     """Write the marked tables in README.md and docs/*.md again.
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
-    `<protocol> <dataset>` (such as `mlp200 cifar10`), `entries`, or `probe schedule`.
+    `<protocol> <dataset>` (such as `mlp200 cifar10`), `entries`, `probe schedule`, or `trials <entry>`.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -134,6 +134,47 @@ def schedule_table(path: str | os.PathLike) -> str:
         f"over {content['seeds']} seeds. {content['hardware']}."
     )
     return title + "\n\n" + markdown(head, body)
+
+
+def trials_table(path: str | os.PathLike, entry: str) -> str:
+    """What single changes of an entry's recipe are worth in short runs, as a markdown table.
+
+    Args:
+        path: what `benchmarks/recipe_trials.py` wrote.
+        entry: the entry whose recipe was changed.
+
+    Raises:
+        UserError: if no trial of the entry was run, or its own recipe was not.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows = [row for row in content["rows"] if row["entry"] == entry]
+    trials: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        trials.setdefault(row["trial"], {})[row["endpoint"]] = row
+    if "recipe" not in trials:
+        raise UserError(
+            f"The trials of {entry} have no row of its own recipe: `benchmarks/recipe_trials.py {entry} recipe`"
+        )
+    own = trials.pop("recipe")
+    ends = list(own)
+
+    def line(name: str, found: dict[str, dict]) -> list[str]:
+        cells = []
+        for end in ends:
+            cell = _number(found[end]["value"], found[end]["spread"])
+            cells.append(cell if found is own else f"{cell} ({found[end]['value'] - own[end]['value']:+.1f})")
+        return [name, *cells, f"{found[ends[0]]['training_seconds'] / 60:.0f}"]
+
+    def named(changes: dict) -> str:
+        return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
+
+    body = [line("the recipe", own), *(line(named(found[ends[0]]["changes"]), found) for found in trials.values())]
+    title = (
+        f"Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split after {content['epochs']} "
+        "epochs on the others unless the change says otherwise, mean ± standard deviation over "
+        f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {rows[0]['hardware']}."
+    )
+    return title + "\n\n" + markdown(["change", *ends, "minutes"], body)
 
 
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -210,11 +251,13 @@ def _block(name: str, root: Path) -> str:
         return schedule_table(root / "benchmarks" / "probe_schedule.json")
     if name == "entries":
         return _entries_table()
+    if name.startswith("trials "):
+        return trials_table(root / "benchmarks" / "recipe_trials.json", name.removeprefix("trials "))
     protocol, _, dataset = name.partition(" ")
     if protocol not in _PROTOCOLS or not dataset:
         raise UserError(
-            f"No table is called {name!r}. There are: entries, probe schedule, and <protocol> <dataset> "
-            f"with protocol one of {', '.join(_PROTOCOLS)}"
+            f"No table is called {name!r}. There are: entries, probe schedule, trials <entry>, and <protocol> "
+            f"<dataset> with protocol one of {', '.join(_PROTOCOLS)}"
         )
     rows = [row for entry in zoo.list_models() for row in entry_rows(entry)]
     rows = [r for r in rows if (r.protocol, r.dataset, r.split) == (protocol, dataset, "test")]

@@ -10,6 +10,7 @@ import sys
 parser = argparse.ArgumentParser()
 parser.add_argument("--bound", default="infonce")
 parser.add_argument("--negatives", default="images")
+parser.add_argument("--objective", choices=("dim", "views", "simclr"), default="dim")
 parser.add_argument("--replicas", type=int, default=1)
 parser.add_argument("--epochs", type=int, default=1)
 parser.add_argument("--scan", action="store_true")
@@ -21,19 +22,29 @@ import numpy as np
 
 from mizoo import augment, data
 from mizoo.encoders import conv32
-from mizoo.objectives import DeepInfoMax
+from mizoo.objectives import DeepInfoMax, Objective, SimCLR
 
 
-def build() -> DeepInfoMax:
+def build() -> Objective:
     encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
-    model = DeepInfoMax(
-        encoder,
-        global_weight=0.5,
-        bound=options.bound,
-        negatives=options.negatives,
-        critic_width=12,
-        augment=augment.CropFlip(),
-    )
+    if options.objective == "simclr":
+        model = SimCLR(encoder, augment=augment.preset("simclr"))
+    else:
+        views = {
+            "views": 2,
+            "pairs": [("local", "global"), ("conv", "conv")],
+            "clip": 20.0,
+            "score_penalty": 0.05,
+            "augment": augment.preset("amdim"),
+        }
+        model = DeepInfoMax(
+            encoder,
+            global_weight=0.5,
+            bound=options.bound,
+            negatives=options.negatives,
+            critic_width=12,
+            **(views if options.objective == "views" else {"augment": augment.preset("dim")}),
+        )
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if len(variable.shape) > 1:

@@ -154,7 +154,7 @@ def test_the_value_is_that_of_a_direct_computation(rng):
     """The logged local term equals InfoNCE of critic features computed by hand."""
     model = small(prior_weight=0.0)
     images = batch(rng, model)["images"].astype("float32")
-    _, terms = model.compute_terms(images, None)
+    _, terms = model.compute_terms(images, np.zeros((8, 0), "float32"))
     endpoints = model.encoder(images, training=True)
     features = ops.convert_to_numpy(
         model.local_critic["local"](ops.reshape(endpoints["local"], (8, 64, 6)), training=True)
@@ -167,7 +167,7 @@ def test_the_value_is_that_of_a_direct_computation(rng):
 
 
 def test_plain_pictures_and_named_batches_both_train(rng):
-    model = small(augment=augment.CropFlip())
+    model = small(augment=augment.preset("dim"))
     model.compile("adam")
     example = batch(rng, model)
     for x in (example["images"], data.batches(example["images"], batch_size=4, noise_size=model.noise_size)):
@@ -178,7 +178,7 @@ def test_plain_pictures_and_named_batches_both_train(rng):
 
 
 def test_saving_and_loading_keeps_weights_optimisers_and_configuration(rng, tmp_path):
-    model = small(augment=augment.CropFlip(shift=2), bound="jsd")
+    model = small(augment=augment.Compose([augment.Translate(2)]), bound="jsd")
     model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.SGD(1e-2, momentum=0.9))
     batches = data.batches(batch(rng, model)["images"], batch_size=4, noise_size=model.noise_size)
     model.fit(batches, epochs=2, verbose=0)
@@ -243,7 +243,7 @@ def test_mixed_precision_trains_with_float32_scores(rng, policy):
 def test_the_step_compiles_with_xla(rng):
     losses = []
     for jit in (False, True):
-        model = small(augment=augment.CropFlip())
+        model = small(augment=augment.preset("dim"))
         model.compile(keras.optimizers.Adam(1e-3), jit_compile=jit)
         batches = data.batches(
             batch(np.random.default_rng(3), model)["images"], batch_size=8, noise_size=model.noise_size
@@ -253,10 +253,11 @@ def test_the_step_compiles_with_xla(rng):
 
 
 @pytest.mark.skipif(not TENSORFLOW, reason="MirroredStrategy is TensorFlow's")
-@pytest.mark.parametrize("negatives", ["images", "locations"])
-def test_two_replicas_make_the_update_of_one_device(negatives):
-    one = one_step({}, "--negatives", negatives)
-    two = one_step({}, "--negatives", negatives, "--replicas", "2")
+@pytest.mark.parametrize("objective, negatives", [("dim", "images"), ("views", "both"), ("simclr", "images")])
+def test_two_replicas_make_the_update_of_one_device(objective, negatives):
+    arguments = ("--objective", objective, "--negatives", negatives)
+    one = one_step({}, *arguments)
+    two = one_step({}, *arguments, "--replicas", "2")
     assert two["replicas"] == 2
     for name, value in one["terms"].items():
         assert two["terms"][name] == pytest.approx(value, abs=1e-5), name
@@ -274,11 +275,14 @@ def test_what_cannot_work_with_replicas_is_refused_at_compile():
     assert "gradient_accumulation_steps" in accumulation and good == "compiled"
 
 
-@pytest.mark.parametrize("bound", ["infonce", "jsd"])
-def test_tensorflow_and_jax_make_the_same_step(bound):
+@pytest.mark.parametrize("objective, bound", [("dim", "jsd"), ("views", "infonce"), ("simclr", "infonce")])
+def test_tensorflow_and_jax_make_the_same_step(objective, bound):
     pytest.importorskip("jax")
     pytest.importorskip("tensorflow")
-    results = [one_step({"KERAS_BACKEND": backend}, "--bound", bound) for backend in ("tensorflow", "jax")]
+    results = [
+        one_step({"KERAS_BACKEND": backend}, "--objective", objective, "--bound", bound)
+        for backend in ("tensorflow", "jax")
+    ]
     assert [r["backend"] for r in results] == ["tensorflow", "jax"]
     assert not results[1]["tensorflow_imported"]
     for name, value in results[0]["terms"].items():

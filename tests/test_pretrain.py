@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -42,8 +43,12 @@ def recipe(pictures):
     )
 
 
+def load(run) -> keras.Model:
+    return keras.saving.load_model(run / "encoder.keras", compile=False)
+
+
 def weights(run) -> list[np.ndarray]:
-    return keras.saving.load_model(run / "encoder.keras", compile=False).get_weights()
+    return load(run).get_weights()
 
 
 def same(first, second) -> None:
@@ -107,6 +112,50 @@ def test_a_bfloat16_run_leaves_a_float32_encoder(recipe, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
     assert {layer.dtype_policy.name for layer in encoder.layers} == {"float32"}
     assert {v.dtype for v in encoder.variables} == {"float32"}
+
+
+def changed(recipe, **parts):
+    """The recipe with some keys of some parts replaced."""
+    content = recipe.model_dump(mode="json")
+    for part, value in parts.items():
+        content[part] = {**content[part], **value} if isinstance(value, dict) else value
+    return recipes.validate(content)
+
+
+def test_a_run_begins_with_the_weights_that_init_from_names(recipe, tmp_path):
+    first = pretrain.pretrain(recipe, tmp_path / "first", stop_after=1)
+    still = changed(recipe, optimizer={"learning_rate": 1e-12}, training={"epochs": 2}, init_from=str(first))
+    second = pretrain.pretrain(still, tmp_path / "second")
+    norms = [v.path.rsplit("/", 1)[-1].startswith("moving") for v in load(first).variables]
+    for a, b, moving in zip(weights(first), weights(second), norms, strict=True):
+        if not moving:
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    wider = changed(recipe, encoder={"fc_size": 17}, init_from=str(first))
+    with pytest.raises(UserError, match="`init_from`.*do not fit"):
+        pretrain.pretrain(wider, tmp_path / "third")
+
+
+@pytest.mark.parametrize("kind", ["adamw", "lamb"])
+def test_a_run_with_averaged_weights_saves_the_average_and_resumes(recipe, tmp_path, kind):
+    recipe = changed(recipe, objective={"prior_weight": 0.0}, optimizer={"name": kind, "ema": 0.5})
+    plain = changed(recipe, optimizer={"ema": 0.0})
+    averaged = pretrain.pretrain(recipe, tmp_path / "averaged", stop_after=2)
+    last = load(pretrain.pretrain(plain, tmp_path / "plain", stop_after=2)).get_layer("conv1").kernel
+    first = load(pretrain.pretrain(plain, tmp_path / "shorter", stop_after=1)).get_layer("conv1").kernel
+    found = np.asarray(load(averaged).get_layer("conv1").kernel)
+    distances = [float(np.abs(found - np.asarray(kernel)).mean()) for kernel in (first, last)]
+    assert 1e-5 < distances[1] < distances[0], "the average is near the last weights and is not them"
+    pretrain.pretrain(recipe, averaged)
+    same(averaged, pretrain.pretrain(recipe, tmp_path / "whole"))
+
+
+def test_a_checkpoint_from_before_a_key_existed_goes_on(recipe, tmp_path):
+    run = pretrain.pretrain(recipe, tmp_path / "run", stop_after=1)
+    with h5py.File(run / pretrain.CHECKPOINT, "a") as file:
+        state = json.loads(file.attrs["mizoo"])
+        del state["recipe"]["objective"]["views"], state["recipe"]["init_from"]
+        file.attrs["mizoo"] = json.dumps(state)
+    assert pretrain.read_log(pretrain.pretrain(recipe, run, stop_after=2))[-1]["epoch"] == 2
 
 
 def test_the_checkpoint_of_another_recipe_is_refused_and_kept(recipe, tmp_path):

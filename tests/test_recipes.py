@@ -71,11 +71,11 @@ def test_dump_and_load_give_the_same_recipe(tmp_path):
     assert recipes.load(path, {"training.epochs": 8}).training.epochs == 8
 
 
-def test_the_digest_changes_with_what_decides_the_weights_only():
+def test_a_run_is_told_apart_by_what_decides_its_weights_only():
     recipe = recipes.validate(GOOD)
-    assert recipes.validate(with_change("summary", "words")).digest() == recipe.digest()
-    assert recipes.validate(with_change("training.seed", 1)).digest() != recipe.digest()
-    assert recipes.validate(with_change("objective.bound", "jsd")).digest() != recipe.digest()
+    assert recipes.validate(with_change("summary", "words")).deciding() == recipe.deciding()
+    assert recipes.validate(with_change("training.seed", 1)).deciding() != recipe.deciding()
+    assert recipes.validate(with_change("objective.bound", "jsd")).deciding() != recipe.deciding()
 
 
 def test_files_that_are_no_recipes(tmp_path):

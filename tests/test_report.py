@@ -186,6 +186,31 @@ def test_report_writes_the_blocks_and_leaves_the_rest(entry):
     assert path.read_text() == text
 
 
+def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
+    path = tmp_path / "trials.json"
+    common = {"entry": "dim_small", "seeds": 3, "hardware": "CPU, 2 cores", "spread": 0.25, "endpoint": "fc"}
+    rows = [
+        {
+            **common,
+            "trial": "rate",
+            "changes": {"optimizer.learning_rate": 0.002},
+            "value": 59.5,
+            "training_seconds": 60,
+        },
+        {**common, "trial": "recipe", "changes": {}, "value": 61.75, "training_seconds": 120},
+        {**common, "trial": "recipe", "changes": {}, "value": 1.0, "training_seconds": 1, "entry": "other"},
+    ]
+    path.write_text(json.dumps({"epochs": 4, "rows": rows}))
+    text = report.trials_table(path, "dim_small")
+    assert "after 4 epochs" in text and cells(text)[0] == ["change", "fc", "minutes"]
+    assert cells(text)[2:] == [
+        ["the recipe", "61.75 ± 0.25", "2"],
+        ["`optimizer.learning_rate: 0.002`", "59.50 ± 0.25 (-2.2)", "1"],
+    ]
+    with pytest.raises(UserError, match="no row of its own recipe"):
+        report.trials_table(path, "dim_large")
+
+
 def test_report_lists_entries_and_the_agreement_of_schedules(entry):
     path = page(
         entry,

@@ -2,5 +2,6 @@
 
 from mizoo.objectives.base import Objective
 from mizoo.objectives.deep_infomax import DeepInfoMax
+from mizoo.objectives.simclr import SimCLR
 
-__all__ = ["DeepInfoMax", "Objective"]
+__all__ = ["DeepInfoMax", "Objective", "SimCLR"]

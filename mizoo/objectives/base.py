@@ -30,19 +30,29 @@ class Objective(Step, keras.Model):
     Args:
         encoder: a Functional `keras.Model` from pictures to a dict of endpoints.
         augment: a callable of (images, noise) with a `noise_size`, or None.
+        views: how often each picture of a batch is augmented.
         seed: seed of the noise that is drawn in the step when a batch brings none.
         name: name of the model.
     """
 
-    def __init__(self, encoder: keras.Model, augment=None, seed: int = 0, name: str | None = None) -> None:
+    def __init__(
+        self, encoder: keras.Model, augment=None, views: int = 1, seed: int = 0, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         if not isinstance(encoder, keras.Model) or not isinstance(getattr(encoder, "output", None), dict):
             raise UserError(
                 "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
                 f"mizoo.encoders.conv32(). Received: {type(encoder).__name__}"
             )
+        if views not in (1, 2):
+            raise UserError(f"`views` is 1 or 2. Received: views={views}")
+        if views > 1 and augment is None:
+            raise UserError(
+                "Two views of a picture differ by `augment`: give one, such as mizoo.augment.preset('views')."
+            )
         self.encoder = encoder
         self.augment = augment
+        self.views = views
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_metrics = {}
@@ -55,7 +65,7 @@ class Objective(Step, keras.Model):
         """State the objective on one batch.
 
         Args:
-            images: float32 (N, H, W, C) in 0..255, augmented.
+            images: float32 (views * N, H, W, C) in 0..255, augmented: the first view of every picture, then the second.
             noise: (N, K), uniform in [0, 1): the columns that the augmentation left over.
 
         Returns:
@@ -73,7 +83,7 @@ class Objective(Step, keras.Model):
     @property
     def noise_size(self) -> int:
         """Columns of uniform noise a batch brings: those of the augmentation, then those of the terms."""
-        return self.own_noise_size + (self.augment.noise_size if self.augment else 0)
+        return self.own_noise_size + (self.views * self.augment.noise_size if self.augment else 0)
 
     def track_terms(self) -> None:
         """Create a metric for each term; a subclass calls it at the end of its constructor."""
@@ -105,7 +115,8 @@ class Objective(Step, keras.Model):
         """Augment, and compute loss and terms: what the steps of both backends differentiate."""
         if self.augment:
             columns = self.augment.noise_size
-            images, noise = self.augment(images, noise[:, :columns]), noise[:, columns:]
+            views = [self.augment(images, noise[:, i * columns : (i + 1) * columns]) for i in range(self.views)]
+            images, noise = ops.concatenate(views) if self.views > 1 else views[0], noise[:, self.views * columns :]
         loss, terms = self.compute_terms(ops.cast(images, "float32"), noise)
         return loss, {"loss": loss, **terms}
 

@@ -1,6 +1,9 @@
-"""Deep InfoMax."""
+"""Deep InfoMax, within a picture and across two views of it."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -11,7 +14,7 @@ from mizoo.objectives.base import Objective
 from mizoo.objectives.prior_matching import discriminator, prior_losses
 
 BOUNDS = ("infonce", "jsd")
-NEGATIVES = ("images", "locations")
+NEGATIVES = ("images", "locations", "both")
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -22,21 +25,31 @@ class DeepInfoMax(Objective):
     with an encode-and-dot critic, minus `prior_weight` times the non-saturating loss that pulls sigmoid(Y) towards
     the uniform distribution on [0, 1]^d. The paper's DIM(L) is (1, 0, 0.1), DIM(G) is (0, 1, 1).
 
+    With `views=2` the two sides of a pair come from two augmented views of a picture, both ways (Bachman et al. 2019:
+    AMDIM), and a term is the mean of the two directions.
+
     Args:
-        encoder: pictures to a dict with the endpoints `local` (B, h, w, C) and `global` (B, d).
-        local_weight: beta, weight of the local term.
+        encoder: pictures to a dict of endpoints: those that `pairs` name, `global` (B, d) for the global term and the
+            prior, and `local` (B, h, w, C) for the global term.
+        local_weight: beta, weight of the mean of the terms of `pairs`.
         global_weight: alpha, weight of the global term.
         prior_weight: gamma, weight of prior matching; 0 leaves the discriminator out.
         bound: "infonce" or "jsd". JSD is trained as itself and also reported as the NWJ value of the same critic.
-        negatives: of InfoNCE's local term. "images": each location picks its global vector among those of the batch.
-            "locations": each global vector picks a location of its picture among all locations of all other
-            pictures, as in the paper.
+        negatives: of InfoNCE over `pairs`. "images": each location picks its vector among those of the batch.
+            "locations": each vector picks a location of its picture among all locations of all other pictures, as in
+            both papers. "both": the mean of the two.
         critic_width: U, width of the space in which the critic takes dot products (the paper: 2048).
-        augment: augmentation applied in the step, such as `mizoo.augment.CropFlip()`, or None.
+        views: 1, or 2 for across views.
+        pairs: pairs of endpoints (features, vector). Where the second is a map, one of its locations is drawn for each
+            picture. AMDIM has ("local", "global"), ("conv", "global") and ("conv", "conv").
+        clip: c of the soft clip c tanh(score / c), or None (AMDIM: 20).
+        score_penalty: weight of the mean squared score before the clip (AMDIM: 0.05).
+        augment: augmentation applied in the step, such as `mizoo.augment.preset("dim")`, or None.
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for a negative weight, an unknown bound, or an encoder without the endpoints.
+        UserError: for a negative weight, an unknown bound, an encoder without the endpoints, pairs that say nothing, or
+            two views without augmentation.
 
     Example:
 
@@ -56,31 +69,37 @@ class DeepInfoMax(Objective):
         bound: str = "infonce",
         negatives: str = "images",
         critic_width: int = 512,
+        views: int = 1,
+        pairs: Sequence[Sequence[str]] = (("local", "global"),),
+        clip: float | None = None,
+        score_penalty: float = 0.0,
         augment=None,
         seed: int = 0,
         name: str | None = None,
     ) -> None:
-        super().__init__(encoder, augment=augment, seed=seed, name=name)
-        _check(encoder, local_weight, global_weight, prior_weight, bound, negatives, critic_width)
+        super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
         self.local_weight = local_weight
         self.global_weight = global_weight
         self.prior_weight = prior_weight
         self.bound = bound
         self.negatives = negatives
         self.critic_width = critic_width
+        self.pairs = tuple(tuple(pair) for pair in pairs)
+        self.clip = clip
+        self.score_penalty = score_penalty
+        self._check()
 
-        height, width, channels = encoder.output["local"].shape[1:]
-        self.locations = height * width
-        self.size = encoder.output["global"].shape[-1]
-        self.local_critic = self.global_critic = self.discriminator = None
+        shapes = {key: value.shape[1:] for key, value in encoder.output.items()}
+        self.locations = {key: math.prod(shape[:-1]) for key, shape in shapes.items()}
+        self.size = shapes["global"][-1] if "global" in shapes else 0
+        self.local_critic, self.global_critic, self.discriminator = {}, {}, None
         if local_weight:
             self.local_critic = {
-                "local": critics.projection(channels, critic_width, "local_critic_map"),
-                "global": critics.projection(self.size, critic_width, "local_critic_vector"),
+                key: critics.projection(shapes[key][-1], critic_width, f"local_critic_{key}") for key in self._paired()
             }
         if global_weight:
             self.global_critic = {
-                "map": critics.projection(self.locations * channels, critic_width, "global_critic_map"),
+                "map": critics.projection(math.prod(shapes["local"]), critic_width, "global_critic_map"),
                 "global": critics.projection(self.size, critic_width, "global_critic_vector"),
             }
         if prior_weight:
@@ -88,27 +107,49 @@ class DeepInfoMax(Objective):
         self.track_terms()
         self.built = True  # every part is Functional: all variables exist already
 
+    def _paired(self) -> list[str]:
+        """The endpoints in `pairs`, each once."""
+        return list(dict.fromkeys(key for pair in self.pairs for key in pair))
+
+    def _pair_names(self) -> dict[str, tuple[str, str]]:
+        """The pairs by the prefix of their terms: the endpoints, without `global` as the second."""
+        named = {}
+        for first, second in self.pairs if self.local_weight else ():
+            named[first if second == "global" != first else f"{first}_{second}"] = (first, second)
+        return named
+
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the logged terms; those that end in `_mi` are in nats."""
+        """Names of the logged terms; those that end in `_mi` are in nats.
+
+        `local_mi` for the pair (local, global), `conv_conv_mi` for (conv, conv) and so on; `global_mi` is the term of
+        `global_weight`.
+        """
         names = []
-        for part in ("local", "global"):
-            if getattr(self, f"{part}_weight"):
-                names += [f"{part}_mi"] + ([f"{part}_jsd"] if self.bound == "jsd" else [])
+        for part in [*self._pair_names(), *(["global"] if self.global_weight else [])]:
+            names += [f"{part}_mi"] + ([f"{part}_jsd"] if self.bound == "jsd" else [])
+        names += ["score_penalty"] if self.score_penalty else []
         return tuple(names) + (("prior", "adversary") if self.prior_weight else ())
 
     @property
     def own_noise_size(self) -> int:
-        """Columns of noise: one sample of the prior for each picture."""
-        return self.size if self.prior_weight else 0
+        """Columns of noise: a sample of the prior for each view, and one for each location that is drawn."""
+        return self._drawn() + (self.views * self.size if self.prior_weight else 0)
+
+    def _drawn(self) -> int:
+        """How many locations are drawn for a picture: one for each direction of a pair whose second side is a map."""
+        maps = [pair for pair in self._pair_names().values() if self.locations[pair[1]] > 1]
+        return self.views * len(maps)
 
     def ceilings(self, batch_size: int) -> dict[str, float]:
         """The largest value, in nats, that each InfoNCE term can report at a (gathered) batch of `batch_size`."""
         if self.bound != "infonce":
             return {}
+        kinds = ("images", "locations") if self.negatives == "both" else (self.negatives,)
         ceilings = {}
-        if self.local_weight:
-            ceilings["local_mi"] = bounds.infonce_ceiling(batch_size, self.locations, self.negatives)
+        for part, (first, _) in self._pair_names().items():
+            each = [bounds.infonce_ceiling(batch_size, self.locations[first], kind) for kind in kinds]
+            ceilings[f"{part}_mi"] = sum(each) / len(each)
         if self.global_weight:
             ceilings["global_mi"] = bounds.infonce_ceiling(batch_size)
         return ceilings
@@ -116,45 +157,105 @@ class DeepInfoMax(Objective):
     def compute_terms(self, images, noise):
         """Loss and terms of one batch; see `Objective.compute_terms`."""
         endpoints = self.encoder(images, training=True)
-        local, y = endpoints["local"], endpoints["global"]
-        rows = ops.shape(y)[0]
+        rows = ops.shape(images)[0] // self.views
         positives = self.positives(rows)
-        loss, terms = 0.0, {}
+        loss, terms, penalties = 0.0, {}, []
 
         if self.local_weight:
-            features = ops.reshape(local, (-1, self.locations, local.shape[-1]))
-            features = self.local_critic["local"](features, training=True)  # (N, L, U)
-            vectors = self.local_critic["global"](y[:, None], training=True)[:, 0]  # (N, U)
-            value, logs = self._bound_terms("local", features, vectors, positives)
-            loss, terms = loss - self.local_weight * value, {**terms, **logs}
+            projected = {}
+            for key, critic in self.local_critic.items():
+                features = ops.reshape(endpoints[key], (-1, self.locations[key], endpoints[key].shape[-1]))
+                projected[key] = self._by_view(critic(features, training=True), rows)  # each (N, L, U)
+            drawn, noise = noise[:, : self._drawn()], noise[:, self._drawn() :]
+            for part, (first, second) in self._pair_names().items():
+                sides = []
+                for one, other in self._directions():
+                    vectors, drawn = self._one_location(projected[second][other], drawn)
+                    sides.append((projected[first][one], vectors))
+                value, logs, penalty = self._mean_terms(part, sides, positives, self.negatives)
+                loss, terms = loss - self.local_weight / len(self.pairs) * value, {**terms, **logs}
+                penalties.append(penalty)
         if self.global_weight:
-            flat = ops.reshape(local, (-1, 1, self.locations * local.shape[-1]))
-            features = self.global_critic["map"](flat, training=True)  # (N, 1, U)
-            vectors = self.global_critic["global"](y[:, None], training=True)[:, 0]
-            value, logs = self._bound_terms("global", features, vectors, positives)
+            local, y = endpoints["local"], endpoints["global"]
+            flat = ops.reshape(local, (-1, 1, self.locations["local"] * local.shape[-1]))
+            features = self._by_view(self.global_critic["map"](flat, training=True), rows)  # each (N, 1, U)
+            vectors = self._by_view(self.global_critic["global"](y[:, None], training=True), rows)
+            sides = [(features[one], vectors[other][:, 0]) for one, other in self._directions()]
+            value, logs, penalty = self._mean_terms("global", sides, positives, "images")
             loss, terms = loss - self.global_weight * value, {**terms, **logs}
+            penalties.append(penalty)
+        if self.score_penalty:
+            terms["score_penalty"] = sum(penalties) / len(penalties)
+            loss = loss + self.score_penalty * terms["score_penalty"]
         if self.prior_weight:
-            prior, adversary = prior_losses(self.discriminator, y, noise)
+            samples = ops.reshape(noise, (-1, self.size))
+            prior, adversary = prior_losses(self.discriminator, endpoints["global"], samples)
             loss = loss + self.prior_weight * prior + adversary
             terms |= {"prior": prior, "adversary": adversary}
         return loss, terms
 
-    def _bound_terms(self, part: str, features, vectors, positives):
-        """The value to maximise and what is logged, from features (N, L, U) and vectors (N, U) of this replica."""
-        if self.bound == "infonce" and part == "local" and self.negatives == "locations":
-            scores = critics.dot_scores(self.gather(features), vectors)  # (M, L, N)
-            value = bounds.infonce_locations(ops.transpose(scores, (2, 1, 0)), positives)
-            return value, {f"{part}_mi": value}
-        scores = critics.dot_scores(features, self.gather(vectors))  # (N, L, M)
-        if self.bound == "infonce":
-            value = bounds.infonce(scores, positives)
-            return value, {f"{part}_mi": value}
-        value = bounds.jsd(scores, positives)
-        return value, {f"{part}_mi": bounds.nwj(scores, positives), f"{part}_jsd": value}
+    def _by_view(self, features, rows) -> list:
+        """The features of each view, from those of all views one below the other."""
+        return [features[i * rows : (i + 1) * rows] for i in range(self.views)]
+
+    def _directions(self) -> tuple[tuple[int, int], ...]:
+        """Which view gives the features, and which the vectors."""
+        return ((0, 1), (1, 0)) if self.views == 2 else ((0, 0),)
+
+    def _one_location(self, features, drawn):
+        """Vectors (N, U) from features (N, L, U), one location of each row by the next column of `drawn` if L > 1."""
+        locations = features.shape[1]
+        if locations == 1:
+            return features[:, 0], drawn
+        place = ops.cast(ops.floor(drawn[:, 0] * locations), "int32")
+        return ops.take_along_axis(features, place[:, None, None], axis=1)[:, 0], drawn[:, 1:]
+
+    def _mean_terms(self, part: str, sides: list, positives, negatives: str):
+        """The value to maximise, what is logged, and the mean squared score, each the mean over the directions."""
+        found = [self._bound_terms(part, *side, positives, negatives) for side in sides]
+        value = sum(each[0] for each in found) / len(found)
+        logs = {key: sum(each[1][key] for each in found) / len(found) for key in found[0][1]}
+        return value, logs, sum(each[2] for each in found) / len(found)
+
+    def _bound_terms(self, part: str, features, vectors, positives, negatives: str):
+        """Of one direction, from features (N, L, U) and vectors (N, U) of this replica."""
+        if self.bound == "jsd":
+            scores, square = self._scores(features, self.gather(vectors))
+            value = bounds.jsd(scores, positives)
+            return value, {f"{part}_mi": bounds.nwj(scores, positives), f"{part}_jsd": value}, square
+        values, squares = [], []
+        if negatives != "locations":
+            scores, square = self._scores(features, self.gather(vectors))  # (N, L, M)
+            values.append(bounds.infonce(scores, positives))
+            squares.append(square)
+        if negatives != "images":
+            every = self.gather(features)
+            if not values or every is not features:  # on one device both kinds have the same scores
+                scores, square = self._scores(every, vectors)  # (M, L, N)
+            values.append(bounds.infonce_locations(ops.transpose(scores, (2, 1, 0)), positives))
+            squares.append(square)
+        value = sum(values) / len(values)
+        return value, {f"{part}_mi": value}, sum(squares) / len(squares)
+
+    def _scores(self, rows, columns):
+        """Scores (N, L, M), clipped, and the mean square of the raw ones."""
+        scores = critics.dot_scores(rows, columns)
+        square = ops.mean(ops.square(scores)) if self.score_penalty else 0.0
+        return scores if self.clip is None else self.clip * ops.tanh(scores / self.clip), square
 
     def get_config(self) -> dict:
         """Everything the constructor takes, for `model.save`."""
-        names = ("local_weight", "global_weight", "prior_weight", "bound", "negatives", "critic_width", "seed", "name")
+        names = (
+            "local_weight",
+            "global_weight",
+            "prior_weight",
+            "bound",
+            "negatives",
+            "critic_width",
+            "views",
+            "pairs",
+        )
+        names += ("clip", "score_penalty", "seed", "name")
         return {
             **{name: getattr(self, name) for name in names},
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -169,21 +270,35 @@ class DeepInfoMax(Objective):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
 
+    def _check(self) -> None:
+        weights = ("local_weight", "global_weight", "prior_weight", "score_penalty")
+        for name in weights:
+            if not getattr(self, name) >= 0:
+                raise UserError(f"`{name}` is 0 or more. Received: {getattr(self, name)}")
+        if not (self.local_weight or self.global_weight):
+            raise UserError("Nothing is maximised: `local_weight` and `global_weight` are both 0.")
+        if self.bound not in BOUNDS:
+            raise UserError(f"`bound` is one of {', '.join(BOUNDS)}. Received: bound={self.bound!r}")
+        if self.negatives not in NEGATIVES:
+            raise UserError(f"`negatives` is one of {', '.join(NEGATIVES)}. Received: negatives={self.negatives!r}")
+        if self.critic_width < 1:
+            raise UserError(f"`critic_width` is 1 or more. Received: {self.critic_width}")
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"`clip` is above 0, or None. Received: {self.clip}")
+        _check_pairs(self.pairs, self.views)
+        needed = set(self._paired()) if self.local_weight else set()
+        needed |= {"local", "global"} if self.global_weight else set()
+        needed |= {"global"} if self.prior_weight else set()
+        if missing := needed - set(self.encoder.output):
+            raise UserError(
+                f"The encoder has no endpoint {' and '.join(sorted(missing))}; it has {', '.join(self.encoder.output)}."
+            )
 
-def _check(encoder, local_weight, global_weight, prior_weight, bound, negatives, critic_width) -> None:
-    for name, weight in {"local": local_weight, "global": global_weight, "prior": prior_weight}.items():
-        if not weight >= 0:
-            raise UserError(f"`{name}_weight` is 0 or more. Received: {weight}")
-    if not (local_weight or global_weight):
-        raise UserError("Nothing is maximised: `local_weight` and `global_weight` are both 0.")
-    if bound not in BOUNDS:
-        raise UserError(f"`bound` is one of {', '.join(BOUNDS)}. Received: bound={bound!r}")
-    if negatives not in NEGATIVES:
-        raise UserError(f"`negatives` is one of {', '.join(NEGATIVES)}. Received: negatives={negatives!r}")
-    if critic_width < 1:
-        raise UserError(f"`critic_width` is 1 or more. Received: {critic_width}")
-    missing = {"local", "global"} - set(encoder.output)
-    if missing:
+
+def _check_pairs(pairs: Sequence[Sequence[str]], views: int) -> None:
+    if not pairs or any(len(pair) != 2 for pair in pairs) or len(set(map(tuple, pairs))) < len(pairs):
         raise UserError(
-            f"The encoder has no endpoint {' and '.join(sorted(missing))}; it has {', '.join(encoder.output)}."
+            f"`pairs` are different pairs of endpoints, such as [('local', 'global')]. Received: {list(pairs)}"
         )
+    if views == 1 and any(first == second for first, second in pairs):
+        raise UserError("An endpoint says everything about itself in the same view: equal endpoints take views=2.")

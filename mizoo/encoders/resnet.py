@@ -1,0 +1,83 @@
+"""Residual networks for small pictures."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from mizoo.errors import UserError
+
+
+def resnet18(
+    width: float = 1.0,
+    head_size: int = 512,
+    global_size: int = 128,
+    side: int = 32,
+    channels: int = 3,
+    name: str = "resnet18",
+) -> keras.Model:
+    """ResNet-18 for 32-pixel pictures (He et al. 2015, table 1): a 3x3 stem of stride 1 and no max-pooling.
+
+    Four stages of two basic blocks, 64, 128, 256 and 512 channels times `width`; the last block's mean is what linear
+    probes of such networks read, and a head of one hidden layer makes the global vector of it.
+
+    Args:
+        width: factor of the channels; 0.25 to 0.5 is what a CPU can train.
+        head_size: hidden units of the head.
+        global_size: width of the global vector.
+        side: height and width of the pictures, a multiple of 8.
+        channels: channels of the pictures.
+        name: name of the model.
+
+    Returns:
+        A Functional `keras.Model` from pictures (B, side, side, channels), 0..255, to a dict of float32 endpoints:
+        `local` (B, side/4, side/4, 256 width), the third stage; `conv` (B, side/8, side/8, 512 width), the fourth;
+        `fc` (B, 512 width), its mean; and `global` (B, global_size), the output of the head.
+
+    Raises:
+        UserError: for a width that leaves a stage without channels, or pictures that do not halve three times.
+    """
+    if not width > 0 or round(64 * width) < 1:
+        raise UserError(f"`width` is a factor of 64 channels that leaves at least one. Received: width={width}")
+    if side < 8 or side % 8:
+        raise UserError(f"`side` is a multiple of 8. Received: side={side}")
+
+    images = keras.Input((side, side, channels), name="images", dtype="float32")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
+    x = layers.Conv2D(round(64 * width), 3, padding="same", use_bias=False, name="stem")(x)
+    x = _normalised(x, "stem")
+    maps = []
+    for stage, filters in enumerate((64, 128, 256, 512), start=1):
+        for block in (1, 2):
+            strides = 2 if stage > 1 and block == 1 else 1
+            x = _basic_block(x, round(filters * width), strides, f"stage{stage}_block{block}")
+        maps.append(x)
+    fc = layers.GlobalAveragePooling2D(name="pool")(x)
+    h = layers.Dense(head_size, use_bias=False, name="head")(fc)
+    h = _normalised(h, "head")
+    y = layers.Dense(global_size, name="output")(h)
+
+    # Identity layers in float32 name the endpoints and lift them out of a mixed-precision policy.
+    endpoints = {
+        key: layers.Activation("linear", dtype="float32", name=key)(value)
+        for key, value in {"local": maps[2], "conv": maps[3], "fc": fc, "global": y}.items()
+    }
+    return keras.Model(images, endpoints, name=name)
+
+
+def _normalised(x, name: str, relu: bool = True):
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def _basic_block(x, filters: int, strides: int, name: str):
+    shortcut = x
+    h = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv1")(x)
+    h = _normalised(h, f"{name}_conv1")
+    h = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_conv2")(h)
+    h = _normalised(h, f"{name}_conv2", relu=False)
+    if strides > 1 or x.shape[-1] != filters:
+        shortcut = layers.Conv2D(filters, 1, strides=strides, use_bias=False, name=f"{name}_shortcut")(x)
+        shortcut = _normalised(shortcut, f"{name}_shortcut", relu=False)
+    h = layers.Add(name=f"{name}_sum")([h, shortcut])
+    return layers.ReLU(name=f"{name}_relu")(h)

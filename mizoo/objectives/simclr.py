@@ -1,0 +1,85 @@
+"""SimCLR: InfoNCE between the projections of two views."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from mizoo import bounds
+from mizoo.errors import UserError
+from mizoo.objectives.base import Objective
+
+
+@keras.saving.register_keras_serializable("mizoo")
+class SimCLR(Objective):
+    """SimCLR (Chen et al. 2020): the NT-Xent loss, stated as the InfoNCE bound that it is.
+
+    Each of the 2N views of a batch picks the other view of its picture among the 2N - 1 other views, by the cosine of
+    the projections over a temperature. `global_mi` is log(2N - 1) minus that cross-entropy, in nats: a lower bound of
+    the information between the projections of two views that never passes its ceiling log(2N - 1). NT-Xent (eq. 1) is
+    the difference from the ceiling.
+
+    Args:
+        encoder: pictures to a dict with the endpoint `global` (B, d): the projection. The encoder's own head is the
+            projection head; what comes before it (`fc`) is the representation that probes read.
+        temperature: of the softmax (the paper: 0.5 on CIFAR-10).
+        augment: makes the two views, such as `mizoo.augment.preset("simclr")`.
+        seed: seed of noise that a batch does not bring.
+
+    Raises:
+        UserError: for a temperature that is not positive, or an encoder without `global`.
+
+    Example:
+
+    ```python
+    model = mizoo.SimCLR(mizoo.encoders.resnet18(width=0.25), augment=mizoo.augment.preset("simclr"))
+    model.compile(keras.optimizers.Adam(1e-3))
+    model.fit(mizoo.data.batches("cifar10", "train", batch_size=256), epochs=10)
+    ```
+    """
+
+    term_names = ("global_mi",)
+
+    def __init__(
+        self, encoder: keras.Model, temperature: float = 0.5, augment=None, seed: int = 0, name: str | None = None
+    ) -> None:
+        super().__init__(encoder, augment=augment, views=2, seed=seed, name=name)
+        if not temperature > 0:
+            raise UserError(f"`temperature` is above 0. Received: {temperature}")
+        if "global" not in encoder.output:
+            raise UserError(f"The encoder has no endpoint global; it has {', '.join(encoder.output)}.")
+        self.temperature = temperature
+        self.track_terms()
+        self.built = True
+
+    def ceilings(self, batch_size: int) -> dict[str, float]:
+        """The largest value of the bound at a (gathered) batch of `batch_size` pictures, in nats."""
+        return {"global_mi": bounds.infonce_ceiling(2 * batch_size - 1)}
+
+    def compute_terms(self, images, noise):
+        """Loss and terms of one batch; see `Objective.compute_terms`."""
+        z = ops.normalize(ops.cast(self.encoder(images, training=True)["global"], "float32"), axis=-1)
+        rows = ops.shape(z)[0]
+        own = self.positives(rows)  # replica by replica, each with its first views, then its second
+        partners = ops.roll(own, rows // 2)
+        scores = ops.matmul(z, ops.transpose(self.gather(z))) / self.temperature
+        value = bounds.infonce(scores[:, None], partners, excluded=own)
+        return -value, {"global_mi": value}
+
+    def get_config(self) -> dict:
+        """Everything the constructor takes, for `model.save`."""
+        return {
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "name": self.name,
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "augment": keras.saving.serialize_keras_object(self.augment),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> SimCLR:
+        """Build the model again from `get_config`."""
+        config = dict(config)
+        for name in ("encoder", "augment"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)

@@ -1,0 +1,212 @@
+"""Objectives across two views: Deep InfoMax and SimCLR against direct loops."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from mizoo import augment, data
+from mizoo.encoders import conv32, resnet18
+from mizoo.errors import UserError
+from mizoo.objectives import DeepInfoMax, SimCLR
+
+VIEWS = augment.preset("views")
+NO_CHANGE = augment.Compose([])
+AMDIM = [("local", "global"), ("conv", "global"), ("conv", "conv")]
+
+
+def small(**arguments) -> DeepInfoMax:
+    keras.utils.set_random_seed(1)
+    encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
+    return DeepInfoMax(encoder, **{"critic_width": 12, "views": 2, "augment": VIEWS, "prior_weight": 0.0, **arguments})
+
+
+def planted(rng, size: int = 8) -> np.ndarray:
+    """Pictures of which the first and the sixth are the same."""
+    images = rng.integers(0, 256, (size, 32, 32, 3), dtype="uint8")
+    images[5] = images[0]
+    return images
+
+
+def critic_features(model, images) -> dict[str, np.ndarray]:
+    """Endpoint -> (views, N, L, U), the critic's features of a batch of views."""
+    endpoints = model.encoder(images, training=True)
+    found = {}
+    for key, critic in model.local_critic.items():
+        flat = ops.reshape(endpoints[key], (len(images), -1, endpoints[key].shape[-1]))
+        features = ops.convert_to_numpy(critic(flat, training=True))
+        found[key] = features.reshape(2, len(images) // 2, *features.shape[1:])
+    return found
+
+
+def by_loops(features, vectors, partners, negatives: str, clip: float | None) -> float:
+    """InfoNCE of features (N, L, U) and vectors (N, U), sum by sum; `partners[i]` are the columns taken as positive."""
+    scores = np.einsum("ilu,ju->ilj", features, vectors) / np.sqrt(vectors.shape[-1])
+    if clip:
+        scores = clip * np.tanh(scores / clip)
+    total, count = 0.0, 0
+    for i in range(len(features)):
+        for location in range(features.shape[1]):
+            for j in partners[i]:
+                if negatives == "images":
+                    candidates = scores[i, location]
+                else:
+                    others = [scores[k][:, j] for k in range(len(features)) if k != j]
+                    candidates = np.concatenate([[scores[i, location, j]], *others])
+                total += scores[i, location, j] - np.log(np.exp(candidates).sum()) + np.log(len(candidates))
+                count += 1
+    return total / count
+
+
+@pytest.mark.parametrize("negatives", ["images", "locations", "both"])
+def test_the_views_of_a_picture_are_positives_and_nothing_else_is(rng, negatives):
+    model = small(negatives=negatives, clip=3.0)
+    images = planted(rng)
+    other = rng.integers(0, 256, images.shape)  # the second views, which tell the twins apart
+    batch = np.concatenate([images, other]).astype("float32")
+    _, terms = model.compute_terms(batch, np.zeros((8, 0), "float32"))
+    found = critic_features(model, batch)
+    kinds = ("images", "locations") if negatives == "both" else (negatives,)
+
+    def expected(partners):
+        values = []
+        for kind in kinds:
+            for one, other in ((0, 1), (1, 0)):
+                values.append(by_loops(found["local"][one], found["global"][other][:, 0], partners, kind, 3.0))
+        return np.mean(values)
+
+    own = {i: [i] for i in range(8)}
+    assert float(terms["local_mi"]) == pytest.approx(expected(own), abs=1e-4)
+    with_duplicates = {**own, 0: [0, 5], 5: [0, 5]}
+    within = {i: [(i + 1) % 8] for i in range(8)}
+    assert abs(float(terms["local_mi"]) - expected(with_duplicates)) > 1e-3
+    assert abs(float(terms["local_mi"]) - expected(within)) > 1e-3
+
+
+def test_pairs_of_scales_draw_one_location_for_each_picture(rng):
+    model = small(pairs=AMDIM, score_penalty=0.05, clip=20.0)
+    assert model.term_names == ("local_mi", "conv_mi", "conv_conv_mi", "score_penalty")
+    assert model.own_noise_size == 2 and model.noise_size == 2 + 2 * VIEWS.noise_size
+    batch = np.concatenate([planted(rng), planted(rng)]).astype("float32")
+    noise = rng.random((8, 2), dtype="float32")
+    loss, terms = model.compute_terms(batch, noise)
+    found = critic_features(model, batch)
+    own = {i: [i] for i in range(8)}
+    values, squares = [], []
+    for direction, (one, other) in enumerate(((0, 1), (1, 0))):
+        place = np.floor(noise[:, direction] * 16).astype(int)
+        vectors = found["conv"][other][np.arange(8), place]
+        values.append(by_loops(found["conv"][one], vectors, own, "images", 20.0))
+        for features, columns in (("local", "global"), ("conv", "global")):
+            columns = found[columns][other][:, 0]
+            squares.append((np.einsum("ilu,ju->ilj", found[features][one], columns) ** 2 / 12).mean())
+        squares.append((np.einsum("ilu,ju->ilj", found["conv"][one], vectors) ** 2 / 12).mean())
+    assert float(terms["conv_conv_mi"]) == pytest.approx(np.mean(values), abs=1e-4)
+    assert float(terms["score_penalty"]) == pytest.approx(np.mean(squares), rel=1e-4)
+    expected = -sum(float(terms[name]) for name in model.term_names[:3]) / 3 + 0.05 * float(terms["score_penalty"])
+    assert float(loss) == pytest.approx(expected, abs=1e-4)
+
+
+def test_each_view_has_its_own_noise(rng):
+    model = small(prior_weight=1.0)
+    columns = VIEWS.noise_size
+    assert model.noise_size == 2 * columns + 2 * 5
+    seen = []
+    model.compute_terms = lambda images, noise: seen.append((images, noise)) or (0.0, {})
+    images = planted(rng)
+    noise = rng.random((8, model.noise_size), dtype="float32")
+    model.forward(images, noise)
+    views, rest = (ops.convert_to_numpy(x) for x in seen[0])
+    for i in range(2):
+        expected = ops.convert_to_numpy(VIEWS(images, noise[:, i * columns : (i + 1) * columns]))
+        np.testing.assert_array_equal(views[8 * i : 8 * (i + 1)], expected)
+    np.testing.assert_array_equal(rest, noise[:, 2 * columns :])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pairs": AMDIM, "negatives": "both"},
+        {"bound": "jsd", "prior_weight": 0.1},
+        {"global_weight": 1.0, "local_weight": 0.0},
+    ],
+)
+def test_two_views_train_and_stay_below_their_ceilings(rng, arguments):
+    model = small(augment=NO_CHANGE, **arguments)
+    model.compile(keras.optimizers.Adam(1e-2))
+    batches = data.batches(planted(rng), batch_size=8, noise_size=model.noise_size)
+    history = model.fit(batches, epochs=12, verbose=0).history
+    assert sorted(history) == sorted(("loss", *model.term_names))
+    assert history["loss"][-1] < history["loss"][0] - 0.1
+    for name, ceiling in model.ceilings(8).items():
+        assert history[name][-1] <= ceiling + 1e-5
+
+
+def test_ceilings_count_the_candidates_of_each_kind():
+    model = small(pairs=AMDIM, negatives="both")
+    expected = {"local_mi": 64, "conv_mi": 16, "conv_conv_mi": 16}
+    for name, locations in expected.items():
+        mean = (np.log(8) + np.log(1 + 7 * locations)) / 2
+        assert model.ceilings(8)[name] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"views": 3}, "views=3"),
+        ({"augment": None}, "differ by `augment`"),
+        ({"pairs": []}, "pairs"),
+        ({"pairs": [("local",)]}, "pairs"),
+        ({"pairs": [("conv", "conv"), ("conv", "conv")]}, "pairs"),
+        ({"pairs": [("conv", "conv")], "views": 1}, "takes views=2"),
+        ({"pairs": [("stem", "global")]}, "no endpoint stem"),
+        ({"clip": 0.0}, "clip"),
+        ({"score_penalty": -1.0}, "score_penalty"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments, words):
+    with pytest.raises(UserError, match=words):
+        small(**arguments)
+
+
+def simclr(**arguments) -> SimCLR:
+    keras.utils.set_random_seed(2)
+    encoder = resnet18(width=0.0625, head_size=8, global_size=6)
+    return SimCLR(encoder, **{"augment": augment.preset("simclr"), **arguments})
+
+
+def test_simclr_is_nt_xent_by_a_direct_double_loop(rng):
+    model = simclr(temperature=0.2)
+    batch = np.concatenate([planted(rng), 255 - planted(rng)]).astype("float32")
+    loss, terms = model.compute_terms(batch, np.zeros((8, 0), "float32"))
+    z = ops.convert_to_numpy(model.encoder(batch, training=True)["global"])
+    total = 0.0
+    for i in range(16):
+        similar = [z[i] @ z[k] / np.linalg.norm(z[i]) / np.linalg.norm(z[k]) / 0.2 for k in range(16)]
+        partner = (i + 8) % 16
+        total += np.log(sum(np.exp(similar[k]) for k in range(16) if k != i)) - similar[partner]
+    nt_xent = total / 16
+    assert float(loss) == pytest.approx(nt_xent - np.log(15), abs=1e-4)
+    assert float(terms["global_mi"]) == pytest.approx(model.ceilings(8)["global_mi"] - nt_xent, abs=1e-4)
+
+
+def test_simclr_trains_saves_and_refuses(rng, tmp_path):
+    model = simclr(augment=NO_CHANGE, temperature=0.2)
+    model.compile(keras.optimizers.Adam(1e-2))
+    batches = data.batches(rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8"), batch_size=8)
+    history = model.fit(batches, epochs=8, verbose=0).history["global_mi"]
+    assert history[0] + 0.2 < history[-1] <= np.log(15)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.temperature == 0.2 and again.augment == NO_CHANGE
+    for old, new in zip(model.encoder.variables, again.encoder.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(old), ops.convert_to_numpy(new))
+    with pytest.raises(UserError, match="temperature"):
+        simclr(temperature=0.0)
+    with pytest.raises(UserError, match="augment"):
+        simclr(augment=None)
+    inputs = keras.Input((4,))
+    with pytest.raises(UserError, match="no endpoint global"):
+        SimCLR(keras.Model(inputs, {"fc": keras.layers.Dense(2)(inputs)}), augment=NO_CHANGE)
