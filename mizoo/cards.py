@@ -46,7 +46,7 @@ def card(name: str) -> str:
     written = (
         _what(info, recipe),
         _load(name, info),
-        _endpoints(info),
+        _endpoints(info, recipe),
         _training(recipe),
         _results(rows),
         _files(info, manifest),
@@ -93,12 +93,12 @@ fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
 `encoder.keras` also loads with `keras.saving.load_model` alone: it is made of stock layers."""
 
 
-def _endpoints(info: dict[str, Any]) -> str:
+def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
     from mizoo.report import markdown
 
     body = [[f"`{k}`", " x ".join(map(str, v)), f"{math.prod(v):,}"] for k, v in info["endpoints"].items()]
     text = markdown(["endpoint", "shape", "values"], body)
-    if "global" in info["endpoints"]:
+    if "global" in info["endpoints"] and recipe.get("objective", {}).get("prior_weight"):
         text += "\n\n`global` is the representation before the sigmoid that the prior sees."
     return text
 
@@ -187,7 +187,9 @@ def _largest(differences: dict[str, Any]) -> dict[str, float]:
 
 
 def _value(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    return ", ".join(f"({_value(item)})" if isinstance(item, (list, tuple)) else str(item) for item in value)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

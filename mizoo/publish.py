@@ -23,9 +23,13 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_ROUNDING = 1e-2
 _FIELDS = ("summary", "objective", "dataset", "paper", "license")
 _LICENSE = "CC-BY-4.0"
-_PAPERS = {
-    "deep_infomax": "Hjelm et al. 2018, Learning deep representations by mutual information estimation and "
+_PAPERS = {  # by objective and number of views
+    ("deep_infomax", 1): "Hjelm et al. 2018, Learning deep representations by mutual information estimation and "
     "maximization, arXiv:1808.06670",
+    ("deep_infomax", 2): "Bachman et al. 2019, Learning representations by maximizing mutual information across views, "
+    "arXiv:1906.00910",
+    ("simclr", 2): "Chen et al. 2020, A simple framework for contrastive learning of visual representations, "
+    "arXiv:2002.05709",
 }
 
 
@@ -115,7 +119,7 @@ def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
         "summary": recipe.summary,
         "objective": recipe.objective.name,
         "dataset": recipe.data.source,
-        "paper": _PAPERS.get(recipe.objective.name, ""),
+        "paper": _PAPERS.get((recipe.objective.name, recipe.objective.views), ""),
         "license": _LICENSE,
         **given,
     }

@@ -1,4 +1,4 @@
-"""The entry that ships: it is what its registry, rows and card say."""
+"""The entries that ship: each is what its registry, rows and card say."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import mizoo
 from mizoo import report, zoo
 
 NAME = "dim_local_cifar10"
+NAMES = zoo.list_models()
+MARGIN = 8.0  # points of the paper's probe that training is worth at least, on every endpoint
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return zoo.load(NAME)
+def encoder(name):
+    return zoo.load(name)
 
 
 def probe(features: np.ndarray, labels: np.ndarray) -> float:
@@ -27,13 +34,13 @@ def probe(features: np.ndarray, labels: np.ndarray) -> float:
     return 100 * model.score(features[part:], labels[part:])
 
 
-def test_its_features_classify_real_pictures_far_better_than_random_ones(cifar10, encoder):
+def test_its_features_classify_real_pictures_far_better_than_random_ones(cifar10, name, encoder):
     """The probe of a fixed subset of CIFAR-10's test pictures, by both runtimes and by a random encoder."""
     from mizoo.evaluate import random_copy
 
     images, labels = cifar10.images[:4000], cifar10.labels[:4000]
     keras_fc = encoder.predict(images.astype("float32"), batch_size=500, verbose=0)["fc"]
-    onnx_fc = zoo.load(NAME, endpoint="fc", runtime="onnx").predict(images)
+    onnx_fc = zoo.load(name, endpoint="fc", runtime="onnx").predict(images)
     assert np.abs(keras_fc - onnx_fc).max() < 1e-3
     trained = probe(onnx_fc, labels)
     random = probe(random_copy(encoder).predict(images.astype("float32"), batch_size=500, verbose=0)["fc"], labels)
@@ -41,17 +48,12 @@ def test_its_features_classify_real_pictures_far_better_than_random_ones(cifar10
     assert trained > random + 15.0, (trained, random)
 
 
-def test_the_encoder_is_plain_and_float32(encoder):
+def test_the_encoder_is_plain_and_float32(name, encoder):
     assert type(encoder).__name__ == "Functional"
     assert {layer.dtype_policy.name for layer in encoder.layers} == {"float32"}
     assert {layer.__class__.__module__.split(".")[0] for layer in encoder.layers} == {"keras"}
     outputs = encoder(np.zeros((2, 32, 32, 3), "uint8"))
-    assert {name: tuple(value.shape[1:]) for name, value in outputs.items()} == {
-        "local": (8, 8, 128),
-        "conv": (4, 4, 256),
-        "fc": (1024,),
-        "global": (64,),
-    }
+    assert {key: list(value.shape[1:]) for key, value in outputs.items()} == zoo.info(name)["endpoints"]
 
 
 def test_pictures_of_any_number_type_give_the_same_features(encoder, rng):
@@ -59,6 +61,11 @@ def test_pictures_of_any_number_type_give_the_same_features(encoder, rng):
     first = np.asarray(encoder(images)["global"])
     for dtype in ("float32", "float64", "int32"):
         np.testing.assert_allclose(np.asarray(encoder(images.astype(dtype))["global"]), first, atol=1e-5)
+
+
+def test_the_papers_encoder_has_the_papers_shapes():
+    expected = {"local": [8, 8, 128], "conv": [4, 4, 256], "fc": [1024], "global": [64]}
+    assert zoo.info(NAME)["endpoints"] == expected
 
 
 def test_it_can_be_fine_tuned_inside_a_sequential(rng):
@@ -74,27 +81,26 @@ def test_it_can_be_fine_tuned_inside_a_sequential(rng):
     assert any(not np.array_equal(a, b) for a, b in zip(before, encoder.get_weights()))
 
 
-def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels():
-    rows = [row for row in report.entry_rows(NAME) if row.split == "test"]
+def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels(name):
+    rows = [row for row in report.entry_rows(name) if row.split == "test"]
     found = {(row.encoder, row.protocol, row.endpoint) for row in rows}
     protocols = ("linear", "mlp200", "knn")
     assert {("published", p, e) for p in protocols for e in ("local", "conv", "fc", "global")} <= found
     assert {("random", p, e) for p in protocols for e in ("conv", "fc", "global")} <= found
-    assert {("pixels", p, "pixels") for p in protocols} <= found
+    every = {(row.encoder, row.protocol, row.endpoint) for each in NAMES for row in report.entry_rows(each)}
+    assert {("pixels", p, "pixels") for p in protocols} <= every
     assert all(row.command.startswith("mizoo evaluate") and row.seconds > 0 for row in rows)
     assert {row.train_size for row in rows} == {50000} and {row.test_size for row in rows} == {10000}
 
 
-def test_the_papers_probe_is_far_above_random_weights_and_pixels():
-    values = {
-        (row.encoder, row.endpoint): row.value
-        for row in report.entry_rows(NAME)
-        if (row.protocol, row.split) == ("mlp200", "test")
-    }
+def test_the_papers_probe_is_far_above_random_weights_and_pixels(name):
+    rows = [row for each in (name, NAME) for row in report.entry_rows(each)]
+    rows = [row for row in rows if (row.protocol, row.split) == ("mlp200", "test")]
+    values = {(row.encoder, row.endpoint): row.value for row in rows if row.entry == name or row.encoder == "pixels"}
     for endpoint in ("conv", "fc", "global"):
-        assert values["published", endpoint] > values["random", endpoint] + 8.0
-        assert values["published", endpoint] > values["pixels", "pixels"] + 8.0
+        assert values["published", endpoint] > values["random", endpoint] + MARGIN
+        assert values["published", endpoint] > values["pixels", "pixels"] + MARGIN
 
 
-def test_the_card_on_disk_is_the_one_its_rows_make():
-    assert zoo.locate(f"models/{NAME}/README.md").read_text(encoding="utf-8") == report.card(NAME)
+def test_the_card_on_disk_is_the_one_its_rows_make(name):
+    assert zoo.locate(f"models/{name}/README.md").read_text(encoding="utf-8") == report.card(name)
