@@ -81,22 +81,27 @@ def test_it_can_be_fine_tuned_inside_a_sequential(rng):
     assert any(not np.array_equal(a, b) for a, b in zip(before, encoder.get_weights()))
 
 
+def beside(name: str) -> list:
+    """The test rows of an entry, of raw pixels, and of random weights of its architecture, whichever entry has them."""
+    ends = zoo.info(name)["endpoints"]
+    rows = [(each, row) for each in NAMES for row in report.entry_rows(each) if row.split == "test"]
+    same = {"published": {name}, "random": {n for n in NAMES if zoo.info(n)["endpoints"] == ends}, "pixels": set(NAMES)}
+    return [row for each, row in rows if each in same[row.encoder]]
+
+
 def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels(name):
-    rows = [row for row in report.entry_rows(name) if row.split == "test"]
+    rows = beside(name)
     found = {(row.encoder, row.protocol, row.endpoint) for row in rows}
     protocols = ("linear", "mlp200", "knn")
     assert {("published", p, e) for p in protocols for e in ("local", "conv", "fc", "global")} <= found
     assert {("random", p, e) for p in protocols for e in ("conv", "fc", "global")} <= found
-    every = {(row.encoder, row.protocol, row.endpoint) for each in NAMES for row in report.entry_rows(each)}
-    assert {("pixels", p, "pixels") for p in protocols} <= every
+    assert {("pixels", p, "pixels") for p in protocols} <= found
     assert all(row.command.startswith("mizoo evaluate") and row.seconds > 0 for row in rows)
     assert {row.train_size for row in rows} == {50000} and {row.test_size for row in rows} == {10000}
 
 
 def test_the_papers_probe_is_far_above_random_weights_and_pixels(name):
-    rows = [row for each in (name, NAME) for row in report.entry_rows(each)]
-    rows = [row for row in rows if (row.protocol, row.split) == ("mlp200", "test")]
-    values = {(row.encoder, row.endpoint): row.value for row in rows if row.entry == name or row.encoder == "pixels"}
+    values = {(row.encoder, row.endpoint): row.value for row in beside(name) if row.protocol == "mlp200"}
     for endpoint in ("conv", "fc", "global"):
         assert values["published", endpoint] > values["random", endpoint] + MARGIN
         assert values["published", endpoint] > values["pixels", "pixels"] + MARGIN
