@@ -238,7 +238,7 @@ class Grey(_Colour):
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
 class DropColour(_Colour):
-    """All but one of the colour channels lost, the same value in their place (Henaff et al. 2019); noise: whether, which.
+    """One colour channel in the place of all three (Henaff et al. 2019: colour dropping); noise: whether, which.
 
     Attributes:
         probability: share of the pictures that are changed.
@@ -400,8 +400,8 @@ def preset(name: str):
     Args:
         name: "none" (None); "dim": translations of 4 pixels and flips; "amdim": the same with colour jitter and grey
             (Bachman et al. 2019 on CIFAR); "simclr": resized crops from 8% of the area on, flips, colour jitter and
-            grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders; "patches": for
-            each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
+            grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders; "patches":
+            for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
 
     Raises:
         UserError: for any other name.

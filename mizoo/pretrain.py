@@ -328,8 +328,9 @@ class _Progress(keras.callbacks.Callback):
         elapsed = time.perf_counter() - self.began
         left = elapsed / self.done * ((self.last - epoch - 1) * self.batches.steps_per_epoch)
         rate = self.done * self.batches.batch_size / elapsed
+        speed = f"{rate:,.0f} {self.batches.kind}/s"
         self.console.print(
-            f"epoch {epoch + 1}/{self.last}  {'  '.join(parts)}  {rate:,.0f} {self.batches.kind}/s  {left / 60:.0f} min left",
+            f"epoch {epoch + 1}/{self.last}  {'  '.join(parts)}  {speed}  {left / 60:.0f} min left",
             highlight=False,
             soft_wrap=True,
         )

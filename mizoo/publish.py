@@ -26,6 +26,7 @@ _LICENSE = "CC-BY-4.0"
 _PAPERS = {
     "deep_infomax": "Hjelm et al. 2018, Learning deep representations by mutual information estimation and "
     "maximization, arXiv:1808.06670",
+    "cpc": "van den Oord et al. 2018, Representation learning with contrastive predictive coding, arXiv:1807.03748",
 }
 
 
@@ -86,6 +87,8 @@ def publish(
     with building(root / "models" / name) as folder:
         (folder / "forms").mkdir()
         manifest = _build(encoder, given, name, folder, images)
+        if rate := getattr(recipe.encoder, "sampling_rate", None):
+            manifest["input"]["sampling_rate"] = rate
         places = {
             "encoder.keras": f"models/{name}/encoder.keras",
             "encoder.onnx": f"export/{name}/encoder.onnx",
@@ -93,7 +96,7 @@ def publish(
         sources = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
         entry = {
             **described,
-            "input": {"shape": manifest["input"]["shape"], "range": manifest["input"]["range"]},
+            "input": {key: value for key, value in manifest["input"].items() if key != "name"},
             "endpoints": manifest["endpoints"],
             "files": {file: {"path": places[file], **file_facts(sources[file])} for file in places},
         }

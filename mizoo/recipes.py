@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from mizoo.errors import UserError
 
 Endpoint = Literal["local", "conv", "fc", "global"]
+_Sizes = Annotated[tuple[PositiveInt, ...], Field(strict=False)]
 
 
 class _Part(BaseModel):
@@ -72,9 +73,9 @@ class Waveform(_Part):
 
     name: Literal["waveform"] = "waveform"
     sampling_rate: PositiveInt = 16000
-    kernels: tuple[PositiveInt, ...] | None = Field(None, strict=False)
-    strides: tuple[PositiveInt, ...] | None = Field(None, strict=False)
-    widths: PositiveInt | tuple[PositiveInt, ...] = Field(512, strict=False)
+    kernels: _Sizes | None = None
+    strides: _Sizes | None = None
+    widths: PositiveInt | _Sizes = 512
     context_size: PositiveInt = 256
     norm: bool = True
 
@@ -163,9 +164,7 @@ class CPC(_Part):
         from mizoo.augment import preset
 
         settings = self.model_dump(exclude={"name", "patch_augment"})
-        return objectives.CPC(
-            encoder, augment=augment, patch_augment=preset(self.patch_augment), seed=seed, **settings
-        )
+        return objectives.CPC(encoder, augment=augment, patch_augment=preset(self.patch_augment), seed=seed, **settings)
 
 
 class Data(_Part):
