@@ -43,11 +43,13 @@ class OnnxEncoder:
         self.name = name or os.path.splitext(os.path.basename(path))[0]
         self._session = _session(path, providers)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(inputs[0].shape) not in (2, 3, 4) or inputs[0].type != "tensor(float)":
+        shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else ()
+        free_length = len(shape) in (2, 3) and not isinstance(shape[1], int)
+        if len(shape) != 4 and not free_length:
             received = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in inputs)
             raise UserError(
-                f"{path} is no image encoder, and none of sounds or series: it must take one float32 tensor (B, H, W, "
-                f"C), (B, T) or (B, T, d), not {received}."
+                f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}. (Or it takes "
+                "sounds (B, T) or series (B, T, d) of any length T.)"
             )
         self._input = inputs[0].name
         self.input_shape = (None, *map(_size, inputs[0].shape[1:]))

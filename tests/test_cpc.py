@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +23,7 @@ from mizoo.objectives.cpc import cut_patches
 from mizoo.portable import check_stock
 
 numpy = ops.convert_to_numpy
+STEP = Path(__file__).with_name("one_step.py")
 
 
 def waveform(**arguments) -> keras.Model:
@@ -201,6 +208,46 @@ def test_every_patch_is_augmented_by_itself(rng):
         single = np.repeat(patch[None, :, :, channel : channel + 1], 3, axis=-1)
         expected = numpy(model.encoder.get_layer(PATCHES)(single)[1])[0, 0, 0]
         np.testing.assert_allclose(z[i, row, column], expected, atol=1e-4)
+
+
+def one_step(backend: str, *arguments: str) -> dict:
+    """Run tests/one_step.py in a process of its own and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(STEP.parents[1]), "KERAS_BACKEND": backend}
+    command = [sys.executable, str(STEP), "--objective", "cpc", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("negatives", ["batch", "both"])
+def test_replicas_and_the_other_backend_make_the_same_step(negatives):
+    pytest.importorskip("jax")
+    pytest.importorskip("tensorflow")
+    one = one_step("tensorflow", "--negatives", negatives)
+    for arguments in (("tensorflow", "--replicas", "2"), ("jax",)):
+        other = one_step(*arguments, "--negatives", negatives)
+        for name, value in one["terms"].items():
+            assert other["terms"][name] == pytest.approx(value, abs=1e-4), name
+        for name, value in one["weights"].items():
+            np.testing.assert_allclose(other["weights"][name], value, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("negatives", ["batch", "sequence", "both"])
+def test_halves_of_a_gathered_batch_have_the_terms_of_the_whole(rng, negatives):
+    """What each of two replicas computes, given all the rows that they gather."""
+    model = CPC(series(), steps=2, negatives=negatives)
+    x = rng.standard_normal((6, 5, 3)).astype("float32")
+    noise = np.zeros((6, 0), "float32")
+    _, whole = model.compute_terms(x, noise)
+    every = model.encoder(x)["local"][:, :, None]
+    model.gather = lambda z: every
+    halves = []
+    for first in (0, 3):
+        model.positives = lambda rows, first=first: ops.arange(rows) + first
+        halves.append(model.compute_terms(x[first : first + 3], noise[:3])[1])
+    for name, value in whole.items():
+        assert np.mean([float(half[name]) for half in halves]) == pytest.approx(float(value), abs=1e-5)
 
 
 # What it learns.
