@@ -48,8 +48,8 @@ class OnnxEncoder:
         if len(shape) != 4 and not free_length:
             received = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in inputs)
             raise UserError(
-                f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}. (Or it takes "
-                "sounds (B, T) or series (B, T, d) of any length T.)"
+                f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}. (Those "
+                "of sounds take (B, T), those of series (B, T, d), of any length T.)"
             )
         self._input = inputs[0].name
         self.input_shape = (None, *map(_size, inputs[0].shape[1:]))
