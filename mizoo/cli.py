@@ -116,6 +116,17 @@ def pretrain(
 
 
 @app.command()
+def curves(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Picture; curves.png in the folder.")] = None,
+) -> None:
+    """Draw the terms of a run by epoch, each bound beside its ceiling."""
+    from mizoo.curves import plot
+
+    print(plot(run, out))
+
+
+@app.command()
 def evaluate(
     name: Name,
     dataset: Annotated[str, typer.Option(help="TFDS name, folder, or packed folder.")] = "cifar10",

@@ -238,7 +238,7 @@ class _Record(keras.callbacks.Callback):
         features = self.model.predict(self.sample, batch_size=250, verbose=0)["global"]
         rate = self.model.optimizer
         rate = rate.optimizers[0].learning_rate if hasattr(rate, "optimizers") else rate.learning_rate
-        line = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
+        line = {"epoch": epoch + 1, **{key: float(logs[key]) for key in self.model.term_metrics}}
         line |= {f"{key}_ceiling": value for key, value in self.model.ceilings(training.batch_size).items()}
         line |= {"spread": measures.spread(features), "effective_rank": measures.effective_rank(features)}
         done = self.params["steps"] * training.batch_size
@@ -322,8 +322,9 @@ class _Progress(keras.callbacks.Callback):
         self._advance(done - self.done)
         ceilings = self.model.ceilings(self.recipe.training.batch_size)
         parts = [
-            f"{key} {value:.3f}" + (f" (at most {ceilings[key]:.2f})" if key in ceilings else "")
-            for key, value in logs.items()
+            f"{key} {logs[key]:.3f}" + (f" (at most {ceilings[key]:.2f})" if key in ceilings else "")
+            for key in self.model.term_metrics
+            if not key.startswith("accuracy")  # the log has them
         ]
         elapsed = time.perf_counter() - self.began
         left = elapsed / self.done * ((self.last - epoch - 1) * self.batches.steps_per_epoch)
