@@ -108,12 +108,12 @@ def test_a_run_on_sounds_resumes_and_logs_every_step(clips, tmp_path, monkeypatc
     whole = sets.Sounds("spoken_digit", clips.clips, RATE, labels)
     monkeypatch.setattr(sets, "_spoken_digit", lambda: whole)
     recipe = recipes.validate(RECIPE)
-    run = pretrain.pretrain(recipe, tmp_path / "run")
-    pretrain.pretrain(recipe, tmp_path / "parts", stop_after=1)
-    parts = pretrain.pretrain(recipe, tmp_path / "parts")
-    found = [keras.saving.load_model(each / "encoder.keras", compile=False).get_weights() for each in (run, parts)]
-    for one, other in zip(*found):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    run = pretrain.pretrain(recipe, tmp_path / "run", stop_after=1)
+    first = keras.saving.load_model(run / "encoder.keras", compile=False).get_weights()
+    pretrain.pretrain(recipe, run)
+    last = keras.saving.load_model(run / "encoder.keras", compile=False).get_weights()
+    assert any(np.abs(one - other).max() > 1e-6 for one, other in zip(first, last))
+    assert [line["epoch"] for line in pretrain.read_log(run)] == [1, 2]
     line = pretrain.read_log(run)[-1]
     assert {"mi_1", "mi_2", "accuracy_1", "accuracy_2", "sequences_per_second", "effective_rank"} <= set(line)
     assert line["mi_1_ceiling"] == pytest.approx(np.log(6 + 4 - 1), abs=1e-4)  # frames, and rows of the batch
