@@ -12,6 +12,7 @@ _PUBLIC = {
     "load": ("mizoo.zoo", "load"),
     "list_models": ("mizoo.zoo", "list_models"),
     "info": ("mizoo.zoo", "info"),
+    "CPC": ("mizoo.objectives", "CPC"),
     "DeepInfoMax": ("mizoo.objectives", "DeepInfoMax"),
     "SimCLR": ("mizoo.objectives", "SimCLR"),
     "UserError": ("mizoo.errors", "UserError"),
@@ -27,7 +28,7 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from mizoo import augment, bounds, critics, data, encoders  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
-    from mizoo.objectives import DeepInfoMax, SimCLR  # noqa: F401
+    from mizoo.objectives import CPC, DeepInfoMax, SimCLR  # noqa: F401
     from mizoo.zoo import info, list_models, load  # noqa: F401
 
 

@@ -19,17 +19,20 @@ def finish(
     weights: Sequence[np.ndarray],
     names: Sequence[str],
     endpoints: Mapping[str, Sequence[int | None]],
+    input_name: str = "images",
 ) -> onnx.ModelProto:
     """Give a graph its weights, and names that depend on its structure alone.
 
     Args:
-        path: an ONNX file whose inputs are "images" and the weights "w0", "w1", ...
+        path: an ONNX file whose inputs are `input_name` and the weights "w0", "w1", ...
         weights: the values of the weights.
         names: what the initialisers are called.
         endpoints: output name -> shape without the batch, in the order that the file shall have.
 
+        input_name: what the input is called.
+
     Returns:
-        The model with "images" as its one input. The weights are initialisers, in float16 with a Cast where that
+        The model with that as its one input. The weights are initialisers, in float16 with a Cast where that
         loses nothing.
     """
     import onnx
@@ -37,7 +40,7 @@ def finish(
     model = onnx.load(os.fspath(path))
     graph = model.graph
     inputs = {f"w{i}": (name, np.asarray(value)) for i, (name, value) in enumerate(zip(names, weights, strict=True))}
-    images = next(value for value in graph.input if value.name == "images")
+    images = next(value for value in graph.input if value.name == input_name)
     _set_shape(images, images.type.tensor_type.elem_type, [d.dim_value or None for d in _dims(images)[1:]])
     outputs = []
     for name, shape in endpoints.items():
@@ -61,7 +64,7 @@ def finish(
     if any(attribute.HasField("g") or attribute.graphs for node in nodes for attribute in node.attribute):
         ordered = nodes  # loops refer to outer values by name: leave the names alone
     else:
-        ordered, initializers = _in_order(nodes, initializers, list(endpoints), titles)
+        ordered, initializers = _in_order(nodes, initializers, list(endpoints), titles, input_name)
     for field, values in (("node", ordered), ("initializer", initializers), ("input", [images]), ("output", outputs)):
         # A repeated field is emptied only once what it held has been copied.
         copies = [type(value).FromString(value.SerializeToString()) for value in values]
@@ -97,6 +100,7 @@ def _in_order(
     initializers: list[onnx.TensorProto],
     outputs: list[str],
     titles: Mapping[str, str],
+    input_name: str,
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Nodes and initialisers in the order in which the outputs need them, renamed; unused ones are left out.
 
@@ -104,7 +108,7 @@ def _in_order(
     """
     producers = {name: node for node in nodes for name in node.output}
     tensors = {tensor.name: tensor for tensor in initializers}
-    new_names = {"": "", "images": "images", **{name: name for name in outputs}}
+    new_names = {"": "", input_name: input_name, **{name: name for name in outputs}}
     ordered: list[onnx.NodeProto] = []
     used: list[onnx.TensorProto] = []
     done: set[int] = set()

@@ -237,6 +237,27 @@ class Grey(_Colour):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
+class DropColour(_Colour):
+    """One colour channel in the place of all three (Henaff et al. 2019: colour dropping); noise: whether, which.
+
+    Attributes:
+        probability: share of the pictures that are changed.
+    """
+
+    probability: float = 0.5
+
+    noise_size = 2
+
+    def affine(self, noise, mean):
+        """The channel that stays, in all three places."""
+        kept = ops.one_hot(ops.cast(ops.floor(noise[:, 1] * 3), "int32"), 3, dtype="float32")  # (N, 3)
+        single = ops.repeat(kept[:, :, None], 3, axis=2)  # row: of which channel
+        applied = (noise[:, 0] < self.probability)[:, None, None]
+        return ops.where(applied, single, ops.eye(3, dtype="float32")[None]), ops.zeros_like(mean)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
 class Solarise(_Pixel):
     """Values at or above a threshold are inverted (255 - v); noise: whether.
 
@@ -368,6 +389,7 @@ PRESETS = {
     "dim": Compose([Translate(4), Flip()]),
     "amdim": Compose([Translate(4), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.2), Grey(0.25)]),
     "simclr": Compose([RandomResizedCrop((0.08, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
+    "patches": Compose([Translate(1), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), DropColour(0.5)]),
     "views": Compose([RandomResizedCrop((0.3, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
 }
 
@@ -378,7 +400,8 @@ def preset(name: str):
     Args:
         name: "none" (None); "dim": translations of 4 pixels and flips; "amdim": the same with colour jitter and grey
             (Bachman et al. 2019 on CIFAR); "simclr": resized crops from 8% of the area on, flips, colour jitter and
-            grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders.
+            grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders; "patches":
+            for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
 
     Raises:
         UserError: for any other name.

@@ -71,20 +71,24 @@ def write_card(name: str) -> Path:
 
 def _what(info: dict[str, Any], recipe: dict[str, Any]) -> str:
     shape = "x".join(map(str, info["input"]["shape"]))
+    taken = f"pictures ({shape}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
+    if rate := info["input"].get("sampling_rate"):
+        taken = f"sounds (samples in -1 to 1 at {rate} Hz, of any length)"
     return (
-        f"{info['summary']}. A Keras model that turns pictures ({shape}, decoded values "
-        f"{info['input']['range'][0]} to {info['input']['range'][1]}) into features. Objective: {info['objective']}. "
+        f"{info['summary']}. A Keras model that turns {taken} into features. Objective: {info['objective']}. "
         f"Trained on {info['dataset']} without labels. Paper: {info['paper']}."
     )
 
 
 def _load(name: str, info: dict[str, Any]) -> str:
-    first = "fc" if "fc" in info["endpoints"] else next(iter(info["endpoints"]))
+    first = next(key for key in ("fc", "global", *info["endpoints"]) if key in info["endpoints"])
+    kind = "samples" if "sampling_rate" in info["input"] else "pictures"
+    given = "samples" if "sampling_rate" in info["input"] else "images"
     return f"""```python
 import mizoo
 
-encoder = mizoo.load("{name}")                  # a keras.Model: pictures in, a dict of endpoints out
-features = encoder(images)["{first}"]
+encoder = mizoo.load("{name}")                  # a keras.Model: {kind} in, a dict of endpoints out
+features = encoder({given})["{first}"]
 
 one = mizoo.load("{name}", endpoint="{first}")  # a keras.Model with one output, to fine-tune
 fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
@@ -96,11 +100,23 @@ fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
 def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
     from mizoo.report import markdown
 
-    body = [[f"`{k}`", " x ".join(map(str, v)), f"{math.prod(v):,}"] for k, v in info["endpoints"].items()]
+    body = [
+        [f"`{k}`", " x ".join("any" if size is None else str(size) for size in v), _count(v)]
+        for k, v in info["endpoints"].items()
+    ]
     text = markdown(["endpoint", "shape", "values"], body)
-    if "global" in info["endpoints"] and recipe.get("objective", {}).get("prior_weight"):
+    if "sampling_rate" in info["input"]:
+        text += "\n\n`local` are the frames, `context` what is known at each from the past, `global` its mean."
+    elif "global" in info["endpoints"] and recipe.get("objective", {}).get("prior_weight"):
         text += "\n\n`global` is the representation before the sigmoid that the prior sees."
     return text
+
+
+def _count(shape: list[int | None]) -> str:
+    """How many numbers an endpoint has, by frame where their number is free."""
+    if None in shape:
+        return f"{math.prod(size for size in shape if size):,} a frame"
+    return f"{math.prod(shape):,}"
 
 
 def _training(recipe: dict[str, Any]) -> str:
@@ -141,8 +157,8 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
     ]
     if worst:
         text += (
-            f" Largest difference from Keras over {manifest['pictures']} pictures, relative to the largest value: "
-            f"{', '.join(worst)}."
+            f" Largest difference from Keras over {manifest['pictures']} {_kind(manifest)}, relative to the largest "
+            f"value: {', '.join(worst)}."
         )
     return text
 
@@ -157,15 +173,27 @@ def _again(name: str, rows: list[Any]) -> str:
     )
 
 
+def _kind(described: dict[str, Any]) -> str:
+    return "pictures" if len(described.get("input", {}).get("shape", (0, 0, 0))) == 3 else "sounds"
+
+
 def _limits(info: dict[str, Any], recipe: dict[str, Any]) -> str:
-    height, width, _ = info["input"]["shape"]
+    if rate := info["input"].get("sampling_rate"):
+        seen = f"- It hears up to {rate // 2} Hz; sounds of another sampling rate have to be resampled to {rate} Hz.\n"
+    else:
+        height, width, _ = info["input"]["shape"]
+        seen = (
+            f"- It sees {height}x{width} pixels: larger pictures are resized and cropped, and detail below that is "
+            "lost.\n"
+        )
+    kind = _kind(info)
     return (
-        f"- It sees {height}x{width} pixels: larger pictures are resized and cropped, and detail below that is lost.\n"
-        f"- It was trained on {info['dataset']} alone; on other kinds of pictures its features may be no better than "
+        seen
+        + f"- It was trained on {info['dataset']} alone; on other kinds of {kind} its features may be no better than "
         "those of random weights. Measure before relying on them.\n"
         "- The numbers above are of probes fitted with labels of the same data set; they say nothing of fairness or "
-        "of robustness to corrupted or adversarial pictures.\n"
-        "- Features are not a way of making pictures anonymous."
+        f"of robustness to corrupted or adversarial {kind}.\n"
+        f"- Features are not a way of making {kind} anonymous."
     )
 
 

@@ -72,17 +72,24 @@ def info(name: Annotated[str, typer.Argument(help="An entry of the zoo.")]) -> N
 @app.command()
 def embed(
     name: Name,
-    paths: Annotated[list[str], typer.Argument(help="Picture files, folders, globs.")],
+    paths: Annotated[list[str], typer.Argument(help="Picture or sound files, folders, globs.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write.")] = Path("features.npz"),
     endpoint: Annotated[str | None, typer.Option(help="Only this endpoint.")] = None,
     runtime: Annotated[str, typer.Option(help="onnx or keras.")] = "onnx",
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
+    sampling_rate: Annotated[
+        int | None, typer.Option(min=1, help="Hz, of an encoder of sounds, where it is not written beside it.")
+    ] = None,
 ) -> None:
-    """Write the features of pictures; a picture that cannot be read is skipped and named, and the exit status is 1."""
+    """Write the features of pictures or sounds; a bad file is skipped and named, and the exit status is then 1."""
     from mizoo.embed import embed as run
 
-    report = run(name, paths, output, endpoint=endpoint, runtime=runtime, batch_size=batch_size)
-    print(f"{report.count} pictures -> {report.written}")
+    report = run(name, paths, output, endpoint, runtime, batch_size, sampling_rate=sampling_rate)
+    print(
+        f"{report.count} {'sounds' if 'frames' in report.shapes or report.resampled else 'files'} -> {report.written}"
+    )
+    for rate, count in report.resampled.items():
+        print(f"resampled {count} of {rate} Hz", file=sys.stderr)
     for path, reason in report.failed:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     if report.failed:
@@ -106,6 +113,17 @@ def pretrain(
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
     print(run(checked, out, scan=scan, stop_after=stop_after))
+
+
+@app.command()
+def curves(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Picture; curves.png in the folder.")] = None,
+) -> None:
+    """Draw the terms of a run by epoch, each bound beside its ceiling."""
+    from mizoo.curves import plot
+
+    print(plot(run, out))
 
 
 @app.command()

@@ -63,3 +63,45 @@ def dot_scores(rows, columns):
     n, locations, m = ops.shape(rows)[0], ops.shape(rows)[1], ops.shape(columns)[0]
     flat = ops.matmul(ops.reshape(rows, (-1, width)), ops.transpose(columns))
     return ops.reshape(flat, (n, locations, m)) * (width**-0.5)
+
+
+def log_bilinear(features: int, width: int, name: str) -> keras.layers.Layer:
+    """W of the log-bilinear critic f(z, c) = exp(z^T W c) (van den Oord et al. 2018, eq. 3): c (..., features) to W c.
+
+    Args:
+        features: size of the last axis of the contexts c.
+        width: size of the last axis of the features z.
+        name: name of the layer.
+    """
+    layer = layers.Dense(width, use_bias=False, name=name)
+    layer.build((None, features))
+    return layer
+
+
+def aligned_scores(rows, columns):
+    """Scaled dot products of every row with every column at the same location, in float32.
+
+    Args:
+        rows: (N, L, U).
+        columns: (M, L, U).
+
+    Returns:
+        Scores (N, L, M), float32: location l of row i against location l of column j, over sqrt(U).
+    """
+    rows, columns = ops.cast(rows, "float32"), ops.cast(columns, "float32")
+    by_location = ops.matmul(ops.transpose(rows, (1, 0, 2)), ops.transpose(columns, (1, 2, 0)))  # (L, N, M)
+    return ops.transpose(by_location, (1, 0, 2)) * (rows.shape[-1] ** -0.5)
+
+
+def within_scores(rows, columns):
+    """Scaled dot products of every location of a row with every location of the column of the same index, in float32.
+
+    Args:
+        rows: (N, L, U).
+        columns: (N, S, U).
+
+    Returns:
+        Scores (N, L, S), float32, over sqrt(U).
+    """
+    rows, columns = ops.cast(rows, "float32"), ops.cast(columns, "float32")
+    return ops.matmul(rows, ops.transpose(columns, (0, 2, 1))) * (rows.shape[-1] ** -0.5)

@@ -1,4 +1,4 @@
-"""Picture files in, one .npz of features out; a bad file costs nothing but itself."""
+"""Picture or sound files in, one .npz of features out; a bad file costs nothing but itself."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mizoo import pictures, zoo
+from mizoo import pictures, sounds, zoo
 from mizoo.errors import UserError
 from mizoo.files import atomic
 
@@ -32,6 +32,7 @@ class EmbedReport:
         shapes: endpoint -> shape of one picture's features.
         failed: (path, reason) of each file that was skipped.
         seconds: time taken, in seconds.
+        resampled: sampling rate in Hz -> how many sound files of that rate were brought to the encoder's.
     """
 
     written: Path
@@ -39,6 +40,7 @@ class EmbedReport:
     shapes: dict[str, tuple[int, ...]]
     failed: list[tuple[Path, str]]
     seconds: float
+    resampled: dict[int, int] = field(default_factory=dict)
 
 
 def embed(
@@ -49,24 +51,30 @@ def embed(
     runtime: Literal["keras", "onnx"] = "onnx",
     batch_size: int = 256,
     progress: bool = True,
+    sampling_rate: int | None = None,
 ) -> EmbedReport:
-    """Encode picture files and write their features to one .npz file.
+    """Encode picture or sound files and write their features to one .npz file.
 
     Each picture is brought to the encoder's size by `mizoo.pictures.square` (shorter side resized with antialiasing,
     centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the same order;
     read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
 
+    An encoder of sounds takes files of any length, each by itself and whole: several channels are averaged, another
+    sampling rate is resampled (and reported). Its endpoints of frames, such as `context`, hold the frames of all files
+    one after the other, (sum of frames, C), and `frames` (N,) says how many belong to each.
+
     Args:
         name: a published encoder or the path of one, as for `mizoo.load`.
-        paths: picture files, folders, glob patterns: see `mizoo.pictures.find`.
+        paths: picture or sound files, folders, glob patterns: see `mizoo.pictures.find`.
         output: the .npz file; its folder is created. Written under another name and renamed when complete.
         endpoint: write this endpoint only; all of them if None.
         runtime: "onnx" (ready at once) or "keras".
         batch_size: pictures read and encoded at a time.
         progress: show a progress bar if the error stream is a terminal.
+        sampling_rate: in Hz, that an encoder of sounds takes; needed only where it is not written beside the encoder.
 
     Returns:
-        An `EmbedReport`. A file that cannot be read is skipped and listed there.
+        An `EmbedReport`. A file that cannot be read, or a sound too short for one frame, is skipped and listed there.
 
     Raises:
         UserError: unknown encoder or endpoint, nothing found, an output that cannot be written; or no picture could
@@ -77,29 +85,35 @@ def embed(
     if batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
     failed: list[tuple[Path, str]] = []
-    found = pictures.find(paths, missing=failed)
     shape, encode = _encoder(name, endpoint, runtime)
+    resampled: dict[int, int] = {}
+    if len(shape) == 1:
+        found = sounds.find(paths, missing=failed)
+        rate = sampling_rate or sounds.sampling_rate(name)
+        encoded = _sounds(found, rate, encode, failed, resampled)
+    else:
+        found = pictures.find(paths, missing=failed)
+        encoded = _pictures(found, shape, batch_size, encode, failed)
 
     done: list[str] = []
     spools: dict[str, _Spool] = {}
     try:
         with contextlib.ExitStack() as stack:
             advance = stack.enter_context(_bar(len(found) + len(failed), progress and sys.stderr.isatty()))
-            for files, images in _read(found, shape, batch_size, failed):
-                if len(images):
-                    done += map(str, files)
-                    for key, values in encode(images).items():
-                        if key not in spools:
-                            spools[key] = stack.enter_context(_spool(output.parent))
-                        spools[key].add(values)
+            for files, features in encoded:
+                done += map(str, files)
+                for key, values in features.items():
+                    if key not in spools:
+                        spools[key] = stack.enter_context(_spool(output.parent))
+                    spools[key].add(values)
                 advance(done=len(done), failed=len(failed))
             if not done:
                 raise UserError(f"None of {len(failed)} files could be read. Nothing was written.\n{_listed(failed)}")
             _write(output, spools, done)
-    except OSError as error:  # no permission, a full disk; pictures that cannot be read are in `failed`
+    except OSError as error:  # no permission, a full disk; files that cannot be read are in `failed`
         raise UserError(f"Cannot write {output}: {error.strerror or error}. Nothing was written.") from error
     shapes = {key: spool.shape for key, spool in spools.items()}
-    return EmbedReport(output, len(done), shapes, failed, time.perf_counter() - began)
+    return EmbedReport(output, len(done), shapes, failed, time.perf_counter() - began, resampled)
 
 
 def _check_output(output: str | os.PathLike) -> Path:
@@ -111,20 +125,65 @@ def _check_output(output: str | os.PathLike) -> Path:
     return output
 
 
-def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tuple[tuple[int, int, int], Callable]:
-    """The picture shape that an encoder takes, and a function from uint8 (B, H, W, C) to a dict of float32 arrays."""
+def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tuple[tuple[int | None, ...], Callable]:
+    """The shape that an encoder takes, (H, W, C) or (None,), and a function from a batch to a dict of arrays."""
     encoder = zoo.load(name, endpoint, runtime)
     shape = tuple(encoder.input_shape[1:])
-    if len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3):
-        raise UserError(f"`embed` needs an encoder of square pictures of one size, grey or RGB. {name} takes {shape}.")
+    if shape != (None,) and (len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3)):
+        raise UserError(
+            "`embed` needs an encoder of square pictures of one size, grey or RGB, or of sounds of any length. "
+            f"{name} takes {shape}."
+        )
     known = encoder.endpoints if runtime == "onnx" else tuple(zoo.endpoints(encoder))
-    call = encoder if runtime == "onnx" else encoder.predict_on_batch
+    # A compiled call would be traced anew for every length of a sound.
+    call = encoder if runtime == "onnx" or len(shape) == 1 else encoder.predict_on_batch
 
-    def encode(images: np.ndarray) -> dict[str, np.ndarray]:
-        values = call(images)
-        return values if isinstance(values, dict) else {endpoint or known[0]: values}
+    def encode(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        values = call(inputs)
+        values = values if isinstance(values, dict) else {endpoint or known[0]: values}
+        return {key: np.asarray(value) for key, value in values.items()}
 
     return shape, encode
+
+
+def _pictures(
+    found: list[Path], shape: tuple[int, int, int], batch_size: int, encode: Callable, failed: list[tuple[Path, str]]
+) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
+    """Batches of (files, features) of pictures."""
+    for files, images in _read(found, shape, batch_size, failed):
+        yield files, encode(images) if len(images) else {}
+
+
+def _sounds(
+    found: list[Path], rate: int, encode: Callable, failed: list[tuple[Path, str]], resampled: dict[int, int]
+) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
+    """(file, features) of sounds, one at a time: each has its own length."""
+    for file in found:
+        try:
+            samples, own = sounds.read(file)
+            values = _encode_sound(sounds.resample(samples, own, rate), encode)
+        except UserError as error:
+            failed.append((file, str(error).removeprefix(f"{file}: ")))
+            yield [], {}
+            continue
+        if own != rate:
+            resampled[own] = resampled.get(own, 0) + 1
+        frames = {len(value[0]) for value in values.values() if value.ndim == 3}
+        features = {key: value[0] if value.ndim == 3 else value for key, value in values.items()}
+        yield [file], features | ({"frames": np.array([frames.pop()], np.float32)} if frames else {})
+
+
+def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray]:
+    samples = sounds.check_samples(samples[None])
+    try:
+        values = encode(samples)
+    except UserError:
+        raise
+    except Exception:  # Keras lays a kernel on fewer samples than it is long
+        values = {}
+    if not values or not all(value.size and np.isfinite(value).all() for value in values.values()):
+        raise UserError(f"too short for one frame of the encoder: {samples.shape[1]} samples at its rate.")
+    return values
 
 
 def _read(

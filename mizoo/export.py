@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mizoo import files
+from mizoo import files, sounds
 from mizoo.errors import UserError
 from mizoo.parity import TOLERANCE, check_tolerance, compare, run_keras, run_onnx
 from mizoo.portable import half_precision, save_keras, to_float32
@@ -42,11 +42,17 @@ __all__ = [
 
 OPSET = 15
 PICTURES = 256
+SOUNDS = 16
+_INPUTS = {2: "samples", 3: "series", 4: "images"}  # by rank
+_RANGES = {"samples": [-1, 1], "series": None, "images": [0, 255]}
 _LIBRARIES = ("keras", "tensorflow", "onnx", "onnxruntime", "tf2onnx")
 
 
 def save_onnx(encoder: keras.Model, path: str | os.PathLike, opset: int = OPSET) -> None:
     """Save an encoder as ONNX: input "images" float32 (batch, H, W, C) in 0..255, outputs named as the endpoints.
+
+    An encoder of sounds has the input "samples" (batch, T) in -1..1, one of series "series" (batch, T, d); a length
+    that is free in Keras stays free.
 
     The initialisers are the weights of the Keras model, one to one and under their paths ("conv1/kernel"); those
     that float16 holds exactly are stored in it, each followed by a Cast, which the runtime folds when it loads.
@@ -70,7 +76,7 @@ def save_onnx(encoder: keras.Model, path: str | os.PathLike, opset: int = OPSET)
         raw = os.path.join(folder, "raw.onnx")
         _convert(encoder, weights, raw, opset)
         values = {variable.path: np.asarray(variable) for variable in weights}
-        model = finish(raw, list(values.values()), list(values), shapes)
+        model = finish(raw, list(values.values()), list(values), shapes, input_name(encoder))
     with files.atomic(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -93,8 +99,8 @@ def _convert(encoder: keras.Model, weights: list[Any], path: str, opset: int) ->
 
     shape = encoder.inputs[0].shape[1:]
     model = WithWeights()
-    model([np.zeros((1, *shape), np.float32), *(np.asarray(variable) for variable in weights)])
-    signature = [keras.InputSpec(shape=(None, *shape), dtype="float32", name="images")]
+    model([_examples(encoder, 1)[0][:1], *(np.asarray(variable) for variable in weights)])
+    signature = [keras.InputSpec(shape=(None, *shape), dtype="float32", name=input_name(encoder))]
     for i, variable in enumerate(weights):
         signature.append(keras.InputSpec(shape=variable.shape, dtype=variable.dtype, name=f"w{i}"))
     with _quiet("tf2onnx"):
@@ -104,7 +110,8 @@ def _convert(encoder: keras.Model, weights: list[Any], path: str, opset: int) ->
 def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     """Save an encoder as a SavedModel with the signature `serve` (all endpoints) and one for each endpoint.
 
-    Every signature takes `images`, float32 (batch, H, W, C) in 0..255, and returns a dict of named endpoints.
+    Every signature takes `images`, float32 (batch, H, W, C) in 0..255 (`samples` or `series`, as of `save_onnx`), and
+    returns a dict of named endpoints.
 
     Args:
         encoder: as for `save_onnx`.
@@ -118,7 +125,7 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     import tensorflow as tf
 
     encoder = to_float32(encoder)
-    signature = [tf.TensorSpec((None, *encoder.inputs[0].shape[1:]), tf.float32, name="images")]
+    signature = [tf.TensorSpec((None, *encoder.inputs[0].shape[1:]), tf.float32, name=input_name(encoder))]
     archive = keras.export.ExportArchive()
     archive.track(encoder)
     archive.add_endpoint("serve", lambda images: encoder(images, training=False), signature)
@@ -142,7 +149,8 @@ def export(
     Args:
         encoder: a published name, a `.keras` file, a run folder, or a Functional `keras.Model`.
         out: the folder to write into; `export/<name>` in the current folder if None.
-        images: pictures (B, H, W, C) in 0..255 to compare on instead.
+        images: pictures (B, H, W, C) in 0..255 to compare on instead; sounds or series for an encoder of those, which
+            is otherwise compared on made-up ones of two lengths.
         half: round the weights to half precision first; False keeps float32 at twice the size.
 
     Returns:
@@ -157,6 +165,8 @@ def export(
     out = Path("export", name) if out is None else Path(out)
     with building(out) as folder:
         manifest = build(model, name, folder, images, half)
+        if isinstance(encoder, (str, os.PathLike)) and len(model.inputs[0].shape) == 2:
+            manifest["input"]["sampling_rate"] = sounds.sampling_rate(encoder)
         _refuse_unpinned(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"])
         files.write_json(folder / "manifest.json", manifest)
         place(folder, out, ("encoder.onnx", "saved_model", "manifest.json"))
@@ -170,31 +180,57 @@ def build(
     given = to_float32(model)
     model = half_precision(given) if half else given
     shapes = endpoint_shapes(model)
-    pictures = _pictures(model, images)
+    batches = _inputs(model, images)
     save_onnx(model, folder / "encoder.onnx")
     save_saved_model(model, folder / "saved_model")
 
-    reference = run_keras(model, pictures)
-    differences = {
-        "onnx": compare(run_onnx(folder / "encoder.onnx", pictures, list(shapes)), reference),
-        "saved_model": _compare_saved_model(folder / "saved_model", pictures, reference),
-    }
+    found = []
+    for batch in batches:
+        reference = run_keras(model, batch)
+        found.append(
+            {
+                "onnx": compare(run_onnx(folder / "encoder.onnx", batch, list(shapes)), reference),
+                "saved_model": _compare_saved_model(folder / "saved_model", input_name(model), batch, reference),
+                "rounding": compare(reference, run_keras(given, batch)),
+            }
+        )
+    differences = {form: {key: max(each[form][key] for each in found) for key in shapes} for form in found[0]}
+    rounding = differences.pop("rounding")
     for form, by_endpoint in differences.items():
         check_tolerance(name, form, by_endpoint)
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "entry": name,
-        "input": {"name": "images", "shape": list(model.inputs[0].shape[1:]), "range": [0, 255]},
+        "input": {
+            "name": input_name(model),
+            "shape": list(model.inputs[0].shape[1:]),
+            "range": _RANGES[input_name(model)],
+        },
         "endpoints": {key: list(shape) for key, shape in shapes.items()},
         "files": {path.relative_to(folder).as_posix(): file_facts(path) for path in written},
         "signatures": ["serve", *shapes],
         "opset": OPSET,
         "versions": _versions(),
-        "pictures": len(pictures),
+        "pictures": sum(map(len, batches)),
         "tolerance": TOLERANCE,
-        "rounding": compare(reference, run_keras(given, pictures)),
+        "rounding": rounding,
         "differences": differences,
     }
+
+
+def input_name(encoder: keras.Model) -> str:
+    """What the input is called in the exported forms: "images", "samples" of sounds, or "series".
+
+    Raises:
+        UserError: for an input of another rank than pictures, sounds or series have.
+    """
+    shape = tuple(encoder.inputs[0].shape)
+    if len(shape) not in _INPUTS:
+        raise UserError(
+            "An exported encoder takes pictures (B, H, W, C), sounds (B, T) or series (B, T, d). Received: "
+            f"{encoder.name!r}, which takes {shape}."
+        )
+    return _INPUTS[len(shape)]
 
 
 def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
@@ -259,27 +295,45 @@ def _load(encoder: Any) -> tuple[keras.Model, str]:
     return zoo.load(encoder), name
 
 
-def _compare_saved_model(path: Path, pictures: np.ndarray, reference: dict[str, np.ndarray]) -> dict[str, float]:
+def _compare_saved_model(
+    path: Path, argument: str, batch: np.ndarray, reference: dict[str, np.ndarray]
+) -> dict[str, float]:
     """Differences by endpoint, the larger one of `serve` and of the endpoint's own signature."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(os.fspath(path))
-    images = tf.constant(pictures)
-    together = {name: value.numpy() for name, value in loaded.signatures["serve"](images=images).items()}
-    alone = {name: loaded.signatures[name](images=images)[name].numpy() for name in reference}
+    given = {argument: tf.constant(batch)}
+    together = {name: value.numpy() for name, value in loaded.signatures["serve"](**given).items()}
+    alone = {name: loaded.signatures[name](**given)[name].numpy() for name in reference}
     first, second = compare(together, reference), compare(alone, reference)
     return {name: max(first[name], second[name]) for name in reference}
 
 
-def _pictures(model: keras.Model, images: np.ndarray | None) -> np.ndarray:
+def _inputs(model: keras.Model, images: np.ndarray | None) -> list[np.ndarray]:
+    """Batches to compare on, float32."""
     from mizoo.pictures import check_images
 
     shape = tuple(model.inputs[0].shape[1:])
     if images is None:
-        from mizoo._sample_pictures import sample_pictures
+        images = _examples(model, PICTURES if len(shape) == 3 else SOUNDS)
+    else:
+        images = [images]
+    check = check_images if len(shape) == 3 else sounds.check_samples
+    return [check(batch, shape) for batch in images]
 
-        images = sample_pictures(PICTURES, shape)
-    return check_images(images, shape)
+
+def _examples(model: keras.Model, count: int) -> list[np.ndarray]:
+    """Batches of up to `count` examples of what an encoder takes: pictures, or sounds or series of two lengths."""
+    shape = tuple(model.inputs[0].shape[1:])
+    if len(shape) in (1, 2):
+        from mizoo._sample_sounds import sample_inputs
+
+        return sample_inputs(count, shape)
+    if count == 1:
+        return [np.zeros((1, *shape), np.float32)]
+    from mizoo._sample_pictures import sample_pictures
+
+    return [sample_pictures(count, shape)]
 
 
 def _refuse_unpinned(path: Path, sha256: str) -> None:

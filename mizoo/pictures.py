@@ -231,6 +231,8 @@ def prepare(path: str | os.PathLike, shape: Sequence[int]) -> np.ndarray:
 def find(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     missing: list[tuple[Path, str]] | None = None,
+    suffixes: frozenset[str] = SUFFIXES,
+    what: str = "picture",
 ) -> list[Path]:
     """List picture files: in the order of `paths`, sorted within a folder or pattern, each file once.
 
@@ -240,6 +242,8 @@ def find(
             is never taken for a pattern.
         missing: list to which (path, reason) is appended for each argument that holds no picture, instead of raising,
             as long as another one does.
+        suffixes: the suffixes, in lower case, that count instead.
+        what: what messages call such a file.
 
     Returns:
         The files, as they were named.
@@ -249,29 +253,29 @@ def find(
     """
     arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not arguments:
-        raise UserError("No path was given. Pass picture files, folders or patterns.")
+        raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
     found: dict[str, Path] = {}
     problems: list[tuple[Path, str]] = []
     for argument in arguments:
         path = Path(argument).expanduser()
         before = len(problems)
-        files = list(_expand(path, problems))
+        files = list(_expand(path, problems, suffixes))
         if not files and len(problems) == before:
-            problems.append((path, "no file with the suffix of a picture (" + " ".join(sorted(SUFFIXES)) + ")"))
+            problems.append((path, f"no file with the suffix of a {what} (" + " ".join(sorted(suffixes)) + ")"))
         for file in files:
             found.setdefault(os.path.abspath(file), file)
     if problems and (missing is None or not found):
         listed = "\n".join(f"  {path}: {reason}" for path, reason in problems[:10])
         more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise UserError(f"No picture was found at:\n{listed}{more}")
+        raise UserError(f"No {what} was found at:\n{listed}{more}")
     if missing is not None:
         missing.extend(problems)
     return list(found.values())
 
 
-def _expand(path: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
+def _expand(path: Path, problems: list[tuple[Path, str]], suffixes: frozenset[str]) -> Iterator[Path]:
     if path.is_dir():
-        yield from _walk(path, problems)
+        yield from _walk(path, problems, suffixes)
     elif path.exists():
         yield path
     elif not glob.has_magic(str(path)):
@@ -279,13 +283,13 @@ def _expand(path: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
     else:
         for match in sorted(glob.glob(str(path), recursive=True)):
             if not os.path.isdir(match):
-                if _is_picture(os.path.basename(match)):
+                if _counts(os.path.basename(match), suffixes):
                     yield Path(match)
             elif "**" not in path.parts:  # `**` lists the files below by itself
-                yield from _walk(Path(match), problems)
+                yield from _walk(Path(match), problems, suffixes)
 
 
-def _walk(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
+def _walk(folder: Path, problems: list[tuple[Path, str]], suffixes: frozenset[str]) -> Iterator[Path]:
     seen: set[str] = set()
 
     def unreadable(error: OSError) -> None:
@@ -298,9 +302,9 @@ def _walk(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(root, name) for name in names if _is_picture(name)]
+        files += [Path(root, name) for name in names if _counts(name, suffixes)]
     yield from sorted(files)
 
 
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+def _counts(name: str, suffixes: frozenset[str]) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes

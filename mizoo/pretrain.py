@@ -58,9 +58,9 @@ def pretrain(
         encoder = recipe.encoder.build()
         if recipe.init_from and not start:
             _copy_weights(recipe.init_from, encoder)
-        images = data.load(recipe.data.source, recipe.data.split, size=encoder.input_shape[1]).images
+        inputs = _load(recipe, encoder)
         model = recipe.objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
-        batches = data.batches(images, "train", training.batch_size, training.seed, model.noise_size, start)
+        batches, sample = _batches(recipe, inputs, model.noise_size, start)
         model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)
     if start:
         _restore(model, out / CHECKPOINT)
@@ -71,12 +71,41 @@ def pretrain(
     if start >= last:
         print(f"{out} is already trained for {start} epochs.", file=sys.stderr)
         return out
-    callbacks = [_Record(recipe, out, images[:1000], start), _Progress(recipe, batches, last)]
-    if scan:
+    callbacks = [_Record(recipe, out, sample, start), _Progress(recipe, batches, last)]
+    if scan and isinstance(batches.images, np.ndarray):
         _fit_by_scan(model, batches, start, last, callbacks)
     else:
         model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
     return out
+
+
+def _load(recipe: recipes.Recipe, encoder: keras.Model):
+    """The pictures, uint8 (N, H, W, C), or the sounds that the recipe names."""
+    if recipe.data.window is None:
+        return data.load(recipe.data.source, recipe.data.split, size=encoder.input_shape[1]).images
+    from mizoo.data import sounds
+
+    found = sounds.load(recipe.data.source, recipe.data.split, recipe.data.without_speakers)
+    if found.sampling_rate != recipe.encoder.sampling_rate:
+        raise UserError(
+            f"`encoder.sampling_rate` is {recipe.encoder.sampling_rate} Hz and {found.name!r} has "
+            f"{found.sampling_rate} Hz. Change the one, or resample the other."
+        )
+    return found
+
+
+def _batches(recipe: recipes.Recipe, inputs, noise_size: int, start: int):
+    """Training batches, and up to 1,000 inputs on which the state of the embedding is measured."""
+    training, window = recipe.training, recipe.data.window
+    if window is None:
+        return data.batches(inputs, "train", training.batch_size, training.seed, noise_size, start), inputs[:1000]
+    from mizoo.data.batching import Windows
+    from mizoo.data.sounds import cut
+
+    settings = {"seed": training.seed, "noise_size": noise_size, "start_epoch": start}
+    step = -(-len(inputs) // 1000)
+    sample = np.stack([cut(clip, window, 0.5) for clip in inputs.clips[::step]])
+    return Windows(inputs.clips, window, training.batch_size, **settings), sample
 
 
 def read_log(run: str | os.PathLike) -> list[dict[str, float]]:
@@ -188,6 +217,7 @@ class _Record(keras.callbacks.Callback):
     def __init__(self, recipe: recipes.Recipe, out: Path, sample: np.ndarray, start: int) -> None:
         super().__init__()
         self.recipe, self.out, self.sample = recipe, out, sample
+        self.kind = "pictures" if recipe.data.window is None else "sequences"
         self.lines = [line for line in read_log(out) if line["epoch"] <= start] if (out / LOG).exists() else []
         self.seconds = self.lines[-1]["seconds"] if self.lines else 0.0
 
@@ -208,13 +238,13 @@ class _Record(keras.callbacks.Callback):
         features = self.model.predict(self.sample, batch_size=250, verbose=0)["global"]
         rate = self.model.optimizer
         rate = rate.optimizers[0].learning_rate if hasattr(rate, "optimizers") else rate.learning_rate
-        line = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
+        line = {"epoch": epoch + 1, **{key: float(logs[key]) for key in self.model.term_metrics}}
         line |= {f"{key}_ceiling": value for key, value in self.model.ceilings(training.batch_size).items()}
         line |= {"spread": measures.spread(features), "effective_rank": measures.effective_rank(features)}
-        pictures = self.params["steps"] * training.batch_size
+        done = self.params["steps"] * training.batch_size
         line |= {
             "learning_rate": float(keras.ops.convert_to_numpy(rate)),
-            "pictures_per_second": pictures / elapsed,
+            f"{self.kind}_per_second": done / elapsed,
             "seconds": self.seconds,
         }
         self.lines.append({key: float(f"{value:.6g}") for key, value in line.items()})
@@ -269,7 +299,7 @@ class _Progress(keras.callbacks.Callback):
         first = self.batches.start_epoch
         self.console.print(
             f"{self.recipe.name}: epochs {first + 1} to {self.last} of {training.epochs}, "
-            f"{self.batches.steps_per_epoch} steps of {training.batch_size} pictures",
+            f"{self.batches.steps_per_epoch} steps of {training.batch_size} {self.batches.kind}",
             highlight=False,
         )
         self.bar.start()
@@ -280,7 +310,7 @@ class _Progress(keras.callbacks.Callback):
     def _advance(self, steps: int) -> None:
         self.done += steps
         rate = self.done * self.batches.batch_size / (time.perf_counter() - self.began)
-        self.bar.update(self.task, completed=self.done, rate=f"{rate:,.0f} pictures/s")
+        self.bar.update(self.task, completed=self.done, rate=f"{rate:,.0f} {self.batches.kind}/s")
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
         """Move the bar."""
@@ -292,14 +322,16 @@ class _Progress(keras.callbacks.Callback):
         self._advance(done - self.done)
         ceilings = self.model.ceilings(self.recipe.training.batch_size)
         parts = [
-            f"{key} {value:.3f}" + (f" (at most {ceilings[key]:.2f})" if key in ceilings else "")
-            for key, value in logs.items()
+            f"{key} {logs[key]:.3f}" + (f" (at most {ceilings[key]:.2f})" if key in ceilings else "")
+            for key in self.model.term_metrics
+            if not key.startswith("accuracy")  # the log has them
         ]
         elapsed = time.perf_counter() - self.began
         left = elapsed / self.done * ((self.last - epoch - 1) * self.batches.steps_per_epoch)
         rate = self.done * self.batches.batch_size / elapsed
+        speed = f"{rate:,.0f} {self.batches.kind}/s"
         self.console.print(
-            f"epoch {epoch + 1}/{self.last}  {'  '.join(parts)}  {rate:,.0f} pictures/s  {left / 60:.0f} min left",
+            f"epoch {epoch + 1}/{self.last}  {'  '.join(parts)}  {speed}  {left / 60:.0f} min left",
             highlight=False,
             soft_wrap=True,
         )

@@ -30,6 +30,10 @@ _PAPERS = {  # by objective and number of views
     "arXiv:1906.00910",
     ("simclr", 2): "Chen et al. 2020, A simple framework for contrastive learning of visual representations, "
     "arXiv:2002.05709",
+    (
+        "cpc",
+        1,
+    ): "van den Oord et al. 2018, Representation learning with contrastive predictive coding, arXiv:1807.03748",
 }
 
 
@@ -90,6 +94,8 @@ def publish(
     with building(root / "models" / name) as folder:
         (folder / "forms").mkdir()
         manifest = _build(encoder, given, name, folder, images)
+        if rate := getattr(recipe.encoder, "sampling_rate", None):
+            manifest["input"]["sampling_rate"] = rate
         places = {
             "encoder.keras": f"models/{name}/encoder.keras",
             "encoder.onnx": f"export/{name}/encoder.onnx",
@@ -97,7 +103,7 @@ def publish(
         sources = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
         entry = {
             **described,
-            "input": {"shape": manifest["input"]["shape"], "range": manifest["input"]["range"]},
+            "input": {key: value for key, value in manifest["input"].items() if key != "name"},
             "endpoints": manifest["endpoints"],
             "files": {file: {"path": places[file], **file_facts(sources[file])} for file in places},
         }

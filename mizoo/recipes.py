@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from mizoo.errors import UserError
 
 Endpoint = Literal["local", "conv", "fc", "global"]
+_Sizes = Annotated[tuple[PositiveInt, ...], Field(strict=False)]
 
 
 class _Part(BaseModel):
@@ -48,6 +49,41 @@ class ResNet18(_Part):
         from mizoo import encoders
 
         return encoders.resnet18(**self.model_dump(exclude={"name"}))
+
+
+class PatchGrid(_Part):
+    """Arguments of `mizoo.encoders.patch_grid`."""
+
+    name: Literal["patch_grid"] = "patch_grid"
+    side: PositiveInt = 32
+    patch: int = Field(8, ge=4)
+    width: PositiveInt = 128
+    size: PositiveInt = 256
+    blocks: int = Field(3, ge=0)
+
+    def build(self):
+        """Build the encoder, with fresh weights."""
+        from mizoo import encoders
+
+        return encoders.patch_grid(**self.model_dump(exclude={"name"}))
+
+
+class Waveform(_Part):
+    """Arguments of `mizoo.encoders.waveform`; `sampling_rate` is that of the data, in Hz."""
+
+    name: Literal["waveform"] = "waveform"
+    sampling_rate: PositiveInt = 16000
+    kernels: _Sizes | None = None
+    strides: _Sizes | None = None
+    widths: PositiveInt | _Sizes = 512
+    context_size: PositiveInt = 256
+    norm: bool = True
+
+    def build(self):
+        """Build the encoder, with fresh weights."""
+        from mizoo import encoders
+
+        return encoders.waveform(**self.model_dump(exclude={"name"}))
 
 
 class DeepInfoMax(_Part):
@@ -100,12 +136,48 @@ class SimCLR(_Part):
         return objectives.SimCLR(encoder, self.temperature, augment=augment, seed=seed)
 
 
+class CPC(_Part):
+    """Arguments of `mizoo.CPC`; `patch_augment` names a preset of `mizoo.augment`."""
+
+    name: Literal["cpc"] = "cpc"
+    steps: PositiveInt = 12
+    first_step: PositiveInt = 1
+    negatives: Literal["batch", "sequence", "both"] = "batch"
+    directions: tuple[Literal["down", "up", "left", "right"], ...] = Field(("down",), strict=False, min_length=1)
+    context: Literal["masked_conv", "row_gru"] = "masked_conv"
+    context_size: PositiveInt = 256
+    context_blocks: PositiveInt = 3
+    patch_augment: Literal["none", "patches"] = "none"
+
+    views: ClassVar[int] = 1
+    prior_weight: ClassVar[float] = 0.0
+
+    @model_validator(mode="after")
+    def _first_before_last(self):
+        if self.first_step > self.steps:
+            raise ValueError("`first_step` is above `steps`: nothing is predicted")
+        return self
+
+    def build(self, encoder, augment, seed: int):
+        """Build the objective around `encoder`."""
+        from mizoo import objectives
+        from mizoo.augment import preset
+
+        settings = self.model_dump(exclude={"name", "patch_augment"})
+        return objectives.CPC(encoder, augment=augment, patch_augment=preset(self.patch_augment), seed=seed, **settings)
+
+
 class Data(_Part):
-    """Where the pictures come from: arguments of `mizoo.data.load`."""
+    """Where pictures or sounds come from: arguments of `mizoo.data.load` or `mizoo.data.sounds.load`.
+
+    `window` and `without_speakers` are for sounds: samples in a training window, and whom to leave out.
+    """
 
     source: str
     split: str = "train"
     augment: Literal["none", "dim", "amdim", "simclr", "views"] = "dim"
+    window: PositiveInt | None = None
+    without_speakers: tuple[str, ...] = Field((), strict=False)
 
 
 class Optimizer(_Part):
@@ -173,8 +245,8 @@ class Recipe(_Part):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
     summary: str = ""
     init_from: str | None = None
-    encoder: Annotated[Conv32 | ResNet18, Field(discriminator="name")] = Conv32()
-    objective: Annotated[DeepInfoMax | SimCLR, Field(discriminator="name")] = DeepInfoMax()
+    encoder: Annotated[Conv32 | ResNet18 | PatchGrid | Waveform, Field(discriminator="name")] = Conv32()
+    objective: Annotated[DeepInfoMax | SimCLR | CPC, Field(discriminator="name")] = DeepInfoMax()
     data: Data
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
@@ -192,6 +264,15 @@ class Recipe(_Part):
     def _views_differ(self):
         if self.objective.views > 1 and self.data.augment == "none":
             raise ValueError("two views take an augmentation, and `data.augment` is none: they would be equal")
+        return self
+
+    @model_validator(mode="after")
+    def _sounds_have_windows(self):
+        sound = isinstance(self.encoder, Waveform)
+        if sound != (self.data.window is not None):
+            raise ValueError("`data.window`, in samples, goes with `encoder.name: waveform`, and that with it")
+        if sound and (self.data.augment != "none" or not isinstance(self.objective, CPC)):
+            raise ValueError("`encoder.name: waveform` takes `objective.name: cpc` and `data.augment: none`")
         return self
 
     @model_validator(mode="after")
@@ -282,7 +363,8 @@ def validate(content: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def _explain(problem: dict) -> str:
     location = [str(part) for part in problem["loc"]]
-    kinds = {kind.model_fields["name"].default: kind for kind in (Conv32, ResNet18, DeepInfoMax, SimCLR)}
+    every = (Conv32, ResNet18, PatchGrid, Waveform, DeepInfoMax, SimCLR, CPC)
+    kinds = {kind.model_fields["name"].default: kind for kind in every}
     if len(location) > 1 and location[0] in ("encoder", "objective") and location[1] in kinds:
         part = kinds[location.pop(1)]  # which of the kinds the validator took `name` for: no key of the recipe
     else:

@@ -10,13 +10,15 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.pictures import check_images
+from mizoo.sounds import check_samples
 
 
 class OnnxEncoder:
-    """An encoder exported to ONNX: pictures in 0..255 in, named endpoints out. Never imports Keras.
+    """An encoder exported to ONNX: pictures in 0..255 in (or sounds, or series), named endpoints out. No Keras.
 
     Args:
-        path: an ONNX file with one input, float32 (B, H, W, C), and named outputs.
+        path: an ONNX file with one input, float32 (B, H, W, C) of pictures, (B, T) of sounds or (B, T, d) of series,
+            and named outputs.
         endpoint: compute and return this output only, as an array; all of them in a dict if None.
         name: what messages call the encoder; the file's name if None.
         providers: execution providers of ONNX Runtime, in order of preference.
@@ -41,10 +43,13 @@ class OnnxEncoder:
         self.name = name or os.path.splitext(os.path.basename(path))[0]
         self._session = _session(path, providers)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
+        shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else ()
+        free_length = len(shape) in (2, 3) and not isinstance(shape[1], int)
+        if len(shape) != 4 and not free_length:
             received = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in inputs)
             raise UserError(
-                f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}."
+                f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}. (Those "
+                "of sounds take (B, T), those of series (B, T, d), of any length T.)"
             )
         self._input = inputs[0].name
         self.input_shape = (None, *map(_size, inputs[0].shape[1:]))
@@ -61,15 +66,17 @@ class OnnxEncoder:
         """Encode one batch.
 
         Args:
-            images: array (B, H, W, C) of decoded pictures, 0..255, uint8 or float; B >= 1.
+            images: array (B, H, W, C) of decoded pictures, 0..255, uint8 or float; B >= 1. Of sounds, floats (B, T) in
+                -1..1 at the encoder's sampling rate; of series, floats (B, T, d).
 
         Returns:
             dict endpoint -> float32 array (B, ...), or that array alone if an endpoint was chosen.
 
         Raises:
-            UserError: wrong shape, empty batch, NaN, values outside 0..255. Floats within 0..1 give a warning.
+            UserError: wrong shape, empty batch, NaN, values outside 0..255 (of sounds -1..1), or sounds shorter than
+                one frame. Pictures of floats within 0..1 give a warning.
         """
-        return self._public(self._run(check_images(images, self.input_shape[1:])))
+        return self._public(self._run(self._checked(images)))
 
     def predict(self, images: Any, batch_size: int = 256) -> dict[str, np.ndarray] | np.ndarray:
         """Encode any number of pictures, a batch at a time; otherwise as `__call__`.
@@ -80,7 +87,7 @@ class OnnxEncoder:
         """
         if batch_size < 1:
             raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
-        images = check_images(images, self.input_shape[1:], cast=False)
+        images = self._checked(images, cast=False)
         results: dict[str, np.ndarray] = {}
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].astype(np.float32, copy=False)
@@ -90,9 +97,39 @@ class OnnxEncoder:
                 results[key][start : start + len(value)] = value
         return self._public(results)
 
+    def _checked(self, inputs: Any, cast: bool = True) -> np.ndarray:
+        if len(self.input_shape) == 4:
+            return check_images(inputs, self.input_shape[1:], cast=cast)
+        return check_samples(inputs, self.input_shape[1:])
+
     def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        values = self._session.run(list(self.endpoints), {self._input: batch})
+        if len(self.input_shape) == 2 and (values := self._attempt(batch)) is None:
+            raise UserError(
+                f"{self.name} takes sounds of {self.shortest()} samples and more. Received: {batch.shape[1]} samples."
+            )
+        if len(self.input_shape) != 2:
+            values = self._session.run(list(self.endpoints), {self._input: batch})
         return dict(zip(self.endpoints, values, strict=True))
+
+    def _attempt(self, batch: np.ndarray) -> list[np.ndarray] | None:
+        """The outputs for sounds; None if they are too short for one frame."""
+        try:
+            values = self._session.run(list(self.endpoints), {self._input: batch})
+        except Exception:  # of a kernel longer than what it is laid on
+            return None
+        return values if all(value.size and np.isfinite(value).all() for value in values) else None
+
+    def shortest(self) -> int:
+        """The fewest samples that an encoder of sounds takes, found by trying."""
+        low, high = 0, 1
+        while self._attempt(np.zeros((1, high), np.float32)) is None:
+            low, high = high, 2 * high
+            if high > 1 << 22:
+                raise UserError(f"{self.name} gives no finite features for sounds of any length.")
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._attempt(np.zeros((1, middle), np.float32)) is None else (low, middle)
+        return high
 
     def _public(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
         return results if self.endpoint is None else results[self.endpoint]

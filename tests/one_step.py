@@ -10,7 +10,7 @@ import sys
 parser = argparse.ArgumentParser()
 parser.add_argument("--bound", default="infonce")
 parser.add_argument("--negatives", default="images")
-parser.add_argument("--objective", choices=("dim", "views", "simclr"), default="dim")
+parser.add_argument("--objective", choices=("dim", "views", "simclr", "cpc"), default="dim")
 parser.add_argument("--replicas", type=int, default=1)
 parser.add_argument("--epochs", type=int, default=1)
 parser.add_argument("--scan", action="store_true")
@@ -21,11 +21,23 @@ import keras
 import numpy as np
 
 from mizoo import augment, data
-from mizoo.encoders import conv32
-from mizoo.objectives import DeepInfoMax, Objective, SimCLR
+from mizoo.encoders import conv32, patch_grid
+from mizoo.objectives import CPC, DeepInfoMax, Objective, SimCLR
 
 
 def build() -> Objective:
+    if options.objective == "cpc":
+        return prepared(
+            CPC(
+                patch_grid(patch=16, width=3, size=6, blocks=1),
+                steps=2,
+                negatives=options.negatives,
+                directions=("down", "left"),
+                context="row_gru",
+                context_size=5,
+                patch_augment=augment.preset("patches"),
+            )
+        )
     encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
     if options.objective == "simclr":
         model = SimCLR(encoder, augment=augment.preset("simclr"))
@@ -45,6 +57,11 @@ def build() -> Objective:
             critic_width=12,
             **(views if options.objective == "views" else {"augment": augment.preset("dim")}),
         )
+    return prepared(model)
+
+
+def prepared(model: Objective) -> Objective:
+    """The model compiled, its weights fixed."""
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if len(variable.shape) > 1:

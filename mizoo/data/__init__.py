@@ -1,4 +1,4 @@
-"""Pictures by name, from a folder, from packed chunks or from arrays."""
+"""Pictures by name, from a folder, from packed chunks or from arrays; sequences from arrays."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SPLIT = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded pictures and, where they exist, their labels.
+    """Decoded pictures, or sequences, and, where they exist, their labels.
 
     Attributes:
         name: where they came from.
-        images: uint8 (N, H, W, 3).
+        images: uint8 (N, H, W, 3); of sequences float32 (N, T) or (N, T, d).
         labels: int64 (N,), or None.
         classes: the names of the classes, or ().
     """
@@ -41,7 +41,8 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train",
 
     Args:
         source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
-            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), or a `Dataset`.
+            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sequences (N, T) or (N, T, d), or
+            a `Dataset`.
         split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Folders of pictures and
             arrays have one split, "train".
         size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
@@ -106,13 +107,17 @@ def _check_single_split(split: str, what: str) -> None:
 
 
 def _check_array(images: np.ndarray) -> None:
-    if images.ndim != 4 or images.dtype != np.uint8:
+    if images.ndim in (2, 3) and np.issubdtype(images.dtype, np.floating):
+        if not np.isfinite(images).all():
+            raise UserError("An array of sequences holds finite numbers. Received: NaN or infinity in it.")
+    elif images.ndim != 4 or images.dtype != np.uint8:
         raise UserError(
-            f"An array of pictures is uint8 of shape (N, H, W, C). Received: {images.dtype} of shape {images.shape}. "
-            "Decoded pictures in 0..255 go in as they are; convert with `images.astype('uint8')`."
+            f"An array of pictures is uint8 of shape (N, H, W, C), one of sequences is float32 of shape (N, T) or "
+            f"(N, T, d). Received: {images.dtype} of shape {images.shape}. Decoded pictures in 0..255 go in as they "
+            "are; convert with `images.astype('uint8')`."
         )
     if not len(images):
-        raise UserError(f"The array holds no picture. Received: shape {images.shape}")
+        raise UserError(f"The array holds no picture and no sequence. Received: shape {images.shape}")
 
 
 def batches(

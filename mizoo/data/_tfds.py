@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,35 +21,12 @@ def read(name: str, split: str) -> Dataset:
     Raises:
         UserError: if tensorflow-datasets is missing, does not know the name or the split, or could not get the data.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(
-            f"{name!r} is no folder here, and data sets by name need tensorflow-datasets: install the `train` extra. "
-            "Where TensorFlow cannot be installed, give the folder that `mizoo data pack` wrote elsewhere."
-        ) from error
-
-    try:
-        builder = tfds.builder(name)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        raise UserError(f"{name!r} is neither a folder here nor a data set that tensorflow-datasets knows.") from error
+    builder = _prepared(name, split, "image")
     features = builder.info.features
-    if "image" not in features:
-        raise UserError(f"{name!r} holds {', '.join(features)} and no `image`: pictures are what mizoo trains on.")
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # any of a dozen network and checksum errors: what helps is the same
-        where = os.environ.get("TFDS_DATA_DIR", str(Path("~/tensorflow_datasets")))
-        raise UserError(
-            f"{name!r} is not prepared in {where} and could not be fetched ({type(error).__name__}). Set TFDS_DATA_DIR "
-            "to a folder that holds it, or try again with a network."
-        ) from error
-    if split not in builder.info.splits:
-        raise UserError(f"{name!r} has the splits {', '.join(builder.info.splits)}. Received: split={split!r}")
 
     # batch_size=-1 would need pictures of one size to fail late and without a name; stacking names the reason.
     images, labels = [], []
-    for batch in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):
+    for batch in _arrays(builder, split):
         images.append(batch["image"])
         labels.append(batch.get("label", -1))
     if len({image.shape for image in images}) > 1:
@@ -60,3 +39,44 @@ def read(name: str, split: str) -> Dataset:
     has_labels = "label" in features
     classes = tuple(getattr(features["label"], "names", ())) if has_labels else ()
     return Dataset(name, stacked, np.asarray(labels, np.int64) if has_labels else None, classes)
+
+
+def examples(name: str, split: str, feature: str) -> Iterator[dict[str, np.ndarray]]:
+    """The examples of one split of a TFDS data set that has `feature`, in their fixed order; errors as of `read`."""
+    yield from _arrays(_prepared(name, split, feature), split)
+
+
+def _arrays(builder: Any, split: str) -> Iterable[dict[str, np.ndarray]]:
+    import tensorflow_datasets as tfds
+
+    return tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+
+
+def _prepared(name: str, split: str, feature: str) -> Any:
+    """The builder of a data set that holds `feature` and `split`, its data prepared."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"{name!r} is no folder here, and data sets by name need tensorflow-datasets: install the `train` extra. "
+            "Where TensorFlow cannot be installed, give the folder that `mizoo data pack` wrote elsewhere."
+        ) from error
+
+    try:
+        builder = tfds.builder(name)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise UserError(f"{name!r} is neither a folder here nor a data set that tensorflow-datasets knows.") from error
+    if feature not in builder.info.features:
+        held = ", ".join(builder.info.features)
+        raise UserError(f"{name!r} holds {held} and no `{feature}`, which is what mizoo reads from it here.")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # any of a dozen network and checksum errors: what helps is the same
+        where = os.environ.get("TFDS_DATA_DIR", str(Path("~/tensorflow_datasets")))
+        raise UserError(
+            f"{name!r} is not prepared in {where} and could not be fetched ({type(error).__name__}). Set TFDS_DATA_DIR "
+            "to a folder that holds it, or try again with a network."
+        ) from error
+    if split not in builder.info.splits:
+        raise UserError(f"{name!r} has the splits {', '.join(builder.info.splits)}. Received: split={split!r}")
+    return builder

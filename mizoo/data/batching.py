@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
 from mizoo.errors import UserError
 
-_ORDER, _NOISE = 0, 1  # streams of the generator, so that order and noise never share numbers
+_ORDER, _NOISE, _WINDOW = 0, 1, 2  # streams of the generator, which so never share numbers
 
 
 def generator(seed: int, *counters: int) -> np.random.Generator:
@@ -32,7 +34,7 @@ class Batches(keras.utils.PyDataset):
     by a few batches: here the index alone decides. `Objective.fit` reads `steps_per_epoch`.
 
     Args:
-        images: uint8 (N, H, W, C).
+        images: uint8 (N, H, W, C), or sequences, float32 (N, T) or (N, T, d).
         batch_size: pictures in a batch.
         seed: seed of order and noise.
         noise_size: columns of noise, or 0 for none.
@@ -46,10 +48,13 @@ class Batches(keras.utils.PyDataset):
         self, images: np.ndarray, batch_size: int, seed: int = 0, noise_size: int = 0, start_epoch: int = 0
     ) -> None:
         super().__init__()
+        self.kind = "pictures" if getattr(images, "ndim", 1) == 4 else "sequences"
         if batch_size < 2:
             raise UserError(f"`batch_size` is 2 or more: negatives are other pictures. Received: {batch_size}")
         if len(images) < batch_size:
-            raise UserError(f"One batch takes {batch_size} pictures and there are {len(images)}: lower `batch_size`.")
+            raise UserError(
+                f"One batch takes {batch_size} {self.kind} and there are {len(images)}: lower `batch_size`."
+            )
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
@@ -75,7 +80,35 @@ class Batches(keras.utils.PyDataset):
             order = epoch_order(self.seed, epoch, len(self.images))
             self._order = (epoch, order)
         rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        batch = {"images": self.images[rows]}
+        batch = {"images" if self.kind == "pictures" else self.kind: self.take(rows, epoch, step)}
         if self.noise_size:
             batch["noise"] = step_noise(self.seed, epoch, step, (self.batch_size, self.noise_size))
         return batch
+
+    def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """The rows of one batch."""
+        return self.images[rows]
+
+
+class Windows(Batches):
+    """Batches of windows of clips: every clip once an epoch, its window by (seed, epoch, step).
+
+    Args:
+        clips: float32 arrays (T,) of different lengths; shorter ones than a window get zeros around them.
+        window: samples in a window.
+        batch_size, seed, noise_size, start_epoch: as of `Batches`.
+
+    Raises:
+        UserError: if there are fewer clips than one batch takes.
+    """
+
+    def __init__(self, clips: Sequence[np.ndarray], window: int, batch_size: int, **kwargs) -> None:
+        super().__init__(clips, batch_size, **kwargs)
+        self.window = window
+
+    def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """Windows float32 (batch_size, window) of the clips `rows`."""
+        from mizoo.data.sounds import cut
+
+        places = generator(self.seed, _WINDOW, epoch, step).random(len(rows))
+        return np.stack([cut(self.images[row], self.window, place) for row, place in zip(rows, places)])

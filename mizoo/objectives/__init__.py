@@ -1,7 +1,8 @@
 """Objectives: `keras.Model` subclasses that say what is maximised; one training step serves them all."""
 
 from mizoo.objectives.base import Objective
+from mizoo.objectives.cpc import CPC
 from mizoo.objectives.deep_infomax import DeepInfoMax
 from mizoo.objectives.simclr import SimCLR
 
-__all__ = ["DeepInfoMax", "Objective", "SimCLR"]
+__all__ = ["CPC", "DeepInfoMax", "Objective", "SimCLR"]

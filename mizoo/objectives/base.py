@@ -94,12 +94,12 @@ class Objective(Step, keras.Model):
         return self.encoder(images, training=training)
 
     def unpack(self, data):
-        """Pictures and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures."""
+        """Pictures (or sequences) and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures."""
         if isinstance(data, (tuple, list)):
             data = data[0]
         if not isinstance(data, dict):
             data = {"images": data}
-        images = data["images"]
+        images = data["sequences"] if "sequences" in data else data["images"]
         noise = data.get("noise")
         if noise is None:
             shape = (ops.shape(images)[0], self.noise_size)

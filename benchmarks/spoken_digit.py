@@ -1,0 +1,182 @@
+"""Digits and speakers of the spoken digits by a linear probe of cpc_spoken_digit, beside what it has to beat.
+
+    python benchmarks/spoken_digit.py [--split validation] [--set KEY=VALUE ...] [NAME ...]
+
+Takes 0-4 of every digit and speaker are the test part, takes 5-49 train encoder and probe. `--split validation` is for
+choices: takes 5-9 are scored, takes 10-49 train. Names, all by default:
+
+    cpc         the encoder of the recipe, trained without labels
+    random      the same network with new weights
+    mfcc        mean and deviation over time of 13 MFCC (python_speech_features, an own `pip install`)
+    supervised  the same network trained with the labels, one for each kind, its window, batch and epochs those of cpc
+    unseen      digits of each speaker in turn, left out of pretraining and of the probe
+
+Runs are kept in runs/spoken_digit and go on where they stopped; rows go to benchmarks/spoken_digit.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import yaml
+
+import mizoo
+from mizoo import evaluate, files, pretrain, recipes
+from mizoo.data import sounds
+from mizoo.data.batching import epoch_order, generator
+from mizoo.evaluate import linear
+from mizoo.evaluate.clips import clip_features
+
+HERE = Path(__file__).parent
+RESULT = HERE / "spoken_digit.json"
+RECIPE = HERE.parent / "models" / "cpc_spoken_digit" / "recipe.yaml"
+SPLITS = {"test": ("train", "test"), "validation": ("fit", "validation")}
+LABELS = ("digit", "speaker")
+
+
+class Trial:
+    """One split and one recipe, and the rows that are made of them."""
+
+    def __init__(self, split: str, changes: dict) -> None:
+        self.split, self.changes = split, changes
+        self.parts = tuple(sounds.load(sounds.SPOKEN_DIGIT, part) for part in SPLITS[split])
+        self.recipe = recipes.load(RECIPE, {**changes, "data.split": SPLITS[split][0]})
+
+    def cpc(self) -> list[dict]:
+        """The encoder trained without labels."""
+        encoder, seconds = self._pretrained(self.recipe, "all")
+        return self._probed("cpc", self._features(encoder), {"training_seconds": seconds})
+
+    def random(self) -> list[dict]:
+        """New weights."""
+        keras.utils.set_random_seed(0)
+        return self._probed("random", self._features(self.recipe.encoder.build()), {"encoder_seed": 0})
+
+    def mfcc(self) -> list[dict]:
+        """No encoder."""
+        from python_speech_features import mfcc
+
+        def describe(clip: np.ndarray, rate: int) -> np.ndarray:
+            frames = mfcc(clip, rate, nfft=256)  # 25 ms every 10 ms, 26 filters, 13 coefficients
+            return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
+
+        found = [{"mfcc": np.stack([describe(clip, part.sampling_rate) for clip in part.clips])} for part in self.parts]
+        return self._probed("mfcc", found, {"library": "python_speech_features", "nfft": 256})
+
+    def supervised(self) -> list[dict]:
+        """The same network and a linear layer on its mean context, trained with labels; scored on whole clips."""
+        rows = []
+        for label in LABELS:
+            began = time.perf_counter()
+            encoder, head = self._trained_with(label)
+            train, test = self._features(encoder)
+            logits = test["global"] @ head[0] + head[1]
+            value = 100 * float(np.mean(logits.argmax(axis=1) == self.parts[1].labels[label]))
+            seconds = time.perf_counter() - began
+            rows.append(self._row("supervised", label, "global", value, {"training_seconds": round(seconds, 1)}))
+        return rows
+
+    def unseen(self) -> list[dict]:
+        """Digits of a speaker of whom neither the encoder nor the probe has heard."""
+        rows = []
+        speakers = self.parts[0].classes["speaker"]
+        for number, speaker in enumerate(speakers):
+            recipe = recipes.load(
+                RECIPE,
+                {**self.changes, "data.split": SPLITS[self.split][0], "data.without_speakers": [speaker]},
+            )
+            encoder, seconds = self._pretrained(recipe, f"without-{speaker}")
+            train = self.parts[0].where(self.parts[0].labels["speaker"] != number)
+            test = self.parts[1].where(self.parts[1].labels["speaker"] == number)
+            other = Trial.__new__(Trial)
+            other.split, other.changes, other.parts, other.recipe = self.split, self.changes, (train, test), recipe
+            found = other._probed("unseen", other._features(encoder), {"training_seconds": seconds}, ("digit",))
+            rows += [{**row, "speaker": speaker} for row in found]
+        return rows
+
+    def _pretrained(self, recipe: recipes.Recipe, kind: str) -> tuple[keras.Model, float]:
+        folder = HERE.parent / "runs" / "spoken_digit" / f"{self.split}-{kind}"
+        pretrain.pretrain(recipe, folder)
+        encoder = keras.saving.load_model(folder / "encoder.keras", compile=False)
+        return encoder, pretrain.read_log(folder)[-1]["seconds"]
+
+    def _features(self, encoder: keras.Model) -> list[dict[str, np.ndarray]]:
+        return [clip_features(encoder, part.clips) for part in self.parts]
+
+    def _probed(self, kind: str, features: list, settings: dict, labels: tuple[str, ...] = LABELS) -> list[dict]:
+        train, test = self.parts
+        order = epoch_order(0, 0, len(train))  # the probe holds out its last tenth, and clips come sorted by digit
+        rows = []
+        for label in labels:
+            for endpoint in features[0]:
+                fitted = (features[0][endpoint][order], train.labels[label][order])
+                scored = (features[1][endpoint], test.labels[label])
+                scores, found = linear.fit_score(*fitted, *scored, len(train.classes[label]))
+                rows.append(self._row(kind, label, endpoint, float(scores[0]), {**found, **settings}))
+        return rows
+
+    def _row(self, kind: str, label: str, endpoint: str, value: float, settings: dict) -> dict:
+        return {
+            "features": kind,
+            "label": label,
+            "endpoint": endpoint,
+            "protocol": "linear",
+            "value": round(value, 2),
+            "split": self.split,
+            "changes": self.changes,
+            "train_size": len(self.parts[0]),
+            "test_size": len(self.parts[1]),
+            "epochs": self.recipe.training.epochs if kind not in ("random", "mfcc") else 0,
+            "settings": settings,
+            "version": mizoo.__version__,
+            "hardware": evaluate.rows.hardware(),
+        }
+
+    def _trained_with(self, label: str) -> tuple[keras.Model, list[np.ndarray]]:
+        training, window, part = self.recipe.training, self.recipe.data.window, self.parts[0]
+        keras.utils.set_random_seed(training.seed)
+        encoder = self.recipe.encoder.build()
+        head = keras.layers.Dense(len(part.classes[label]), name="head")
+        model = keras.Model(encoder.input, head(encoder.output["global"]))
+        steps = len(part) // training.batch_size
+        model.compile(
+            self.recipe.optimizer.build(steps, training.epochs),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        for epoch in range(training.epochs):
+            places = generator(training.seed, 2, epoch).random(len(part))
+            rows = epoch_order(training.seed, epoch, len(part))[: steps * training.batch_size]
+            x = np.stack([sounds.cut(part.clips[row], window, places[row]) for row in rows])
+            model.fit(x, part.labels[label][rows], training.batch_size, verbose=0, shuffle=False)
+        return encoder, [np.asarray(weight) for weight in head.get_weights()]
+
+
+def main() -> None:
+    """Run the named trials and merge their rows into the result."""
+    names = ("mfcc", "random", "cpc", "supervised", "unseen")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.names) - set(names)):
+        parser.error(f"no {', '.join(unknown)}; there are {', '.join(names)}")
+    changes = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in options.changes)}
+    trial = Trial(options.split, changes)
+    for name in options.names or names:
+        made = getattr(trial, name)()
+        rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.exists() else []
+        kept = [r for r in rows if (r["features"], r["split"], r["changes"]) != (name, options.split, changes)]
+        files.write_json(RESULT, {"rows": kept + made})
+        for row in made:
+            who = f" without {row['speaker']}" if "speaker" in row else ""
+            print(f"{name}{who}: {row['label']} from {row['endpoint']}: {row['value']:.2f} %", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Encoders of sounds, series and patches as ONNX and SavedModel: the same numbers at every length."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("export runs on the TensorFlow backend", allow_module_level=True)
+pytest.importorskip("onnx")
+pytest.importorskip("tf2onnx")
+
+from mizoo import encoders, export, sounds, zoo  # noqa: E402
+from mizoo.errors import UserError  # noqa: E402
+
+
+def spread(encoder):
+    """The encoder with weights far from their initial values."""
+    draw = np.random.default_rng(1)
+    for variable in encoder.variables:
+        shape = variable.shape
+        variable.assign(draw.uniform(0.5, 1.5, shape) if len(shape) == 1 else draw.normal(size=shape) * 0.2)
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Folder, encoder and manifest of each kind, exported once."""
+    found = {}
+    for name, encoder in {
+        "waveform": encoders.waveform(8000, widths=(4, 6, 8, 8), context_size=5),
+        "patch_grid": encoders.patch_grid(side=16, width=4, size=6, blocks=1),
+        "series": encoders.series(3, width=7, context_size=5),
+    }.items():
+        folder = tmp_path_factory.mktemp(name)
+        images = None
+        if name == "patch_grid":
+            images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype="uint8")
+        found[name] = folder, spread(encoder), export.export(encoder, folder, images, half=False)
+    return found
+
+
+@pytest.mark.parametrize("name", ["waveform", "patch_grid", "series"])
+def test_every_form_computes_the_same(exported, name):
+    _, _, manifest = exported[name]
+    worst = max(max(by_endpoint.values()) for by_endpoint in manifest["differences"].values())
+    assert worst < 1e-5
+    kind = {"waveform": "samples", "patch_grid": "images", "series": "series"}[name]
+    shape = {"waveform": [None], "patch_grid": [16, 16, 3], "series": [None, 3]}[name]
+    assert manifest["input"]["name"] == kind and manifest["input"]["shape"] == shape
+
+
+def test_onnx_takes_sounds_of_any_length_and_names_what_it_cannot_take(exported, rng):
+    folder, encoder, _ = exported["waveform"]
+    fast = zoo.load(folder, runtime="onnx")
+    assert fast.input_shape == (None, None) and fast.output_shapes["context"] == (None, None, 5)
+    for length in (225, 1003, 4000):
+        samples = rng.uniform(-0.5, 0.5, (2, length)).astype("float32")
+        wanted, found = encoder(samples), fast(samples)
+        for key, value in found.items():
+            np.testing.assert_allclose(value, np.asarray(wanted[key]), atol=1e-5)
+    assert fast.shortest() == 225
+    with pytest.raises(UserError, match="225 samples and more"):
+        fast(np.zeros((1, 224), "float32"))
+    with pytest.raises(UserError, match="-1..1"):
+        fast(np.full((1, 400), 300.0, "float32"))
+    assert fast.predict(np.zeros((5, 400), "float32"), batch_size=2)["global"].shape == (5, 5)
+
+
+def test_an_exported_run_says_its_sampling_rate(exported, tmp_path):
+    _, encoder, _ = exported["waveform"]
+    encoder.save(tmp_path / "encoder.keras")
+    (tmp_path / "recipe.yaml").write_text("encoder:\n  sampling_rate: 8000\n")
+    manifest = export.export(tmp_path, tmp_path / "out")
+    assert manifest["input"]["sampling_rate"] == 8000 == sounds.sampling_rate(tmp_path / "out" / "encoder.onnx")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["input"]["range"] == [-1, 1]
+    assert max(manifest["differences"]["onnx"].values()) < 1e-4
