@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.mi.inputs import PREPROCESS, check, prepare
+from mizoo.mi.progress import bar
 
 KINDS = {
     "infonce": "lower",
@@ -70,6 +70,7 @@ def estimate(
     *,
     preprocess: str = "rank",
     gaussian: bool = True,
+    norms: bool = True,
     folds: int = 3,
     hidden: Sequence[int] = (128, 128),
     embedding: int = 32,
@@ -100,6 +101,7 @@ def estimate(
             under the first two; the first also takes heavy tails away.
         gaussian: begin at the log density ratio of the Gaussian that fits best in closed form, so that the network
             learns only what that leaves over; for the bounds with a critic.
+        norms: let the critics "concat" and "separable" also see the norm of each side.
         folds: parts; 1 scores one part of a third and leaves the others unscored.
         hidden: widths of the hidden layers of the networks.
         embedding: of the separable critic.
@@ -131,8 +133,8 @@ def estimate(
         settings |= {"neighbours": neighbours}
         return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings)
 
-    from mizoo.mi import fit, held_out, models
     from mizoo.critics import vector_critic
+    from mizoo.mi import fit, held_out, models
     from mizoo.mi.gaussian import GaussianTerm
 
     d_x, d_y = x.shape[1], y.shape[1]
@@ -142,8 +144,11 @@ def estimate(
         model = models.DensityPair(bound, d_x, d_y, family, hidden, seed)
     else:
         critic = critic or "concat"
-        settings |= {"critic": critic, "gaussian": gaussian}
-        network = vector_critic(critic, d_x, d_y, hidden, embedding, seed)
+        settings |= {"critic": critic, "gaussian": gaussian, "norms": norms}
+        if norms and critic in ("concat", "separable"):
+            network = models.WithNorm(vector_critic(critic, d_x + 1, d_y + 1, hidden, embedding, seed))
+        else:
+            network = vector_critic(critic, d_x, d_y, hidden, embedding, seed)
         base = GaussianTerm(d_x, d_y) if gaussian else None
         model = models.Contrast(bound, network, base, candidates if critic == "concat" else None, tau)
 
@@ -151,8 +156,8 @@ def estimate(
     splits = list(_splits(len(x), folds, rng))
     fitter = fit.Fitter(model, schedule, min(batch_size, min(len(train) for train, _, _ in splits)))
     values, sizes, shares, curves = [], [], [], []
-    with _progress(progress, len(splits) * max_steps) as advance:
-        for number, (train, validation, test) in enumerate(splits, start=1):
+    with bar("fitting", len(splits) * max_steps, progress) as advance:
+        for train, validation, test in splits:
             fitter.restart()
             if bound in models.DENSITY:
                 model.conditional.start_at(x[train].astype("float64"), y[train].astype("float64"))
@@ -160,7 +165,7 @@ def estimate(
             elif gaussian:
                 base.fit(x[train], y[train], x[validation], y[validation])
             curve = fitter.fit((x[train], y[train]), (x[validation], y[validation]), rng, advance)
-            advance(number * max_steps - sum(each[-1][0] for each in curves) - curve[-1][0], skipped=True)
+            advance(max_steps - curve[-1][0])  # what early stopping saved
             curves.append(tuple(curve))
             for block in held_out.blocks(len(test)):
                 rows = test[block]
@@ -220,17 +225,3 @@ def _check_settings(
     for name, value in (("tau", tau), ("learning_rate", learning_rate)):
         if not value > 0:
             raise UserError(f"`{name}` is above 0. Received: {name}={value}")
-
-
-@contextlib.contextmanager
-def _progress(shown: bool, total: int) -> Iterator[Callable[..., None]]:
-    """A bar on standard error, or nothing; `advance(steps)` moves it."""
-    if not shown:
-        yield lambda steps, skipped=False: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as display:
-        task = display.add_task("fitting", total=total)
-        yield lambda steps, skipped=False: display.advance(task, steps)

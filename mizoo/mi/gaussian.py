@@ -8,7 +8,7 @@ from keras import ops
 from mizoo.critics import VectorCritic
 
 
-def canonical(x: np.ndarray, y: np.ndarray, ridge: float = 1e-3):
+def canonical(x: np.ndarray, y: np.ndarray, ridge: float = 1e-4):
     """Canonical correlations of x (N, d_x) and y (N, d_y), largest first.
 
     Args:

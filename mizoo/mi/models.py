@@ -24,6 +24,35 @@ def reported(bound: str, scores, positives, tau: float = 5.0):
     return getattr(bounds, name)(scores, positives)
 
 
+class WithNorm(VectorCritic):
+    """A critic that sees the norm of each side beside its columns.
+
+    Rows that share a scale (heavy tails, bursts) depend on each other through their norms alone, which a small network
+    is slow to form from many columns.
+
+    Args:
+        critic: made for one column more on each side.
+    """
+
+    def __init__(self, critic: VectorCritic) -> None:
+        super().__init__()
+        self.critic = critic
+
+    def sides(self, x, y):
+        """The sides of the critic, with the norms."""
+        return self.critic.sides(_with_norm(x), _with_norm(y))
+
+    def pair(self, rows, columns):
+        """As the critic pairs them."""
+        return self.critic.pair(rows, columns)
+
+
+def _with_norm(x):
+    """x (N, d) of about unit scale with its norm, less what that is for independent columns: (N, d + 1)."""
+    norm = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-6)
+    return ops.concatenate([x, norm - x.shape[-1] ** 0.5], axis=-1)
+
+
 class Contrast(layers.Layer):
     """A critic, trained to tell pairs from mismatched pairs.
 
