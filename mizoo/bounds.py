@@ -119,3 +119,82 @@ def nwj(scores, positives):
     # exp overflows float32 at 88; a critic that far off is reported as a huge negative bound instead of a NaN.
     positive, negative = _split_means(scores, positives, lambda t: t, lambda t: ops.exp(ops.minimum(t, 80.0)))
     return 1.0 + positive - negative
+
+
+def dv(scores, positives):
+    """Donsker-Varadhan bound (Belghazi et al. 2018, eq. 2 and 10): E_joint[T] - log E_product[exp T].
+
+    Args:
+        scores: (N, L, M), T for each pair.
+        positives: (N,) int.
+
+    Returns:
+        Nats: a lower bound of the mutual information but for the logarithm of a mean over few samples, which makes it
+        too large on average; without ceiling, and of large variance when the information is large. On a part of the
+        rows it is not a share of the whole value, because the logarithm is taken of the mean over all rows.
+    """
+    positive, log_mean = _joint_and_log_mean(scores, positives)
+    return positive - log_mean
+
+
+def mine(scores, positives, log_average, decay: float = 0.99):
+    """The objective of MINE, whose gradient has the bias of Donsker-Varadhan's removed (Belghazi et al. 2018, eq. 12).
+
+    The gradient of log E_product[exp T] has E_product[exp T] in its denominator; the mean over one batch is replaced
+    by a moving average over the batches, held constant. What to report is `dv` of the same scores.
+
+    Args:
+        scores: (N, L, M), T for each pair.
+        positives: (N,) int.
+        log_average: logarithm of the moving average of E_product[exp T] so far: a scalar, 0 before the first batch.
+        decay: share of the old average that is kept, in [0, 1).
+
+    Returns:
+        The objective to maximise, a scalar that is not mutual information, and the new `log_average`.
+    """
+    positive, log_mean = _joint_and_log_mean(scores, positives)
+    old = ops.cast(log_average, "float32") + math.log(max(decay, 1e-30))
+    new = ops.stop_gradient(ops.logaddexp(old, log_mean + math.log(1.0 - decay)))
+    # Below the limit of float32's exp; a batch that far above the average is as loud as it can be.
+    return positive - ops.exp(ops.minimum(log_mean - new, 80.0)), new
+
+
+def smile(scores, positives, tau: float = 5.0):
+    """SMILE (Song and Ermon 2020, eq. 15): Donsker-Varadhan with exp T clipped to [exp -tau, exp tau] in the log term.
+
+    Args:
+        scores: (N, L, M), T for each pair, of a critic that estimates the log density ratio (trained with `jsd`).
+        positives: (N,) int.
+        tau: the clip, above 0; a smaller one has less variance and more bias.
+
+    Returns:
+        Nats: neither a lower nor an upper bound.
+    """
+    positive, _ = _joint_and_log_mean(scores, positives)
+    _, log_mean = _joint_and_log_mean(ops.clip(_float32(scores), -tau, tau), positives)
+    return positive - log_mean
+
+
+def club(scores, positives):
+    """CLUB, an upper bound (Cheng et al. 2020, eq. 10): E_joint[log q(y|x)] - E_product[log q(y|x)].
+
+    Args:
+        scores: (N, L, M), log q(y_j | x_i) of a conditional density; see `mizoo.densities.conditional_scores`.
+        positives: (N,) int.
+
+    Returns:
+        Nats: an upper bound of the mutual information when q is the true conditional density; with a fitted one it
+        is one only as far as q comes near the truth.
+    """
+    positive, negative = _split_means(scores, positives, lambda t: t, lambda t: t)
+    return positive - negative
+
+
+def _joint_and_log_mean(scores, positives):
+    """The mean score of the positive pairs, and log of the mean of exp(score) over the negative pairs."""
+    scores = _float32(scores)
+    mask = _positive_mask(scores, positives)
+    pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")
+    others = ops.cast(ops.shape(scores)[2] - 1, "float32")
+    negative = ops.where(mask > 0, -float("inf"), scores)
+    return ops.sum(scores * mask) / pairs, ops.logsumexp(negative) - ops.log(pairs * others)

@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets as files.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+mi_app = typer.Typer(help="Estimators of mutual information.", no_args_is_help=True)
+app.add_typer(mi_app, name="mi")
 
 Name = Annotated[str, typer.Argument(help="An entry of the zoo, a run folder, or a .keras or .onnx file.")]
 
@@ -209,6 +211,22 @@ def pack(
     for split, content in index["splits"].items():
         print(f"{split}: {content['count']} pictures in {len(content['chunks'])} chunks")
     print(out)
+
+
+@mi_app.command("bench")
+def bench(
+    out: Annotated[Path, typer.Option(help="Folder of the numbers, the table and the plot.")] = Path("runs/staircase"),
+    estimator: Annotated[list[str] | None, typer.Option(help="infonce, nwj, jsd, ...; all by default.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="linear, cubic; both by default.")] = None,
+    steps: Annotated[int, typer.Option(min=8, help="Steps of a level.")] = 4000,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Run the staircase: every estimator at 2, 4, 6, 8 and 10 nats. The same command goes on where it was stopped."""
+    from mizoo.mi import bench as room
+
+    rows = room.staircase(out, estimator or room.ESTIMATORS, kind or room.KINDS, steps, batch_size, seed)
+    print(room.table(rows, {"steps": steps, "batch_size": batch_size, "seed": seed}))
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from mizoo import bounds
+
+BOUNDS = (bounds.infonce, bounds.infonce_locations, bounds.jsd, bounds.nwj)
 
 
 def gaussian_scores(rng, batch: int, dimensions: int, rho: float) -> np.ndarray:
@@ -51,6 +54,68 @@ def test_jsd_with_the_optimal_critic_is_twice_the_divergence(rng):
     assert np.mean(values) == pytest.approx(divergence, abs=0.01)
 
 
+def test_dv_with_the_optimal_critic_is_the_truth(rng):
+    values = [float(bounds.dv(gaussian_scores(rng, 128, 2, 0.6), np.arange(128))) for _ in range(300)]
+    assert np.mean(values) == pytest.approx(nats(2, 0.6), abs=4 * np.std(values) / math.sqrt(300) + 0.005)
+
+
+@pytest.mark.parametrize("bound", [bounds.dv, bounds.nwj])
+def test_the_optimal_critic_does_not_save_an_exponential_from_its_variance(rng, bound):
+    """At 8 nats a batch of 64 says little, where InfoNCE is steady at its ceiling."""
+    rho = math.sqrt(1 - math.exp(-2 * 8 / 20))
+    scores = [gaussian_scores(rng, 64, 20, rho) for _ in range(100)]
+    loud = np.std([float(bound(s, np.arange(64))) for s in scores])
+    steady = [float(bounds.infonce(s, np.arange(64))) for s in scores]
+    assert loud > 8 * np.std(steady)
+    assert max(steady) <= math.log(64) + 1e-5
+
+
+def test_dv_nwj_and_smile_against_direct_loops(rng):
+    scores = 3 * rng.standard_normal((5, 3, 7)).astype("float32")
+    positives = np.array([2, 3, 4, 5, 6])
+    own = np.mean([scores[i, k, positives[i]] for i in range(5) for k in range(3)])
+    others = np.array([scores[i, k, j] for i in range(5) for k in range(3) for j in range(7) if j != positives[i]])
+    expected = {
+        "dv": own - math.log(np.exp(others).mean()),
+        "nwj": 1 + own - np.exp(others).mean(),
+        "smile": own - math.log(np.exp(np.clip(others, -1.5, 1.5)).mean()),
+    }
+    assert float(bounds.dv(scores, positives)) == pytest.approx(expected["dv"], abs=1e-4)
+    assert float(bounds.nwj(scores, positives)) == pytest.approx(expected["nwj"], rel=1e-4)
+    assert float(bounds.smile(scores, positives, tau=1.5)) == pytest.approx(expected["smile"], abs=1e-4)
+    assert float(bounds.smile(scores, positives, tau=50.0)) == pytest.approx(expected["dv"], abs=1e-4)
+
+
+def test_mine_has_the_gradient_of_its_paper(rng):
+    """d/dT is 1/pairs at a positive, and -exp T / (pairs x moving average) elsewhere (Belghazi et al., eq. 12)."""
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("gradients by tf.GradientTape")
+    scores = tf.constant(rng.standard_normal((6, 1, 6)).astype("float32"))
+    mask = np.eye(6)[:, None, :] > 0
+    mean = np.exp(scores.numpy())[~mask].mean()
+    average = 0.9 * 2.0 + 0.1 * mean
+    with tf.GradientTape() as tape:
+        tape.watch(scores)
+        objective, log_average = bounds.mine(scores, np.arange(6), math.log(2.0), decay=0.9)
+    assert math.exp(float(log_average)) == pytest.approx(average, rel=1e-5)
+    expected = np.where(mask, 1 / 6, -np.exp(scores.numpy()) / (30 * average))
+    np.testing.assert_allclose(tape.gradient(objective, scores), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_club_with_the_true_conditional_is_above_the_truth(rng):
+    """Its expectation for the Gaussian pair is d rho^2 / (1 - rho^2); the marginal in the scores cancels nothing."""
+    dimensions, rho, values = 5, 0.6, []
+    for _ in range(200):
+        x = rng.standard_normal((64, dimensions))
+        y = rho * x + math.sqrt(1 - rho**2) * rng.standard_normal((64, dimensions))
+        log_q = -0.5 * ((y[None] - rho * x[:, None]) ** 2).sum(-1) / (1 - rho**2)
+        values.append(float(bounds.club(log_q[:, None], np.arange(64))))
+    expected = dimensions * rho**2 / (1 - rho**2)
+    assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values) / math.sqrt(200))
+    assert np.mean(values) > nats(dimensions, rho)
+
+
 def test_infonce_against_a_direct_double_loop(rng):
     scores = rng.standard_normal((5, 3, 7)).astype("float32")
     positives = np.array([2, 3, 4, 5, 6])
@@ -87,12 +152,12 @@ def test_perfect_scores_meet_the_ceiling_and_never_pass_it(negatives, bound):
     assert float(bound(scores, np.arange(8))) == pytest.approx(ceiling, abs=1e-5)
 
 
-@pytest.mark.parametrize("bound", [bounds.infonce, bounds.infonce_locations, bounds.jsd, bounds.nwj])
+@pytest.mark.parametrize("bound", [*BOUNDS, bounds.dv, bounds.smile, bounds.club])
 def test_scores_that_tell_nothing_give_zero(bound):
     assert float(bound(np.zeros((6, 4, 6), "float32"), np.arange(6))) == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("bound", [bounds.infonce, bounds.infonce_locations, bounds.jsd, bounds.nwj])
+@pytest.mark.parametrize("bound", [*BOUNDS, bounds.club])
 def test_rows_of_a_gathered_batch_add_up_to_the_whole(rng, bound):
     """Two replicas with half of the rows each, against all columns, average to the single device's value."""
     scores = rng.standard_normal((6, 4, 6)).astype("float32")
@@ -100,7 +165,7 @@ def test_rows_of_a_gathered_batch_add_up_to_the_whole(rng, bound):
     assert float(sum(halves)) / 2 == pytest.approx(float(bound(scores, np.arange(6))), abs=1e-5)
 
 
-@pytest.mark.parametrize("bound", [bounds.infonce, bounds.infonce_locations, bounds.jsd, bounds.nwj])
+@pytest.mark.parametrize("bound", [*BOUNDS, bounds.dv, bounds.smile, bounds.club])
 def test_huge_scores_stay_finite(bound):
     scores = np.where(np.eye(4)[:, None, :] > 0, -500.0, 500.0).astype("float32")
     assert np.isfinite(ops.convert_to_numpy(bound(scores, np.arange(4))))

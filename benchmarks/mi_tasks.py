@@ -1,0 +1,105 @@
+"""The default of `mizoo.mi.estimate` on the 40 tasks of benchmark-mi, beside that package's own estimators.
+
+    python benchmarks/mi_tasks.py estimate runs/mi_tasks        # after benchmarks/mi_tasks_sample.py
+    python benchmarks/mi_tasks.py table runs/mi_tasks           # writes benchmarks/mi_tasks.json and .md
+
+`estimate` takes every sample in the folder at the same settings, the defaults, and keeps finished ones in ours.json:
+the same command goes on where it was stopped. Names of tasks after the folder take only those, and `--set KEY=VALUE`
+changes a setting for a trial, which is kept under the name of the changes. Samples: Czyz et al. 2023, "Beyond normal".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+import mizoo
+from mizoo import files
+
+HERE = Path(__file__).parent
+NEAR = 0.1  # nats
+
+
+def estimate(folder: Path, tasks: list[str], changes: dict) -> None:
+    """Add our estimates that are not there yet."""
+    result = folder / "ours.json"
+    label = ",".join(f"{key}={value}" for key, value in sorted(changes.items())) or "mizoo"
+    rows = json.loads(result.read_text()) if result.exists() else []
+    done = {(row["estimator"], row["task"], row["seed"]) for row in rows}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as data:
+            x, y, truth = data["x"], data["y"], float(data["truth"])
+            task, seed = str(data["task"]), int(data["seed"])
+        if (label, task, seed) in done or (tasks and task not in tasks):
+            continue
+        started, cpu = time.perf_counter(), time.process_time()
+        found = mizoo.mi.estimate(x, y, seed=seed, progress=False, **changes)
+        row = {"estimator": label, "task": task, "seed": seed, "nats": found.nats, "error": found.standard_error}
+        row |= {"truth": truth, "steps": [curve[-1][0] for curve in found.curve]}
+        row |= {"cpu_seconds": round(time.process_time() - cpu, 1), "seconds": round(time.perf_counter() - started, 1)}
+        rows.append(row)
+        files.write_json(result, rows)
+        print(f"{label} {task} {seed}: {found}, truth {truth:.3f}, {row['cpu_seconds']} CPU s", flush=True)
+
+
+def table(folder: Path) -> None:
+    """Write all estimates as JSON, and their means over the seeds as a Markdown table."""
+    ours = [row for row in json.loads((folder / "ours.json").read_text()) if row["estimator"] == "mizoo"]
+    theirs = folder / "theirs.json"
+    rows = ours + (json.loads(theirs.read_text()) if theirs.exists() else [])
+    truths = {row["task"]: row["truth"] for row in ours}
+    rows = [row for row in rows if row["task"] in truths]
+    names = list(dict.fromkeys(row["estimator"] for row in rows))
+    lines = ["| task | truth | " + " | ".join(names) + " |", "|---|--:|" + "--:|" * len(names)]
+    near = {}
+    for task, truth in truths.items():
+        cells = []
+        for name in names:
+            values = [row["nats"] for row in rows if (row["estimator"], row["task"]) == (name, task)]
+            good = bool(values) and abs(np.mean(values) - truth) <= NEAR
+            near[name] = near.get(name, 0) + good
+            spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+            text = f"{np.mean(values):.2f}{spread}" if values else ""
+            cells.append(f"**{text}**" if good else text)
+        lines.append(f"| {task} | {truth:.2f} | " + " | ".join(cells) + " |")
+    lines.append("| within 0.1 nat | | " + " | ".join(f"{near[name]} of {len(truths)}" for name in names) + " |")
+    seeds = {name: len({row["seed"] for row in rows if row["estimator"] == name}) for name in names}
+    lines = [
+        f"Nats at N = 5000, mean ± standard deviation over seeds ({', '.join(f'{n}: {s}' for n, s in seeds.items())}); "
+        "bold: within 0.1 nat of the truth. mizoo: `mizoo.mi.estimate(x, y)`, its defaults. The others: benchmark-mi "
+        "0.1.3 at its defaults, KSG with 10 neighbours.",
+        "",
+        *lines,
+    ]
+    files.write_text(HERE / "mi_tasks.md", "\n".join(lines) + "\n")
+    files.write_json(HERE / "mi_tasks.json", {"version": mizoo.__version__, "rows": rows})
+    print("\n".join(lines))
+
+
+def changed(pairs: list[str]) -> dict:
+    """["folds=5"] as {"folds": 5}; values are JSON, or else text."""
+    changes = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        try:
+            changes[key] = json.loads(value)
+        except json.JSONDecodeError:
+            changes[key] = value
+    return changes
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["estimate", "table"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("tasks", nargs="*")
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    if arguments.command == "estimate":
+        estimate(arguments.folder, arguments.tasks, changed(arguments.changes))
+    else:
+        table(arguments.folder)

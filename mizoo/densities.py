@@ -1,0 +1,170 @@
+"""Fitted densities on features: entropies, the upper bound CLUB, difference of entropies.
+
+Log densities are in nats. Only vectors of moderate size are modelled, never pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from mizoo.critics import Network
+from mizoo.errors import UserError
+
+FAMILIES = ("gaussian", "logistic")
+
+
+def gaussian_log_density(z, mean, log_scale):
+    """Log density of independent Gaussian coordinates.
+
+    Args:
+        z, mean, log_scale: (..., d), broadcast against each other; the scale is the standard deviation.
+
+    Returns:
+        (...,) nats, summed over the coordinates.
+    """
+    standard = (z - mean) * ops.exp(-log_scale)
+    return ops.sum(-0.5 * ops.square(standard) - log_scale - 0.5 * math.log(2.0 * math.pi), axis=-1)
+
+
+def logistic_log_density(z, mean, log_scale):
+    """Log density of independent logistic coordinates (McAllester and Stratos 2020, section 5).
+
+    Args:
+        z, mean, log_scale: (..., d), broadcast against each other; the standard deviation is pi / sqrt(3) times
+            the scale.
+
+    Returns:
+        (...,) nats, summed over the coordinates.
+    """
+    standard = (z - mean) * ops.exp(-log_scale)
+    # -s - 2 log(1 + exp(-s)), written so that neither tail overflows.
+    return ops.sum(-ops.softplus(standard) - ops.softplus(-standard) - log_scale, axis=-1)
+
+
+_LOG_DENSITY = {"gaussian": gaussian_log_density, "logistic": logistic_log_density}
+# Logarithm of the scale at unit standard deviation.
+_UNIT_SCALE = {"gaussian": 0.0, "logistic": math.log(math.sqrt(3.0) / math.pi)}
+
+
+def difference_of_entropies(log_marginal, log_conditional):
+    """Difference of entropies (McAllester and Stratos 2020, eq. 6): H_hat(y) - H_hat(y|x), cross-entropies both.
+
+    Exact with the true densities. With fitted ones neither a lower nor an upper bound: each cross-entropy lies above
+    its entropy.
+
+    Args:
+        log_marginal: (N,), log p(y_i).
+        log_conditional: (N,), log p(y_i | x_i).
+
+    Returns:
+        Nats.
+    """
+    return ops.mean(log_conditional) - ops.mean(log_marginal)
+
+
+def _check_family(family: str) -> None:
+    if family not in FAMILIES:
+        raise UserError(f"`family` is one of {', '.join(FAMILIES)}. Received: family={family!r}")
+
+
+class Marginal(layers.Layer):
+    """A density of vectors (N, d): independent coordinates after a triangular map, so that they may be correlated.
+
+    With "gaussian" it is any Gaussian.
+
+    Args:
+        size: d.
+        family: "gaussian" or "logistic".
+    """
+
+    def __init__(self, size: int, family: str = "gaussian") -> None:
+        super().__init__(dtype="float32")
+        _check_family(family)
+        self.family, self.size = family, size
+        self.mean = self.add_weight(shape=(size,), initializer="zeros", name="mean")
+        unit = keras.initializers.Constant(_UNIT_SCALE[family])
+        self.log_scale = self.add_weight(shape=(size,), initializer=unit, name="log_scale")
+        self.mix = self.add_weight(shape=(size, size), initializer="zeros", name="mix")
+        self.below = np.tril(np.ones((size, size), "float32"), -1)
+        self.built = True
+
+    def mixed(self, z):
+        """The image of z (..., d) under the triangular map of determinant 1."""
+        return z + ops.matmul(z, ops.transpose(self.mix * self.below))
+
+    def start_at(self, z: np.ndarray) -> None:
+        """Take mean and covariance from samples z (N, d)."""
+        covariance = np.atleast_2d(np.cov(z.T)) + 1e-6 * np.eye(self.size)
+        inverse = np.linalg.inv(np.linalg.cholesky(covariance))  # of unit variance after it
+        scale = 1.0 / np.diag(inverse)
+        mix = scale[:, None] * inverse
+        self.mix.assign(mix - np.eye(self.size))
+        self.mean.assign(mix @ z.mean(axis=0))
+        self.log_scale.assign(np.log(scale) + _UNIT_SCALE[self.family])
+
+    def call(self, z):
+        """Log densities (N,) in nats of z (N, d)."""
+        return _LOG_DENSITY[self.family](self.mixed(z), self.mean, self.log_scale)
+
+
+class Conditional(layers.Layer):
+    """A density of y (N, d_y) given x (N, d_x): a network gives location and scale of each coordinate.
+
+    The location has a linear part beside the network. As in `Marginal`, a triangular map lets coordinates be
+    correlated given x.
+
+    Args:
+        condition: d_x.
+        size: d_y.
+        family: "gaussian" or "logistic".
+        hidden: widths of the hidden layers.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self, condition: int, size: int, family: str = "gaussian", hidden: Sequence[int] = (128, 128), seed: int = 0
+    ) -> None:
+        super().__init__(dtype="float32")
+        self.size = size
+        self.base = Marginal(size, family)
+        self.linear = self.add_weight(shape=(condition, size), initializer="zeros", name="linear")
+        self.network = Network(condition, hidden, 2 * size, seed, zero=True)
+        self.built = True
+
+    def start_at(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Start as the linear regression of samples y (N, d_y) on x (N, d_x), with its residual covariance."""
+        centre = x.mean(axis=0)
+        gram = (x - centre).T @ (x - centre) + 1e-3 * len(x) * np.eye(x.shape[1])
+        slope = np.linalg.solve(gram, (x - centre).T @ (y - y.mean(axis=0)))
+        self.base.start_at(y - x @ slope)
+        mix = np.eye(self.size) + np.asarray(keras.ops.convert_to_numpy(self.base.mix))
+        self.linear.assign(slope @ mix.T)
+
+    def parameters(self, x):
+        """Location and log scale of the mixed coordinates, each (N, d_y)."""
+        change = self.network(x)
+        location = ops.matmul(x, self.linear) + self.base.mean + change[:, : self.size]
+        # The tanh keeps one outlying row from a scale of zero.
+        return location, self.base.log_scale + 3.0 * ops.tanh(change[:, self.size :] / 3.0)
+
+    def call(self, x, y):
+        """Log densities (N,) in nats of y (N, d_y), row by row given x (N, d_x)."""
+        return _LOG_DENSITY[self.base.family](self.base.mixed(y), *self.parameters(x))
+
+
+def conditional_scores(conditional: Conditional, x, y):
+    """Log densities of every y given every x: scores (N, 1, M) for `mizoo.bounds.club`.
+
+    Args:
+        conditional: a density of y given x.
+        x: (N, d_x).
+        y: (M, d_y).
+    """
+    location, log_scale = conditional.parameters(x)
+    mixed = conditional.base.mixed(y)
+    return _LOG_DENSITY[conditional.base.family](mixed[None], location[:, None], log_scale[:, None])[:, None]

@@ -1,0 +1,227 @@
+"""`estimate`: mutual information of paired rows, on rows that the critic did not see."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mizoo.errors import UserError
+from mizoo.mi.inputs import PREPROCESS, check, prepare
+from mizoo.mi.progress import bar
+
+KINDS = {
+    "infonce": "lower",
+    "nwj": "lower",
+    "jsd": "lower",
+    "dv": "lower",
+    "mine": "lower",
+    "smile": "neither",
+    "club": "upper",
+    "doe": "neither",
+    "ksg": "neither",
+}
+BOUNDS = tuple(KINDS)
+_WITHOUT_CRITIC = ("club", "doe", "ksg")
+NEAR_CEILING = 0.1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate of mutual information.
+
+    Attributes:
+        nats: the estimate. A lower bound on few rows can come out below zero: read that as no dependence found.
+        standard_error: of `nats`, from the spread over the scored rows, given the fitted critic.
+        ceiling: the largest value this estimator can report, in nats; None where it has none.
+        kind: "lower": in expectation below the truth. "upper": above it, if the fitted density is right. "neither".
+        bound: the estimator.
+        curve: for each fold the tuples (step, value on training batches, value on validation rows), in nats.
+        warnings: what a reader of the number has to know.
+        rows: scored rows.
+        settings: what `estimate` was told or chose.
+    """
+
+    nats: float
+    standard_error: float
+    ceiling: float | None
+    kind: str
+    bound: str
+    curve: tuple[tuple[tuple[int, float, float], ...], ...] = ()
+    warnings: tuple[str, ...] = ()
+    rows: int = 0
+    settings: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        kind = {"lower": "lower bound", "upper": "upper bound", "neither": "neither bound"}[self.kind]
+        ceiling = "no ceiling" if self.ceiling is None else f"ceiling {self.ceiling:.2f}"
+        return f"{self.nats:.3f} ± {self.standard_error:.3f} nats ({self.bound}, {kind}, {ceiling})"
+
+
+def estimate(
+    x,
+    y,
+    bound: str = "infonce",
+    critic: str | None = None,
+    seed: int = 0,
+    *,
+    preprocess: str = "rank",
+    gaussian: bool = True,
+    norms: bool = True,
+    folds: int = 3,
+    hidden: Sequence[int] = (128, 128),
+    embedding: int = 32,
+    candidates: int = 15,
+    family: str = "gaussian",
+    tau: float = 5.0,
+    neighbours: int = 5,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    max_steps: int = 4000,
+    patience: int = 8,
+    progress: bool = True,
+) -> Estimate:
+    """Estimate the mutual information of paired rows.
+
+    The rows are split into `folds` parts. For each, a critic is fitted on the other parts, but for a share of them on
+    which early stopping looks, and scores the part that it did not see; the estimate is the mean over all rows.
+
+    Args:
+        x: (N, d_x) real numbers, one row for each example; (N,) counts as one column.
+        y: (N, d_y), paired with x row by row.
+        bound: "infonce", "nwj", "jsd" (trained as that, reported as NWJ), "dv", "mine" (DV with its gradient
+            corrected): lower bounds. "club": upper bound. "smile", "doe" (difference of entropies), "ksg" (nearest
+            neighbours, no network): neither.
+        critic: "concat" (the default), "separable", "bilinear", "inner". Not for "club", "doe" and "ksg".
+        seed: of the split, the initial weights and the order of the rows: the same seed, the same estimate.
+        preprocess: "rank" (normal scores of each column), "standardise" or "none". Mutual information does not change
+            under the first two; the first also takes heavy tails away.
+        gaussian: begin at the log density ratio of the Gaussian that fits best in closed form, so that the network
+            learns only what that leaves over; for the bounds with a critic.
+        norms: let the critics "concat" and "separable" also see the norm of each side.
+        folds: parts; 1 scores one part of a third and leaves the others unscored.
+        hidden: widths of the hidden layers of the networks.
+        embedding: of the separable critic.
+        candidates: mismatched columns for each row of a training batch, for the critic "concat"; the others have all.
+        family: "gaussian" or "logistic", of the densities of "club" and "doe".
+        tau: the clip of SMILE.
+        neighbours: k of KSG.
+        batch_size, learning_rate, max_steps, patience: of the fit; `patience` in looks at the validation rows, one
+            every 50 steps.
+        progress: show progress on standard error.
+
+    Returns:
+        An `Estimate`.
+
+    Raises:
+        UserError: for arrays that are not paired, finite, real rows of more than half precision with columns that
+            vary, and for an unknown or contradictory setting.
+    """
+    x, y = check(x, y)
+    _check_settings(bound, critic, preprocess, folds, neighbours, tau, batch_size, max_steps, patience, learning_rate)
+    x, y = prepare(x, preprocess), prepare(y, preprocess)
+    settings = {"seed": seed, "preprocess": preprocess}
+    if bound == "ksg":
+        from mizoo.mi import ksg
+
+        if neighbours >= len(x):
+            raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows.")
+        shares = ksg.ksg(x, y, neighbours)
+        settings |= {"neighbours": neighbours}
+        return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings)
+
+    from mizoo.critics import vector_critic
+    from mizoo.mi import fit, held_out, models
+    from mizoo.mi.gaussian import GaussianTerm
+
+    d_x, d_y = x.shape[1], y.shape[1]
+    schedule = fit.Schedule(batch_size, learning_rate, max_steps, patience=patience)
+    if bound in models.DENSITY:
+        settings |= {"family": family}
+        model = models.DensityPair(bound, d_x, d_y, family, hidden, seed)
+    else:
+        critic = critic or "concat"
+        settings |= {"critic": critic, "gaussian": gaussian, "norms": norms}
+        if norms and critic in ("concat", "separable"):
+            network = models.WithNorm(vector_critic(critic, d_x + 1, d_y + 1, hidden, embedding, seed))
+        else:
+            network = vector_critic(critic, d_x, d_y, hidden, embedding, seed)
+        base = GaussianTerm(d_x, d_y) if gaussian else None
+        model = models.Contrast(bound, network, base, candidates if critic == "concat" else None, tau)
+
+    rng = np.random.default_rng(seed)
+    splits = list(_splits(len(x), folds, rng))
+    fitter = fit.Fitter(model, schedule, min(batch_size, min(len(train) for train, _, _ in splits)))
+    values, sizes, shares, curves = [], [], [], []
+    with bar("fitting", len(splits) * max_steps, progress) as advance:
+        for train, validation, test in splits:
+            fitter.restart()
+            if bound in models.DENSITY:
+                model.conditional.start_at(x[train].astype("float64"), y[train].astype("float64"))
+                model.marginal.start_at(y[train].astype("float64"))
+            elif gaussian:
+                base.fit(x[train], y[train], x[validation], y[validation])
+            curve = fitter.fit((x[train], y[train]), (x[validation], y[validation]), rng, advance)
+            advance(max_steps - curve[-1][0])  # what early stopping saved
+            curves.append(tuple(curve))
+            for block in held_out.blocks(len(test)):
+                rows = test[block]
+                if bound == "doe":
+                    marginal, conditional = (np.asarray(v, "float64") for v in model.log_densities(x[rows], y[rows]))
+                    value, share = float((conditional - marginal).mean()), conditional - marginal
+                else:
+                    value, share = held_out.contrast(bound, np.asarray(fitter.scores(x[rows], y[rows])), tau)
+                values.append(value)
+                sizes.append(len(rows))
+                shares.append(share)
+    nats = float(np.average(values, weights=sizes))
+    ceiling = models.infonce_ceilings(sizes) if bound == "infonce" else None
+    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings | {"folds": folds})
+
+
+def _result(bound: str, nats: float, shares: np.ndarray, ceiling: float | None, curve, settings: dict) -> Estimate:
+    found = []
+    if ceiling is not None and nats > (1.0 - NEAR_CEILING) * ceiling:
+        found.append(
+            f"The estimate of {nats:.2f} nats is within 10% of {ceiling:.2f}, the most that {bound!r} can report on "
+            "these rows: the truth may be far above. Use more rows, or an estimator without ceiling ('smile', 'doe')."
+        )
+    if not math.isfinite(nats):
+        found.append(f"The estimate is not finite: {bound!r} diverged. Use 'infonce', or a smaller `learning_rate`.")
+    for message in found:
+        warnings.warn(message, UserWarning, stacklevel=3)
+    error = float(shares.std(ddof=1) / math.sqrt(len(shares)))
+    return Estimate(nats, error, ceiling, KINDS[bound], bound, curve, tuple(found), len(shares), settings)
+
+
+def _splits(rows: int, folds: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows to fit on, rows for early stopping (15% of what is not scored), and rows to score, for each fold."""
+    parts = np.array_split(rng.permutation(rows), max(folds, 3))
+    for i in range(folds):
+        rest = np.concatenate([part for j, part in enumerate(parts) if j != i])
+        watched = max(len(rest) * 15 // 100, 5)
+        yield rest[watched:], rest[:watched], parts[i]
+
+
+def _check_settings(
+    bound, critic, preprocess, folds, neighbours, tau, batch_size, max_steps, patience, learning_rate
+) -> None:
+    if bound not in BOUNDS:
+        raise UserError(f"`bound` is one of {', '.join(BOUNDS)}. Received: bound={bound!r}")
+    if critic is not None and bound in _WITHOUT_CRITIC:
+        raise UserError(f"{bound!r} has no critic: leave `critic` out. Received: critic={critic!r}")
+    if preprocess not in PREPROCESS:
+        raise UserError(f"`preprocess` is one of {', '.join(PREPROCESS)}. Received: preprocess={preprocess!r}")
+    if not 1 <= folds <= 10 or folds == 2:
+        raise UserError(f"`folds` is 1, or 3 to 10. Received: folds={folds}")
+    for name, value in (("neighbours", neighbours), ("max_steps", max_steps), ("patience", patience)):
+        if value < 1:
+            raise UserError(f"`{name}` is 1 or more. Received: {name}={value}")
+    if batch_size < 2:
+        raise UserError(f"`batch_size` is 2 or more: other rows of a batch are the mismatches. Received: {batch_size}")
+    for name, value in (("tau", tau), ("learning_rate", learning_rate)):
+        if not value > 0:
+            raise UserError(f"`{name}` is above 0. Received: {name}={value}")

@@ -1,0 +1,119 @@
+"""Fit a model on one part of the rows, watch another, and keep the best weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from mizoo.errors import UserError
+
+if keras.backend.backend() == "tensorflow":
+    from mizoo.mi import _tensorflow as backend
+elif keras.backend.backend() == "jax":
+    from mizoo.mi import _jax as backend
+else:
+    raise UserError(
+        f"A critic is fitted on the TensorFlow and JAX backends. Received: KERAS_BACKEND={keras.backend.backend()!r}. "
+        "Set KERAS_BACKEND to 'tensorflow' or 'jax' before Keras is imported, or use bound='ksg'."
+    )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a critic is fitted.
+
+    Attributes:
+        batch_size: rows in a step.
+        learning_rate: of Adam.
+        max_steps: steps at most.
+        check_every: steps between two looks at the validation rows.
+        patience: looks without a better value before fitting ends.
+    """
+
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    max_steps: int = 4000
+    check_every: int = 50
+    patience: int = 8
+
+
+class Fitter:
+    """A model with its optimiser, compiled once and fitted to one split of the rows after another.
+
+    Args:
+        model: has `terms`, `criterion` and `scores` (`mizoo.mi.models`).
+        schedule: how to fit.
+        batch_size: rows in a step: those of the schedule, or fewer where there are not so many.
+    """
+
+    def __init__(self, model, schedule: Schedule, batch_size: int) -> None:
+        self.model, self.schedule, self.batch_size = model, schedule, batch_size
+        self.optimizer = keras.optimizers.Adam(schedule.learning_rate)
+        self.optimizer.build(model.trainable_variables)
+        self._start = [keras.ops.convert_to_numpy(v) for v in self._state()]
+        self._run = backend.compile_steps(model, self.optimizer)
+        self._criterion = backend.compile_function(model.criterion)
+        self.scores = backend.compile_function(model.scores)
+
+    def _state(self) -> list:
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def restart(self) -> None:
+        """Back to the initial weights."""
+        for variable, value in zip(self._state(), self._start):
+            variable.assign(value)
+
+    def fit(
+        self,
+        train: tuple[np.ndarray, np.ndarray],
+        validation: tuple[np.ndarray, np.ndarray],
+        rng: np.random.Generator,
+        advance: Callable[[int], None],
+    ) -> list[tuple[int, float, float]]:
+        """Fit to `train` until the validation rows gain nothing more; the model keeps its best weights.
+
+        Args:
+            train, validation: pairs x (N, d_x), y (N, d_y), float32.
+            rng: order of the rows.
+            advance: called with the number of steps done.
+
+        Returns:
+            The curve: (step, value on training batches, value on validation rows), in nats.
+        """
+        schedule, weights = self.schedule, self.model.trainable_variables
+        loss, value = (float(v) for v in self._criterion(*validation))
+        best, best_weights, waited = loss, _copy(weights), 0
+        curve = [(0, float("nan"), value)]
+        order = _batches(len(train[0]), self.batch_size, rng)
+        for step in range(schedule.check_every, schedule.max_steps + 1, schedule.check_every):
+            rows = np.stack([next(order) for _ in range(schedule.check_every)])
+            values = keras.ops.convert_to_numpy(self._run(train[0][rows], train[1][rows]))
+            loss, value = (float(v) for v in self._criterion(*validation))
+            curve.append((step, float(values.mean()), value))
+            advance(schedule.check_every)
+            if loss < best:
+                best, best_weights, waited = loss, _copy(weights), 0
+            else:
+                waited += 1
+            if waited >= schedule.patience or not np.isfinite(loss):
+                break
+        for variable, value in zip(weights, best_weights):
+            variable.assign(value)
+        return curve
+
+
+def _copy(variables) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
+
+
+def _batches(rows: int, size: int, rng: np.random.Generator):
+    """Row numbers (size,), without end; every row once before any comes again."""
+    left = rng.permutation(rows)
+    while True:
+        if len(left) < size:
+            left = rng.permutation(rows)
+        yield left[:size]
+        left = left[size:]

@@ -1,0 +1,45 @@
+"""Value and error bar on rows that the critic was not fitted on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mizoo.mi.models import REPORTED, reported
+
+BLOCK = 1024  # candidates at most: larger score matrices cost more and say little more
+
+
+def blocks(rows: int) -> list[slice]:
+    """Near-equal parts of `rows` rows, each of `BLOCK` at most."""
+    edges = np.linspace(0, rows, -(-rows // BLOCK) + 1).astype(int)
+    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:])]
+
+
+def contrast(bound: str, scores: np.ndarray, tau: float) -> tuple[float, np.ndarray]:
+    """Value of scores (N, 1, N) whose positives are the diagonal, and what each row adds to it.
+
+    The shares (N,) have the value as their mean. A row counts as a pair and, in its columns, as a candidate of the
+    other rows; the spread of the shares over sqrt(N) is the standard error of the value (Hoeffding's projection of a
+    two-sample statistic).
+    """
+    value = float(reported(bound, scores.astype("float32"), np.arange(len(scores)), tau))
+    table = scores[:, 0].astype("float64")
+    own = np.diag(table).copy()
+    name = REPORTED.get(bound, bound)
+    if name == "infonce":
+        top = table.max(axis=1, keepdims=True)
+        weights = np.exp(table - top)
+        total = weights.sum(axis=1, keepdims=True)
+        shares = own - (np.log(total) + top)[:, 0] - (weights / total).sum(axis=0)
+    else:
+        if name == "smile":
+            table = np.clip(table, -tau, tau)
+        if name != "club":
+            # Beyond the range of exp only the size of the error bar is at stake.
+            table = np.exp(table - table.max() if name in ("dv", "smile") else np.minimum(table, 80.0))
+        np.fill_diagonal(table, 0.0)
+        others = len(table) - 1
+        row, column = table.sum(axis=1) / others, table.sum(axis=0) / others
+        scale = max(row.mean(), 1e-300) if name in ("dv", "smile") else 1.0
+        shares = own - (row + column) / scale
+    return value, shares - shares.mean() + value

@@ -1,0 +1,154 @@
+"""What is fitted: a critic that a bound trains, or the densities of an entropy estimate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from keras import layers, ops
+
+from mizoo import bounds, densities
+from mizoo.critics import VectorCritic
+
+CONTRASTIVE = ("infonce", "jsd", "nwj", "dv", "mine", "smile")
+DENSITY = ("club", "doe")
+# What is reported of the critic that a bound trained.
+REPORTED = {"jsd": "nwj", "mine": "dv"}
+
+
+def reported(bound: str, scores, positives, tau: float = 5.0):
+    """The value in nats, as `estimate` reports it, of scores (N, L, M) of a model trained for `bound`."""
+    name = REPORTED.get(bound, bound)
+    if name == "smile":
+        return bounds.smile(scores, positives, tau)
+    return getattr(bounds, name)(scores, positives)
+
+
+class WithNorm(VectorCritic):
+    """A critic that sees the norm of each side beside its columns.
+
+    Rows that share a scale (heavy tails, bursts) depend on each other through their norms alone, which a small network
+    is slow to form from many columns.
+
+    Args:
+        critic: made for one column more on each side.
+    """
+
+    def __init__(self, critic: VectorCritic) -> None:
+        super().__init__()
+        self.critic = critic
+
+    def sides(self, x, y):
+        """The sides of the critic, with the norms."""
+        return self.critic.sides(_with_norm(x), _with_norm(y))
+
+    def pair(self, rows, columns):
+        """As the critic pairs them."""
+        return self.critic.pair(rows, columns)
+
+
+def _with_norm(x):
+    """x (N, d) of about unit scale with its norm, less what that is for independent columns: (N, d + 1)."""
+    norm = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-6)
+    return ops.concatenate([x, norm - x.shape[-1] ** 0.5], axis=-1)
+
+
+class Contrast(layers.Layer):
+    """A critic, trained to tell pairs from mismatched pairs.
+
+    Args:
+        bound: one of `CONTRASTIVE`.
+        critic: a `mizoo.critics.VectorCritic`.
+        base: a second critic whose scores are added, or None.
+        candidates: mismatched columns for each row; None for all other rows of the batch.
+        tau: of SMILE.
+        decay: of MINE's moving average.
+    """
+
+    def __init__(
+        self,
+        bound: str,
+        critic: VectorCritic,
+        base: VectorCritic | None = None,
+        candidates: int | None = None,
+        tau: float = 5.0,
+        decay: float = 0.99,
+    ) -> None:
+        super().__init__(dtype="float32")
+        self.bound, self.critic, self.base = bound, critic, base
+        self.candidates, self.tau, self.decay = candidates, tau, decay
+        self.log_average = self.add_weight(shape=(), initializer="zeros", name="log_average", trainable=False)
+        self.built = True
+
+    def scores(self, x, y, candidates: int | None = None):
+        """Scores (N, 1, M); see `mizoo.critics.VectorCritic.call`."""
+        scores = self.critic(x, y, candidates=candidates)
+        return scores if self.base is None else scores + self.base(x, y, candidates=candidates)
+
+    def _of_batch(self, x, y):
+        rows = x.shape[0]
+        if self.candidates is None or self.candidates >= rows - 1:
+            return self.scores(x, y), ops.arange(rows)
+        return self.scores(x, y, candidates=self.candidates), ops.zeros((rows,), dtype="int32")
+
+    def terms(self, x, y):
+        """Loss to minimise, and value in nats, of a training batch x (B, d_x), y (B, d_y)."""
+        scores, positives = self._of_batch(x, y)
+        value = reported(self.bound, scores, positives, self.tau)
+        if self.bound == "mine":
+            objective, log_average = bounds.mine(scores, positives, self.log_average, self.decay)
+            self.log_average.assign(log_average)
+        elif self.bound in ("jsd", "smile"):  # SMILE's clip has no gradient where it acts
+            objective = bounds.jsd(scores, positives)
+        else:
+            objective = value
+        return -objective, value
+
+    def criterion(self, x, y):
+        """What early stopping watches, to be minimised, and value in nats, of validation rows."""
+        scores, positives = self._of_batch(x, y)
+        value = reported(self.bound, scores, positives, self.tau)
+        # The bounds with an exponential are too noisy to choose by; their best critic is the log density ratio too.
+        return -bounds.infonce(scores, positives) if self.bound == "infonce" else -bounds.jsd(scores, positives), value
+
+
+class DensityPair(layers.Layer):
+    """A density of y given x for CLUB, and for difference of entropies one of y as well.
+
+    Args:
+        bound: "club" or "doe".
+        rows, columns: d_x and d_y.
+        family: "gaussian" or "logistic".
+        hidden: widths of the hidden layers of the conditional density.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, bound: str, rows: int, columns: int, family: str, hidden: Sequence[int], seed: int) -> None:
+        super().__init__(dtype="float32")
+        self.bound = bound
+        self.conditional = densities.Conditional(rows, columns, family, hidden, seed)
+        self.marginal = densities.Marginal(columns, family)
+        self.built = True
+
+    def scores(self, x, y, candidates: int | None = None):
+        """Log densities of every y given every x: (N, 1, M)."""
+        return densities.conditional_scores(self.conditional, x, y)
+
+    def log_densities(self, x, y):
+        """log p(y) and log p(y|x), each (N,)."""
+        return self.marginal(y), self.conditional(x, y)
+
+    def terms(self, x, y):
+        """Loss to minimise, and value in nats (of the difference of entropies for both), of a batch."""
+        marginal, conditional = self.log_densities(x, y)
+        loss = -ops.mean(conditional) - ops.mean(marginal)
+        if self.bound == "club":
+            return loss, bounds.club(self.scores(x, y), ops.arange(x.shape[0]))
+        return loss, densities.difference_of_entropies(marginal, conditional)
+
+    criterion = terms
+
+
+def infonce_ceilings(sizes: Sequence[int]) -> float:
+    """The ceiling in nats of InfoNCE averaged over the rows of blocks of these sizes, each its own candidates."""
+    return sum(size * math.log(size) for size in sizes) / sum(sizes)

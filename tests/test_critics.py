@@ -1,0 +1,70 @@
+"""Critics of plain vectors: which scores they give to which pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from mizoo import critics
+from mizoo.errors import UserError
+
+
+def shaken(kind: str, rng, rows: int = 3, columns: int = 3):
+    """A critic with random weights."""
+    critic = critics.vector_critic(kind, rows, columns, hidden=(8, 6), embedding=4, seed=1)
+    for variable in critic.trainable_variables:
+        variable.assign(rng.standard_normal(variable.shape))
+    return critic
+
+
+@pytest.mark.parametrize("kind", critics.VECTOR_CRITICS)
+def test_a_new_critic_says_nothing_and_can_learn(rng, kind):
+    critic = critics.vector_critic(kind, 3, 3, seed=1)
+    scores = ops.convert_to_numpy(critic(rng.standard_normal((5, 3)), rng.standard_normal((7, 3))))
+    assert scores.shape == (5, 1, 7)
+    assert not scores.any()
+    assert critic.trainable_variables
+
+
+@pytest.mark.parametrize("kind", critics.VECTOR_CRITICS)
+def test_each_pair_is_scored_by_itself(rng, kind):
+    critic = shaken(kind, rng)
+    x, y = rng.standard_normal((5, 3)).astype("float32"), rng.standard_normal((7, 3)).astype("float32")
+    scores = ops.convert_to_numpy(critic(x, y))
+    single = ops.convert_to_numpy(critic(x[2:3], y[4:5]))
+    assert scores[2, 0, 4] == pytest.approx(single[0, 0, 0], rel=1e-3, abs=1e-3)
+    assert np.std(scores) > 0.01
+
+
+@pytest.mark.parametrize("kind", critics.VECTOR_CRITICS)
+def test_candidates_are_the_own_column_and_those_that_follow(rng, kind):
+    critic = shaken(kind, rng)
+    x, y = rng.standard_normal((5, 3)).astype("float32"), rng.standard_normal((5, 3)).astype("float32")
+    every = ops.convert_to_numpy(critic(x, y))
+    some = ops.convert_to_numpy(critic(x, y, candidates=2))
+    assert some.shape == (5, 1, 3)
+    for row in range(5):
+        np.testing.assert_allclose(some[row, 0], every[row, 0, (row + np.arange(3)) % 5], rtol=1e-3, atol=1e-3)
+
+
+def test_the_seed_decides_the_weights():
+    first, again, other = (
+        [ops.convert_to_numpy(v) for v in critics.vector_critic("concat", 2, 2, seed=seed).trainable_variables]
+        for seed in (1, 1, 2)
+    )
+    assert all((a == b).all() for a, b in zip(first, again))
+    assert any((a != b).any() for a, b in zip(first, other))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"kind": "dot"}, "separable, bilinear, inner, concat"),
+        ({"kind": "inner", "columns": 4}, "3 and 4 columns"),
+        ({"kind": "concat", "hidden": ()}, "hidden layer"),
+    ],
+)
+def test_impossible_critics_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        critics.vector_critic(**{"rows": 3, "columns": 3, **arguments})
