@@ -36,8 +36,3 @@ def compile_steps(model, optimizer):
         return values
 
     return run
-
-
-def compile_function(function):
-    """`function` of arrays, run as it is: a compiled one would hold the weights of its first call."""
-    return function

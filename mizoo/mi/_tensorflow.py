@@ -20,8 +20,3 @@ def compile_steps(model, optimizer):
         return values.stack()
 
     return run
-
-
-def compile_function(function):
-    """`function` of arrays, compiled."""
-    return tf.function(function, reduce_retracing=True)

@@ -34,10 +34,10 @@ class Schedule:
     """
 
     batch_size: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     max_steps: int = 4000
     check_every: int = 50
-    patience: int = 8
+    patience: int = 5
 
 
 class Fitter:
@@ -55,8 +55,12 @@ class Fitter:
         self.optimizer.build(model.trainable_variables)
         self._start = [keras.ops.convert_to_numpy(v) for v in self._state()]
         self._run = backend.compile_steps(model, self.optimizer)
-        self._criterion = backend.compile_function(model.criterion)
-        self.scores = backend.compile_function(model.scores)
+
+    def _look(self, validation) -> tuple[float, float]:
+        """Criterion and value in nats of the validation rows."""
+        # Not compiled: it is called rarely, and each compilation costs as much as many calls.
+        criterion, value = self.model.criterion(*(keras.ops.convert_to_tensor(v) for v in validation))
+        return float(criterion), float(value)
 
     def _state(self) -> list:
         return [*self.model.variables, *self.optimizer.variables]
@@ -84,16 +88,17 @@ class Fitter:
             The curve: (step, value on training batches, value on validation rows), in nats.
         """
         schedule, weights = self.schedule, self.model.trainable_variables
-        loss, value = (float(v) for v in self._criterion(*validation))
+        loss, value = self._look(validation)
         best, best_weights, waited = loss, _copy(weights), 0
         curve = [(0, float("nan"), value)]
         order = _batches(len(train[0]), self.batch_size, rng)
-        for step in range(schedule.check_every, schedule.max_steps + 1, schedule.check_every):
-            rows = np.stack([next(order) for _ in range(schedule.check_every)])
+        every = min(schedule.check_every, schedule.max_steps)
+        for step in range(every, schedule.max_steps + 1, every):
+            rows = np.stack([next(order) for _ in range(every)])
             values = keras.ops.convert_to_numpy(self._run(train[0][rows], train[1][rows]))
-            loss, value = (float(v) for v in self._criterion(*validation))
+            loss, value = self._look(validation)
             curve.append((step, float(values.mean()), value))
-            advance(schedule.check_every)
+            advance(every)
             if loss < best:
                 best, best_weights, waited = loss, _copy(weights), 0
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from keras import ops
 
 from mizoo.mi.models import REPORTED, reported
 
@@ -13,6 +14,17 @@ def blocks(rows: int) -> list[slice]:
     """Near-equal parts of `rows` rows, each of `BLOCK` at most."""
     edges = np.linspace(0, rows, -(-rows // BLOCK) + 1).astype(int)
     return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:])]
+
+
+def scores(model, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Scores (N, 1, N) that a fitted model gives x (N, d_x) and y (N, d_y)."""
+    return ops.convert_to_numpy(model.scores(ops.convert_to_tensor(x), ops.convert_to_tensor(y)))
+
+
+def log_ratios(model, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """log p(y|x) - log p(y) of each row (N,), in nats, of a fitted `DensityPair`."""
+    marginal, conditional = model.log_densities(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+    return ops.convert_to_numpy(conditional).astype("float64") - ops.convert_to_numpy(marginal)
 
 
 def contrast(bound: str, scores: np.ndarray, tau: float) -> tuple[float, np.ndarray]:
