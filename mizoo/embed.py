@@ -138,7 +138,15 @@ def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tup
     # A compiled call would be traced anew for every length of a sound.
     call = encoder if runtime == "onnx" or len(shape) == 1 else encoder.predict_on_batch
 
+    shortest = 1
+    if runtime == "keras" and len(shape) == 1:
+        from mizoo.encoders.waveform import receptive_field
+
+        shortest = receptive_field(encoder)[0]
+
     def encode(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        if len(shape) == 1 and inputs.shape[1] < shortest:
+            raise UserError(f"too short: {inputs.shape[1]} samples, where one frame takes {shortest}.")
         values = call(inputs)
         values = values if isinstance(values, dict) else {endpoint or known[0]: values}
         return {key: np.asarray(value) for key, value in values.items()}

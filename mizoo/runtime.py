@@ -53,6 +53,7 @@ class OnnxEncoder:
             )
         self._input = inputs[0].name
         self.input_shape = (None, *map(_size, inputs[0].shape[1:]))
+        self._check = check_images if len(self.input_shape) == 4 else check_samples
         self.output_shapes = {each.name: (None, *map(_size, each.shape[1:])) for each in outputs}
         if endpoint is not None:
             if endpoint not in self.output_shapes:
@@ -76,7 +77,7 @@ class OnnxEncoder:
             UserError: wrong shape, empty batch, NaN, values outside 0..255 (of sounds -1..1), or sounds shorter than
                 one frame. Pictures of floats within 0..1 give a warning.
         """
-        return self._public(self._run(self._checked(images)))
+        return self._public(self._run(self._check(images, self.input_shape[1:])))
 
     def predict(self, images: Any, batch_size: int = 256) -> dict[str, np.ndarray] | np.ndarray:
         """Encode any number of pictures, a batch at a time; otherwise as `__call__`.
@@ -87,7 +88,7 @@ class OnnxEncoder:
         """
         if batch_size < 1:
             raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
-        images = self._checked(images, cast=False)
+        images = self._check(images, self.input_shape[1:], cast=False)
         results: dict[str, np.ndarray] = {}
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].astype(np.float32, copy=False)
@@ -96,11 +97,6 @@ class OnnxEncoder:
                     results[key] = np.empty((len(images), *value.shape[1:]), value.dtype)
                 results[key][start : start + len(value)] = value
         return self._public(results)
-
-    def _checked(self, inputs: Any, cast: bool = True) -> np.ndarray:
-        if len(self.input_shape) == 4:
-            return check_images(inputs, self.input_shape[1:], cast=cast)
-        return check_samples(inputs, self.input_shape[1:])
 
     def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         if len(self.input_shape) == 2 and (values := self._attempt(batch)) is None:

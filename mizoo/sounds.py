@@ -18,13 +18,16 @@ SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".aif", ".aiff"))
 """Suffixes, in lower case, by which a sound is recognised in a folder."""
 
 
-def check_samples(samples: Any, shape: tuple[int | None, ...] = (None,), argument: str = "samples") -> np.ndarray:
+def check_samples(
+    samples: Any, shape: tuple[int | None, ...] = (None,), argument: str = "samples", cast: bool = True
+) -> np.ndarray:
     """Check a batch of sounds or of series and cast it to float32.
 
     Args:
         samples: array (B, T) of samples in -1..1, or (B, T, d) of a series, which may have any range.
         shape: what the encoder takes, without the batch; None stands for any length.
         argument: what the error messages call `samples`.
+        cast: False leaves the type as it is, for a caller that casts batch by batch.
 
     Returns:
         float32 array, not copied if it was that already.
@@ -54,7 +57,7 @@ def check_samples(samples: Any, shape: tuple[int | None, ...] = (None,), argumen
     peak = float(np.abs(array).max(initial=0.0))
     if len(shape) == 1 and peak > 1.5:  # a resampler overshoots a little
         raise UserError(f"`{argument}` must lie in -1..1. Received: values up to {peak:g}. Divide by the full scale.")
-    return array.astype(np.float32, copy=False)
+    return array.astype(np.float32, copy=False) if cast else array
 
 
 def read(path: str | os.PathLike) -> tuple[np.ndarray, int]:

@@ -247,7 +247,7 @@ def test_the_page_on_own_sequences_does_what_it_says(rng):
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     series = rng.standard_normal((128, 12, 3)).cumsum(axis=1).astype("float32") / 4
     names = {"series": series}
-    exec(compile(code.replace("epochs=5", "epochs=5, verbose=0"), "sequences.md", "exec"), names)
+    exec(compile(code.replace("epochs=20", "epochs=20, verbose=0"), "sequences.md", "exec"), names)
     assert names["whole"].shape == (128, 32) and names["each_step"].shape == (128, 12, 32)
     terms = names["history"].history
     assert terms["mi_1"][-1] > terms["mi_1"][0] + 0.1
