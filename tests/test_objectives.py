@@ -253,7 +253,10 @@ def test_the_step_compiles_with_xla(rng):
 
 
 @pytest.mark.skipif(not TENSORFLOW, reason="MirroredStrategy is TensorFlow's")
-@pytest.mark.parametrize("objective, negatives", [("dim", "images"), ("views", "both"), ("simclr", "images")])
+@pytest.mark.parametrize(
+    "objective, negatives",
+    [("dim", "images"), ("views", "both"), pytest.param("simclr", "images", marks=pytest.mark.slow)],
+)
 def test_two_replicas_make_the_update_of_one_device(objective, negatives):
     arguments = ("--objective", objective, "--negatives", negatives)
     one = one_step({}, *arguments)
@@ -275,7 +278,10 @@ def test_what_cannot_work_with_replicas_is_refused_at_compile():
     assert "gradient_accumulation_steps" in accumulation and good == "compiled"
 
 
-@pytest.mark.parametrize("objective, bound", [("dim", "jsd"), ("views", "infonce"), ("simclr", "infonce")])
+@pytest.mark.parametrize(
+    "objective, bound",
+    [("dim", "jsd"), ("views", "infonce"), pytest.param("simclr", "infonce", marks=pytest.mark.slow)],
+)
 def test_tensorflow_and_jax_make_the_same_step(objective, bound):
     pytest.importorskip("jax")
     pytest.importorskip("tensorflow")

@@ -135,7 +135,7 @@ def test_a_run_begins_with_the_weights_that_init_from_names(recipe, tmp_path):
         pretrain.pretrain(wider, tmp_path / "third")
 
 
-@pytest.mark.parametrize("kind", ["adamw", "lamb"])
+@pytest.mark.parametrize("kind", ["adamw", pytest.param("lamb", marks=pytest.mark.slow)])
 def test_a_run_with_averaged_weights_saves_the_average_and_resumes(recipe, tmp_path, kind):
     recipe = changed(recipe, objective={"prior_weight": 0.0}, optimizer={"name": kind, "ema": 0.5})
     plain = changed(recipe, optimizer={"ema": 0.0})
