@@ -163,7 +163,7 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
         for end in ends:
             cell = _number(found[end]["value"], found[end]["spread"])
             cells.append(cell if found is own else f"{cell} ({found[end]['value'] - own[end]['value']:+.1f})")
-        return [name, *cells, f"{found[ends[0]]['training_seconds'] / 60:.0f}"]
+        return [name, *cells]
 
     def named(changes: dict) -> str:
         return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
@@ -174,7 +174,7 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
         "epochs on the others unless the change says otherwise, mean ± standard deviation over "
         f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {rows[0]['hardware']}."
     )
-    return title + "\n\n" + markdown(["change", *ends, "minutes"], body)
+    return title + "\n\n" + markdown(["change", *ends], body)
 
 
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -192,7 +192,7 @@ def _one_table(rows: list[Row], compare: bool) -> str:
     ]
     columns = _columns(rows)
     body = []
-    for entry, encoder in sorted({(r.entry, r.encoder) for r in rows}, key=lambda key: (key[0], _rank(key[1]))):
+    for entry, encoder in sorted({(r.entry, r.encoder) for r in rows}, key=lambda key: (_rank(key[1]), key[0])):
         cells = {
             r.endpoint: _number(r.value, r.spread if r.seeds > 1 else None)
             for r in rows
