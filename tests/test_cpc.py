@@ -273,6 +273,7 @@ def expected_infonce(rng, correlation: float, size: int, batch: int, repeats: in
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 def test_a_gaussian_process_gives_its_information_at_every_step(rng):
     """I(x_{t+k}; x_t) = -(d/2) ln(1 - a^2k): the terms rise to what the best critic gets of it, in the right order."""
     size, decay, batch, steps = 2, 0.9, 64, 4

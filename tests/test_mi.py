@@ -94,6 +94,7 @@ def test_monotone_maps_of_columns_change_nothing_at_all(rng):
     assert mizoo.mi.estimate(np.exp(x), y**3, bound="ksg").nats == mizoo.mi.estimate(x, y, bound="ksg").nats
 
 
+@pytest.mark.slow
 def test_rotations_change_little(rng):
     x, y = gaussian_pair(rng, 2000, 2, 0.8)
     turn = np.linalg.qr(rng.standard_normal((2, 2)))[0]

@@ -255,7 +255,11 @@ def test_the_step_compiles_with_xla(rng):
 @pytest.mark.skipif(not TENSORFLOW, reason="MirroredStrategy is TensorFlow's")
 @pytest.mark.parametrize(
     "objective, negatives",
-    [("dim", "images"), ("views", "both"), pytest.param("simclr", "images", marks=pytest.mark.slow)],
+    [
+        ("views", "both"),
+        pytest.param("dim", "images", marks=pytest.mark.slow),
+        pytest.param("simclr", "images", marks=pytest.mark.slow),
+    ],
 )
 def test_two_replicas_make_the_update_of_one_device(objective, negatives):
     arguments = ("--objective", objective, "--negatives", negatives)

@@ -160,7 +160,7 @@ def test_ceilings_count_the_candidates_of_each_kind():
         ({"pairs": []}, "pairs"),
         ({"pairs": [("local",)]}, "pairs"),
         ({"pairs": [("conv", "conv"), ("conv", "conv")]}, "pairs"),
-        ({"pairs": [("conv", "conv")], "views": 1}, "takes views=2"),
+        ({"pairs": [("conv", "conv")], "views": 1}, "take views=2"),
         ({"pairs": [("stem", "global")]}, "no endpoint stem"),
         ({"clip": 0.0}, "clip"),
         ({"score_penalty": -1.0}, "score_penalty"),
