@@ -15,7 +15,17 @@ from mizoo.errors import UserError
 from mizoo.evaluate.rows import Row, read_rows
 from mizoo.files import write_text
 
-__all__ = ["card", "entry_rows", "published", "report", "schedule_table", "table", "trials_table", "write_card"]
+__all__ = [
+    "augment_table",
+    "card",
+    "entry_rows",
+    "published",
+    "report",
+    "schedule_table",
+    "table",
+    "trials_table",
+    "write_card",
+]
 
 _PROTOCOLS = {
     "linear": "`linear`: multinomial logistic regression on standardised features, L2 chosen on the last tenth of the "
@@ -75,7 +85,8 @@ def report(root: str | os.PathLike | None = None) -> list[Path]:
     """Write the marked tables in README.md and docs/*.md again.
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
-    `<protocol> <dataset>` (such as `mlp200 cifar10`), `entries`, `probe schedule`, or `trials <entry>`.
+    `<protocol> <dataset>` (such as `mlp200 cifar10`), `entries`, `probe schedule`, `augment cost`, or
+    `trials <entry>`.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -177,6 +188,27 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
     return title + "\n\n" + markdown(["change", *ends], body)
 
 
+def augment_table(path: str | os.PathLike) -> str:
+    """What augmentations cost beside a training step, as a markdown table.
+
+    Args:
+        path: what `benchmarks/augment_cost.py` wrote.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    body = [
+        [
+            f"`{row['entry']}`",
+            f"`{row['augment']}`, {row['views']} of {row['batch_size']} pictures",
+            f"{row['step_ms']:.0f}",
+            f"{row['augment_ms']:.1f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        for row in content["rows"]
+    ]
+    title = f"Medians. {content['hardware']}, {content['backend']} backend."
+    return title + "\n\n" + markdown(["recipe", "augmentation", "step, ms", "augmentation, ms", "share"], body)
+
+
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """A markdown table; all columns but the first are aligned to the right."""
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---'] + ['--:'] * (len(head) - 1))}|"]
@@ -251,13 +283,15 @@ def _block(name: str, root: Path) -> str:
         return schedule_table(root / "benchmarks" / "probe_schedule.json")
     if name == "entries":
         return _entries_table()
+    if name == "augment cost":
+        return augment_table(root / "benchmarks" / "augment_cost.json")
     if name.startswith("trials "):
         return trials_table(root / "benchmarks" / "recipe_trials.json", name.removeprefix("trials "))
     protocol, _, dataset = name.partition(" ")
     if protocol not in _PROTOCOLS or not dataset:
         raise UserError(
-            f"No table is called {name!r}. There are: entries, probe schedule, trials <entry>, and <protocol> "
-            f"<dataset> with protocol one of {', '.join(_PROTOCOLS)}"
+            f"No table is called {name!r}. There are: entries, probe schedule, augment cost, trials <entry>, and "
+            f"<protocol> <dataset> with protocol one of {', '.join(_PROTOCOLS)}"
         )
     rows = [row for entry in zoo.list_models() for row in entry_rows(entry)]
     rows = [r for r in rows if (r.protocol, r.dataset, r.split) == (protocol, dataset, "test")]
