@@ -36,27 +36,23 @@ class _Operation:
 
 
 class _Resample(_Operation):
-    """An operation that is one matrix for the rows and one for the columns of a picture."""
+    """An operation that is one matrix for the rows and one for the columns of a picture.
 
-    def matrices(self, noise, height: int, width: int):
-        """Row matrices (N, height, height) and column matrices (N, width, width), None for the identity."""
-        raise NotImplementedError
+    `matrices(noise, height, width)` returns row matrices (N, height, height) and column matrices (N, width, width),
+    each None for the identity.
+    """
 
 
 class _Colour(_Operation):
-    """An operation that maps each pixel's colour by one matrix and one offset for a whole picture."""
+    """An operation that maps each pixel's colour by one matrix and one offset for a whole picture.
 
-    def affine(self, noise, mean):
-        """Matrix (N, 3, 3), acting as colour @ matrix, and offset (N, 1, 3), from noise and mean colour (N, 1, 3)."""
-        raise NotImplementedError
+    `affine(noise, mean)` returns a matrix (N, 3, 3), acting as colour @ matrix, and an offset (N, 1, 3), from the noise
+    and the mean colour (N, 1, 3).
+    """
 
 
 class _Pixel(_Operation):
-    """Any other operation on whole pictures, values in 0..255."""
-
-    def apply(self, noise, images):
-        """Pictures (N, H, W, C), float32, of the same shape."""
-        raise NotImplementedError
+    """Any other operation: `apply(noise, images)` takes and returns pictures (N, H, W, C), float32 in 0..255."""
 
 
 @keras.saving.register_keras_serializable("mizoo")

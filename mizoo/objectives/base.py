@@ -60,6 +60,8 @@ class Objective(Step, keras.Model):
     # What a subclass states.
 
     term_names: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # arguments of its constructor that are plain values, beside `seed` and `name`
+    serialised: tuple[str, ...] = ("encoder", "augment")  # and those that are objects
 
     def compute_terms(self, images, noise):
         """State the objective on one batch.
@@ -79,6 +81,17 @@ class Objective(Step, keras.Model):
         return 0
 
     # What every objective has.
+
+    def get_config(self) -> dict:
+        """Everything the constructor takes, for `model.save`."""
+        config = {name: getattr(self, name) for name in (*self.settings, "seed", "name")}
+        return config | {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.serialised}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Objective:
+        """Build the model again from `get_config`."""
+        objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.serialised}
+        return cls(**config | objects)
 
     @property
     def noise_size(self) -> int:

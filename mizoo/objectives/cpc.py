@@ -60,6 +60,9 @@ class CPC(Objective):
     ```
     """
 
+    settings = ("steps", "first_step", "negatives", "context", "context_size", "context_blocks")
+    serialised = ("encoder", "augment", "patch_augment")
+
     def __init__(
         self,
         encoder: keras.Model,
@@ -201,22 +204,7 @@ class CPC(Objective):
 
     def get_config(self) -> dict:
         """Everything the constructor takes, for `model.save`."""
-        names = ("steps", "first_step", "negatives", "context", "context_size", "context_blocks", "seed", "name")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "directions": list(self.directions) if self.on_grid else ["down"],
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "augment": keras.saving.serialize_keras_object(self.augment),
-            "patch_augment": keras.saving.serialize_keras_object(self.patch_augment),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> CPC:
-        """Build the model again from `get_config`."""
-        config = dict(config)
-        for name in ("encoder", "augment", "patch_augment"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
+        return {**super().get_config(), "directions": list(self.directions) if self.on_grid else ["down"]}
 
     def _check(self) -> None:
         if self.negatives not in NEGATIVES:

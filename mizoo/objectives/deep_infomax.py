@@ -60,6 +60,9 @@ class DeepInfoMax(Objective):
     ```
     """
 
+    settings = ("local_weight", "global_weight", "prior_weight", "bound", "negatives", "critic_width", "views", "pairs")
+    settings += ("clip", "score_penalty")
+
     def __init__(
         self,
         encoder: keras.Model,
@@ -242,33 +245,6 @@ class DeepInfoMax(Objective):
         scores = critics.dot_scores(rows, columns)
         square = ops.mean(ops.square(scores)) if self.score_penalty else 0.0
         return scores if self.clip is None else self.clip * ops.tanh(scores / self.clip), square
-
-    def get_config(self) -> dict:
-        """Everything the constructor takes, for `model.save`."""
-        names = (
-            "local_weight",
-            "global_weight",
-            "prior_weight",
-            "bound",
-            "negatives",
-            "critic_width",
-            "views",
-            "pairs",
-        )
-        names += ("clip", "score_penalty", "seed", "name")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "augment": keras.saving.serialize_keras_object(self.augment),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> DeepInfoMax:
-        """Build the model again from `get_config`."""
-        config = dict(config)
-        for name in ("encoder", "augment"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
 
     def _check(self) -> None:
         weights = ("local_weight", "global_weight", "prior_weight", "score_penalty")

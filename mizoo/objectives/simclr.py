@@ -39,6 +39,7 @@ class SimCLR(Objective):
     """
 
     term_names = ("global_mi",)
+    settings = ("temperature",)
 
     def __init__(
         self, encoder: keras.Model, temperature: float = 0.5, augment=None, seed: int = 0, name: str | None = None
@@ -65,21 +66,3 @@ class SimCLR(Objective):
         scores = ops.matmul(z, ops.transpose(self.gather(z))) / self.temperature
         value = bounds.infonce(scores[:, None], partners, excluded=own)
         return -value, {"global_mi": value}
-
-    def get_config(self) -> dict:
-        """Everything the constructor takes, for `model.save`."""
-        return {
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "name": self.name,
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "augment": keras.saving.serialize_keras_object(self.augment),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> SimCLR:
-        """Build the model again from `get_config`."""
-        config = dict(config)
-        for name in ("encoder", "augment"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
