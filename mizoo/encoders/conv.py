@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from mizoo.encoders._named import named
 from mizoo.errors import UserError
 
 
@@ -54,9 +55,5 @@ def conv32(
     fc = layers.ReLU(name="dense_relu")(x)
     y = layers.Dense(global_size, name="output")(fc)
 
-    # Identity layers in float32 name the endpoints and lift them out of a mixed-precision policy.
-    endpoints = {
-        key: layers.Activation("linear", dtype="float32", name=key)(value)
-        for key, value in {"local": maps[1], "conv": maps[2], "fc": fc, "global": y}.items()
-    }
+    endpoints = named({"local": maps[1], "conv": maps[2], "fc": fc, "global": y})
     return keras.Model(images, endpoints, name=name)

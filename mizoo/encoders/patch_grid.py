@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mizoo.encoders._named import named
 from mizoo.errors import UserError
 
 PATCHES = "patches"  # name of the part of the encoder that sees one patch
@@ -60,11 +61,7 @@ def patch_grid(
         "fc": layers.GlobalAveragePooling2D(name="mean_fc")(fc),
         "global": layers.GlobalAveragePooling2D(name="mean_z")(z),
     }
-    # Identity layers in float32 name the endpoints and lift them out of a mixed-precision policy.
-    endpoints = {
-        key: layers.Activation("linear", dtype="float32", name=key)(value)
-        for key, value in {"local": z, **means}.items()
-    }
+    endpoints = named({"local": z, **means})
     return keras.Model(images, endpoints, name=name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mizoo.encoders._named import named
 from mizoo.errors import UserError
 
 
@@ -57,11 +58,7 @@ def resnet18(
     h = _normalised(h, "head")
     y = layers.Dense(global_size, name="output")(h)
 
-    # Identity layers in float32 name the endpoints and lift them out of a mixed-precision policy.
-    endpoints = {
-        key: layers.Activation("linear", dtype="float32", name=key)(value)
-        for key, value in {"local": maps[2], "conv": maps[3], "fc": fc, "global": y}.items()
-    }
+    endpoints = named({"local": maps[2], "conv": maps[3], "fc": fc, "global": y})
     return keras.Model(images, endpoints, name=name)
 
 

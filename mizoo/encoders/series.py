@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mizoo.encoders._named import named
 from mizoo.errors import UserError
 
 
@@ -39,8 +40,5 @@ def series(
     x = layers.Dense(width, name="dense")(x)
     context = layers.GRU(context_size, return_sequences=True, name="gru")(x)
     mean = layers.GlobalAveragePooling1D(name="mean")(context)
-    endpoints = {
-        key: layers.Activation("linear", dtype="float32", name=key)(value)
-        for key, value in {"local": x, "context": context, "global": mean}.items()
-    }
+    endpoints = named({"local": x, "context": context, "global": mean})
     return keras.Model(steps, endpoints, name=name)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from mizoo.encoders._named import named
 from mizoo.errors import UserError
 
 # Kernels and strides by sampling rate: one frame every 10 ms at either. Those of 16 kHz are the paper's.
@@ -72,11 +73,7 @@ def waveform(
     context = layers.GRU(context_size, return_sequences=True, name="gru")(x)
     mean = layers.GlobalAveragePooling1D(name="mean")(context)
 
-    # Identity layers in float32 name the endpoints and lift them out of a mixed-precision policy.
-    endpoints = {
-        key: layers.Activation("linear", dtype="float32", name=key)(value)
-        for key, value in {"local": x, "context": context, "global": mean}.items()
-    }
+    endpoints = named({"local": x, "context": context, "global": mean})
     return keras.Model(samples, endpoints, name=name)
 
 
