@@ -35,6 +35,8 @@ TRIALS = {
         "batch-256": {"training.batch_size": 256},
         "rate-2e-3": {"optimizer.learning_rate": 2e-3},
         "rate-5e-4": {"optimizer.learning_rate": 5e-4},
+        "rate-2.5e-4": {"optimizer.learning_rate": 2.5e-4},
+        "decay-0.05": {"optimizer.weight_decay": 0.05},
         "critic-512": {"objective.critic_width": 512},
         "augment-none": {"data.augment": "none"},
         "augment-views": {"data.augment": "views"},
