@@ -83,8 +83,7 @@ def evaluate(
     common = {
         "entry": entry or _entry_name(name_or_encoder),
         "encoder": encoder,
-        "command": command
-        or _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule),
+        "command": command or _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule),
         "version": mizoo.__version__,
         "hardware": hardware(),
     }
