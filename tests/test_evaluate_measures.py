@@ -147,8 +147,6 @@ def bare(rng, monkeypatch):
 
     monkeypatch.setattr(mine, "SCHEDULE", short(mine, max_steps=100))
     monkeypatch.setattr(ndm, "SCHEDULE", short(ndm, max_steps=100))
-    monkeypatch.setattr(mine.fit_score, "__defaults__", (0, mine.SCHEDULE, None))
-    monkeypatch.setattr(ndm.fit_score, "__defaults__", (False, 0, ndm.SCHEDULE, None))
     colours = rng.integers(30, 220, (300, 1, 1, 3))
     return np.clip(colours + rng.integers(-20, 20, (300, 8, 8, 3)), 0, 255).astype("uint8")
 

@@ -14,7 +14,11 @@ from mizoo.evaluate.ndm import check_rows
 from mizoo.mi import fit, held_out
 from mizoo.mi.models import Contrast
 
-SCHEDULE = fit.Schedule(batch_size=256, learning_rate=1e-3, max_steps=1000, check_every=100, patience=3)
+# Plain Donsker-Varadhan at 3e-4 climbs steadily (4.0 nats on watched pictures after 400 steps for `dim_local_cifar10`);
+# with the gradient corrected by MINE's moving average the same critic falls back again and again (0.8 there), as the
+# moving average lags behind scores that grow without end.
+BOUND = "dv"
+SCHEDULE = fit.Schedule(batch_size=256, learning_rate=3e-4, max_steps=1500, check_every=50, patience=8)
 WATCHED = 1000  # training pictures that choose among the weights along the way
 EMBEDDING = 128
 
@@ -25,17 +29,17 @@ def fit_score(
     test_images: np.ndarray,
     test_y: np.ndarray,
     seed: int = 0,
-    schedule: fit.Schedule = SCHEDULE,
+    schedule: fit.Schedule | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[float, dict[str, Any]]:
-    """Fit a critic T(x, y) = g(x) . h(y) with MINE on training pairs and report Donsker-Varadhan on the scored ones.
+    """Fit a critic T(x, y) = g(x) . h(y) to training pairs and report the bound of MINE on the scored ones.
 
     The features of a deterministic encoder are a function of the picture, so the true mutual information is infinite
     (or, counted in half precision, the entropy of the features). The value says how much of that this critic finds
     with this budget on pictures that it did not see, and is comparable only between encoders measured alike.
 
-    Training follows the gradient of MINE (Belghazi et al. 2018, eq. 12), with all other pictures of the batch as the
-    product of the marginals; of the weights along the way those are kept whose bound is largest on 1,000 training
+    Trained and reported is the Donsker-Varadhan bound (Belghazi et al. 2018, eq. 10), with all other pictures of the
+    batch as the product of the marginals; of the weights along the way those are kept whose bound is largest on 1,000 training
     pictures that are not trained on. The bound is computed in blocks of at most 1,024 pictures, all pairs of each.
 
     Args:
@@ -44,7 +48,7 @@ def fit_score(
         test_images: uint8 (M, H, W, C).
         test_y: features (M, D).
         seed: of the critic's first weights and the order of the pictures.
-        schedule: the budget.
+        schedule: the budget; by default `SCHEDULE`.
         advance: called with the number of steps done, `schedule.max_steps` in all.
 
     Returns:
@@ -53,6 +57,7 @@ def fit_score(
     Raises:
         UserError: for fewer than 50 training pictures or 10 scored ones.
     """
+    schedule = schedule or SCHEDULE
     check_rows("mine", train_y, test_y)
     mean, scale = standardisation(train_y)
     train_y, test_y = standardise(train_y, mean, scale), standardise(test_y, mean, scale)
@@ -61,7 +66,7 @@ def fit_score(
     watched = min(WATCHED, len(order) // 5)
     watch, rows = order[:watched], np.sort(order[watched:])
 
-    model = Score("mine", PictureCritic(train_images.shape[1:], train_y.shape[1], seed))
+    model = Score(BOUND, PictureCritic(train_images.shape[1:], train_y.shape[1], seed))
     fitter = fit.Fitter(model, schedule, min(schedule.batch_size, len(rows)))
     train = (train_images[rows], train_y[rows])
     curve = fitter.fit(train, (train_images[watch], train_y[watch]), rng, advance or (lambda steps: None))
@@ -69,14 +74,14 @@ def fit_score(
     values, shares, sizes = [], [], []
     for block in held_out.blocks(len(test_y)):
         scores = held_out.scores(model, test_images[block], test_y[block])
-        value, share = held_out.contrast("mine", scores, 1.0)
+        value, share = held_out.contrast(BOUND, scores, 1.0)
         values.append(value)
         shares.append(share)
         sizes.append(len(share))
     error = float(np.concatenate(shares).std(ddof=1) / np.sqrt(len(test_y)))
     settings = {
         "truth": "infinite for a deterministic encoder: the value depends on the critic and its budget",
-        "bound": "dv",
+        "bound": BOUND,
         "standard_error": round(error, 3),
         "critic": f"separable, {EMBEDDING}",
         "seed": seed,

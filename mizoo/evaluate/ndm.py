@@ -27,7 +27,7 @@ def fit_score(
     test_y: np.ndarray,
     sigmoid: bool = False,
     seed: int = 0,
-    schedule: fit.Schedule = SCHEDULE,
+    schedule: fit.Schedule | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[float, dict[str, Any]]:
     """Total correlation, KL(p(y) || p(y_1) ... p(y_D)), that a discriminator finds.
@@ -42,7 +42,7 @@ def fit_score(
         test_y: features (M, D) to score.
         sigmoid: apply the prior's sigmoid first. Coordinates are standardised after it.
         seed: of the first weights, the order of the rows and the shuffles.
-        schedule: the budget.
+        schedule: the budget; by default `SCHEDULE`.
         advance: called with the number of steps done, `schedule.max_steps` in all.
 
     Returns:
@@ -52,6 +52,7 @@ def fit_score(
     Raises:
         UserError: for fewer than 50 rows to fit on or 10 to score, or a single coordinate.
     """
+    schedule = schedule or SCHEDULE
     check_rows("ndm", train_y, test_y)
     if train_y.shape[1] < 2:
         raise UserError("Protocol `ndm` takes two coordinates at least. Received: features of 1 coordinate.")
