@@ -86,6 +86,9 @@ def test_ndm_of_a_gaussian_is_near_its_total_correlation(rng):
             features[:6000], features[6000:], sigmoid, schedule=short(ndm, max_steps=300, learning_rate=2e-3)
         )
         assert value == pytest.approx(truth, abs=max(0.12, 4 * settings["standard_error"]))
+        if not sigmoid:
+            assert settings["gaussian_nats"] == pytest.approx(truth, abs=0.06)
+    assert ndm.gaussian_total_correlation(np.ones((9, 2))) is None
 
 
 def test_ndm_refuses_what_has_no_total_correlation(rng):

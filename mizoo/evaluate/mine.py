@@ -39,8 +39,9 @@ def fit_score(
     with this budget on pictures that it did not see, and is comparable only between encoders measured alike.
 
     Trained and reported is the Donsker-Varadhan bound (Belghazi et al. 2018, eq. 10), with all other pictures of the
-    batch as the product of the marginals; of the weights along the way those are kept whose bound is largest on 1,000 training
-    pictures that are not trained on. The bound is computed in blocks of at most 1,024 pictures, all pairs of each.
+    batch as the product of the marginals; of the weights along the way those are kept whose bound is largest on 1,000
+    training pictures that are not trained on. The bound is computed in blocks of at most 1,024 pictures, all pairs of
+    each.
 
     Args:
         train_images: uint8 (N, H, W, C).
