@@ -69,24 +69,27 @@ def pictures(dataset: Any, parts: Sequence[str], split: str, size: int | None, f
     """
     from mizoo import data
 
+    given = getattr(dataset, "images", dataset)
+    if isinstance(given, np.ndarray):
+        _check(given)
     if undivided(dataset):
         whole = data.load(dataset, "train", size=size)
-        _check(whole)
+        _check(whole.images)
         order = np.random.default_rng(SEED).permutation(len(whole))
         cut = min(round(HELD_OUT * len(order)), AT_MOST)
         train, held = whole.images[np.sort(order[cut:])], whole.images[np.sort(order[:cut])]
         return Pictures(whole.name, WHOLE, train if fitted else None, held, whole.images)
     scored = data.load(dataset, parts[1], size=size)
-    _check(scored)
+    _check(scored.images)
     train = data.load(dataset, parts[0], size=size).images if fitted else None
     return Pictures(scored.name, split, train, scored.images, scored.images)
 
 
-def _check(dataset: Any) -> None:
-    if dataset.images.ndim != 4:
-        raise UserError(f"The measures take pictures (N, H, W, C). Received: an array of shape {dataset.images.shape}.")
-    if len(dataset) < 2:
-        raise UserError(f"The measures take two pictures at least. Received: {len(dataset)} of {dataset.name!r}.")
+def _check(images: np.ndarray) -> None:
+    if images.ndim != 4 or len(images) < 2:
+        raise UserError(
+            f"The measures take two pictures at least, (N, H, W, C). Received: an array of shape {images.shape}."
+        )
 
 
 def default_endpoints(model: Any) -> list[str] | None:
