@@ -112,7 +112,7 @@ def coloured(rng, count, kept):
     return images, np.eye(4, dtype="float32")[named], np.log(4) - lost
 
 
-@pytest.mark.parametrize("kept", [1.0, 0.8])
+@pytest.mark.parametrize("kept", [0.8, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_mine_finds_what_a_feature_tells_of_the_picture(rng, kept):
     from mizoo.evaluate import mine
 
