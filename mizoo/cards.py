@@ -191,8 +191,8 @@ def _limits(info: dict[str, Any], recipe: dict[str, Any]) -> str:
         seen
         + f"- It was trained on {info['dataset']} alone; on other kinds of {kind} its features may be no better than "
         "those of random weights. Measure before relying on them.\n"
-        "- The numbers above are of probes fitted with labels of the same data set; they say nothing of fairness or "
-        f"of robustness to corrupted or adversarial {kind}.\n"
+        "- The accuracies above are of probes fitted with labels of the same data set; no number above speaks of "
+        f"fairness or of robustness to corrupted or adversarial {kind}.\n"
         f"- Features are not a way of making {kind} anonymous."
     )
 

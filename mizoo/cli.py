@@ -132,8 +132,16 @@ def curves(
 def evaluate(
     name: Name,
     dataset: Annotated[str, typer.Option(help="TFDS name, folder, or packed folder.")] = "cifar10",
-    protocol: Annotated[list[str] | None, typer.Option(help="linear, mlp200, knn; all by default.")] = None,
-    endpoint: Annotated[list[str] | None, typer.Option(help="Endpoints; all by default.")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="linear, mlp200, knn: all three by default. Without labels: mine, ndm, prior_fit, effective_rank, "
+            "alignment, uniformity, or measures for these six. Repeatable."
+        ),
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(help="Endpoints; all by default, of the measures `global` alone. Repeatable.")
+    ] = None,
     encoder: Annotated[str, typer.Option(help="published, random (new weights) or pixels.")] = "published",
     split: Annotated[str, typer.Option(help="test, or validation (part of the training split).")] = "test",
     schedule: Annotated[str, typer.Option(help="Of mlp200: fast or paper.")] = "fast",
@@ -142,7 +150,7 @@ def evaluate(
         Path | None, typer.Option(help="results.json to merge the rows into; models/<entry>/results.json by default.")
     ] = None,
 ) -> None:
-    """Measure frozen features by probes and add the rows to the entry's results."""
+    """Measure frozen features, by probes or by measures without labels, and add the rows to the entry's results."""
     from mizoo import evaluate as room
     from mizoo import report, zoo
 

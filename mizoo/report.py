@@ -12,8 +12,10 @@ from typing import Any
 
 from mizoo.cards import card, write_card
 from mizoo.errors import UserError
+from mizoo.evaluate.protocols import ALL, MEASURES, PROBES
 from mizoo.evaluate.rows import Row, read_rows
 from mizoo.files import write_text
+from mizoo.measures_table import measures_table
 
 __all__ = [
     "augment_table",
@@ -27,37 +29,40 @@ __all__ = [
     "write_card",
 ]
 
-_PROTOCOLS = {
-    "linear": "`linear`: multinomial logistic regression on standardised features, L2 chosen on the last tenth of the "
-    "training split",
-    "mlp200": "`mlp200`: one hidden layer of 200, as in Hjelm et al. 2018",
-    "knn": "`knn`: 200 nearest neighbours by cosine similarity, weights exp(similarity / 0.1)",
-}
 _BLOCK = re.compile(r"(<!-- table: (?P<name>[^>]*?) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
 _OPENING = re.compile(r"<!-- table: ")
 
 
 def table(rows: Iterable[Row], compare: bool = True) -> str:
-    """Markdown tables of rows: one table for each data set, split, protocol and schedule, endpoints as columns.
+    """Markdown tables of rows: of probes one for each data set, split, protocol and schedule, endpoints as columns; of
+    the measures without labels one for each data set, split and endpoint, measures as columns.
 
     Args:
         rows: from `mizoo.evaluate` or a results file.
-        compare: put the published rows of the papers below ours where data set, split and protocol are the same.
+        compare: put the published rows of the papers below ours where data set, split and protocol are the same, and
+            theirs of the measures in a table of their own.
 
     Returns:
         The tables, each under a line that names what it holds, or "" for no rows.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
+    rows = list(rows)
+    measured = [row for row in rows if row.protocol in MEASURES]
     for row in rows:
+        if row.protocol in MEASURES:
+            continue
         key = (row.dataset, row.split, row.protocol, str(row.settings.get("schedule", "")))
         groups.setdefault(key, []).append(row)
-    order = list(_PROTOCOLS)
+    order = list(PROBES)
     ranked = sorted(groups, key=lambda key: (key[:2], order.index(key[2]) if key[2] in order else len(order), key))
-    return "\n\n".join(_one_table(groups[key], compare) for key in ranked)
+    written = [_one_table(groups[key], compare) for key in ranked]
+    if measured:
+        written.append(measures_table(measured, published() if compare else ()))
+    return "\n\n".join(written)
 
 
 def published() -> list[dict[str, Any]]:
-    """The papers' tables: source, url, dataset, split, protocol and rows (method, then endpoint -> top-1 %)."""
+    """The papers' tables: source, url, dataset, split, protocol and rows (method, then endpoint -> value)."""
     return json.loads(importlib.resources.files("mizoo").joinpath("published.json").read_text(encoding="utf-8"))
 
 
@@ -85,8 +90,8 @@ def report(root: str | os.PathLike | None = None) -> list[Path]:
     """Write the marked tables in README.md and docs/*.md again.
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
-    `<protocol> <dataset>` (such as `mlp200 cifar10`), `entries`, `probe schedule`, `augment cost`, or
-    `trials <entry>`.
+    `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for all that take no labels), `entries`,
+    `probe schedule`, `augment cost`, or `trials <entry>`.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -224,13 +229,13 @@ def _one_table(rows: list[Row], compare: bool) -> str:
     ]
     columns = _columns(rows)
     body = []
-    for entry, encoder in sorted({(r.entry, r.encoder) for r in rows}, key=lambda key: (_rank(key[1]), key[0])):
+    for entry, encoder in sorted({(r.entry, r.encoder) for r in rows}, key=lambda key: (encoder_rank(key[1]), key[0])):
         cells = {
             r.endpoint: _number(r.value, r.spread if r.seeds > 1 else None)
             for r in rows
             if (r.entry, r.encoder) == (entry, encoder)
         }
-        body.append([_label(entry, encoder), *(cells.get(column, "") for column in columns)])
+        body.append([encoder_label(entry, encoder), *(cells.get(column, "") for column in columns)])
     for paper in papers:
         for row in paper["rows"]:
             label = f"{row['method']} ([{paper['source']}]({paper['url']}))"
@@ -242,7 +247,7 @@ def _title(rows: list[Row]) -> str:
     first = rows[0]
     sizes = sorted({(row.train_size, row.test_size) for row in rows})
     counts = " or ".join(f"{train:,} training and {test:,} scored pictures" for train, test in sizes)
-    text = f"{_PROTOCOLS.get(first.protocol, f'`{first.protocol}`')}"
+    text = f"{ALL[first.protocol].about if first.protocol in ALL else f'`{first.protocol}`'}"
     if "schedule" in first.settings:
         text += f", schedule `{first.settings['schedule']}`"
     seeds = sorted({row.seeds for row in rows})
@@ -260,11 +265,13 @@ def _columns(rows: list[Row]) -> list[str]:
     return named + [name for name in seen if name not in usual and name != "pixels"] + ["pixels"] * ("pixels" in seen)
 
 
-def _rank(encoder: str) -> int:
+def encoder_rank(encoder: str) -> int:
+    """Place of a kind of encoder in a table: the published one stands first."""
     return ("published", "random", "pixels").index(encoder)
 
 
-def _label(entry: str, encoder: str) -> str:
+def encoder_label(entry: str, encoder: str) -> str:
+    """First cell of an encoder's line."""
     return {"published": f"**`{entry}`**", "random": f"`{entry}`, random weights", "pixels": "raw pixels"}[encoder]
 
 
@@ -288,13 +295,14 @@ def _block(name: str, root: Path) -> str:
     if name.startswith("trials "):
         return trials_table(root / "benchmarks" / "recipe_trials.json", name.removeprefix("trials "))
     protocol, _, dataset = name.partition(" ")
-    if protocol not in _PROTOCOLS or not dataset:
+    if protocol not in (*PROBES, "measures") or not dataset:
         raise UserError(
             f"No table is called {name!r}. There are: entries, probe schedule, augment cost, trials <entry>, and "
-            f"<protocol> <dataset> with protocol one of {', '.join(_PROTOCOLS)}"
+            f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, measures"
         )
     rows = [row for entry in zoo.list_models() for row in entry_rows(entry)]
-    rows = [r for r in rows if (r.protocol, r.dataset, r.split) == (protocol, dataset, "test")]
+    names = MEASURES if protocol == "measures" else (protocol,)
+    rows = [r for r in rows if r.protocol in names and (r.dataset, r.split) == (dataset, "test")]
     if not rows:
         raise UserError(f"No entry has rows of {protocol} on the test split of {dataset}. Run `mizoo evaluate` first")
     return table(rows)

@@ -1,4 +1,4 @@
-"""Encoder + labelled data -> numbers. One file a protocol; every number is a row."""
+"""Encoder + pictures -> numbers. One file a protocol; every number is a row."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import numpy as np
 
 import mizoo
 from mizoo.errors import UserError
-from mizoo.evaluate import knn, linear, mlp200
+from mizoo.evaluate import knn, linear, measured, mlp200
 from mizoo.evaluate._progress import Steps
 from mizoo.evaluate.features import features, pixels, random_copy
+from mizoo.evaluate.protocols import ALL, MEASURES, PROBES, chosen
 from mizoo.evaluate.rows import ENCODERS, Row, hardware, merge_rows, read_rows
 
 __all__ = [
+    "MEASURES",
     "PROTOCOLS",
     "Row",
     "evaluate",
@@ -28,7 +30,7 @@ __all__ = [
     "read_rows",
 ]
 
-PROTOCOLS = ("linear", "mlp200", "knn")
+PROTOCOLS = PROBES  # what is measured unless something else is asked for
 VALIDATION_SIZE = 5000
 
 
@@ -46,69 +48,99 @@ def evaluate(
     command: str | None = None,
     progress: bool = True,
 ) -> list[Row]:
-    """Measure frozen features by probes: top-1 accuracy for each protocol and endpoint.
+    """Measure frozen features: by probes (top-1 accuracy), or by measures that take no labels (`docs/measures.md`).
 
     Args:
         name_or_encoder: name of an entry, path of a `.keras` or `.onnx` file or of a run folder, or a Keras model.
-        dataset: labelled pictures, as `mizoo.data.load` takes them.
-        protocols: any of `linear`, `mlp200`, `knn`.
-        endpoints: endpoints to measure; all of them by default.
+        dataset: pictures, as `mizoo.data.load` takes them; with labels for the probes.
+        protocols: any of `linear`, `mlp200`, `knn` (the default: probes), and of `mine`, `ndm`, `prior_fit`,
+            `effective_rank`, `alignment`, `uniformity` (`measures` for all six).
+        endpoints: endpoints to measure; by default all for the probes, and `global` alone for the measures where the
+            encoder has it: fitting a critic to thousands of columns is slow.
         encoder: `published` (the weights as they are), `random` (the same architecture, new weights) or `pixels` (no
             encoder at all).
         split: `test`: fit on the whole of `train_split`, score on the test split. `validation`: fit on all but the
-            last 5,000 pictures of `train_split`, score on those; the test split is not read.
+            last 5,000 pictures of `train_split`, score on those; the test split is not read. Measures of a folder of
+            pictures, which has one split, take that whole (`mizoo.evaluate.measured.pictures`).
         train_split: the training split.
-        seeds: number of `mlp200` probes; the other protocols are deterministic.
+        seeds: number of `mlp200` probes; the other protocols run once, with a fixed seed.
         schedule: of `mlp200`: `fast`, or `paper` for the published one.
         entry: name written into the rows; by default that of the entry or of the run folder.
         command: command line written into the rows; by default that of `mizoo evaluate` with these arguments.
         progress: show progress on standard error.
 
     Returns:
-        One row for each protocol and endpoint.
+        One row for each protocol and endpoint; two, told apart by `settings["variant"]`, for `ndm` (with and without
+        sigmoid) and `prior_fit` (mean and worst coordinate).
 
     Raises:
-        UserError: for an unknown protocol, encoder, split, schedule or endpoint, or data without labels.
+        UserError: for an unknown protocol, encoder, split, schedule or endpoint, or a probe of data without labels.
     """
-    _check_choice("protocols", protocols, PROTOCOLS)
+    wanted = chosen(protocols)
     _check_choice("encoder", [encoder], ENCODERS)
     _check_choice("split", [split], ("test", "validation"))
     mlp200.resolve(schedule)
-    entry = entry or _entry_name(name_or_encoder)
-    command = command or _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule)
-
+    common = {
+        "entry": entry or _entry_name(name_or_encoder),
+        "encoder": encoder,
+        "command": command or _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule),
+        "version": mizoo.__version__,
+        "hardware": hardware(),
+    }
     model, provenance = _open(name_or_encoder, encoder)
-    train, test = _labelled(dataset, split, train_split, _side(model))
-    classes = max(len(train.classes), int(train.labels.max()) + 1)
+    parts = _parts(split, train_split)
+    probes = [protocol for protocol in wanted if protocol in PROBES]
+    measures = [protocol for protocol in wanted if protocol in MEASURES]
     rows: list[Row] = []
     with Steps(progress) as steps:
-        train_x = _extract(model, train.images, endpoints, steps, "features to fit on")
-        test_x = _extract(model, test.images, endpoints, steps, "features to score")
-        for protocol in protocols:
+        if probes:
+            train, test = _labelled(dataset, parts, _side(model))
+            common |= {"dataset": train.name, "split": split}
+            train_x = _extract(model, train.images, endpoints, steps, "features to fit on")
+            test_x = _extract(model, test.images, endpoints, steps, "features to score")
+            sizes = (len(train.labels), len(test.labels))
+            classes = max(len(train.classes), int(train.labels.max()) + 1)
+        for protocol in probes:
             for endpoint in train_x:
                 started, cpu = time.perf_counter(), time.process_time()
                 data = (train_x[endpoint], train.labels, test_x[endpoint], test.labels, classes)
                 scores, settings = _PROTOCOLS[protocol](data, seeds, schedule, steps, f"{protocol}, {endpoint}")
-                row = Row(
-                    entry=entry,
-                    encoder=encoder,
-                    dataset=train.name,
-                    endpoint=endpoint,
-                    protocol=protocol,
-                    value=round(float(np.mean(scores)), 3),
-                    spread=round(float(np.std(scores, ddof=1)), 3) if len(scores) > 1 else 0.0,
-                    seeds=len(scores),
-                    split=split,
-                    train_size=len(train.labels),
-                    test_size=len(test.labels),
-                    settings=settings | provenance | {"cpu_seconds": round(time.process_time() - cpu, 1)},
-                    command=command,
-                    version=mizoo.__version__,
-                    hardware=hardware(),
-                    seconds=round(time.perf_counter() - started, 1),
-                )
-                rows.append(row)
+                seconds = (time.perf_counter() - started, time.process_time() - cpu)
+                rows.append(_row(common, protocol, endpoint, scores, settings | provenance, sizes, seconds, digits=3))
+        if measures:
+            fitted = any(ALL[protocol].fits for protocol in measures)
+            pictures = measured.pictures(dataset, parts, split, _side(model), fitted)
+            common |= {"dataset": pictures.name, "split": pictures.split}
+            for protocol, endpoint, value, settings, sizes, seconds in measured.measure(
+                model, pictures, measures, endpoints, steps
+            ):
+                settings |= provenance
+                rows.append(_row(common, protocol, endpoint, np.array([value]), settings, sizes, seconds, digits=4))
     return rows
+
+
+def _row(
+    common: dict[str, Any],
+    protocol: str,
+    endpoint: str,
+    scores: np.ndarray,
+    settings: dict[str, Any],
+    sizes: tuple[int, int],
+    seconds: tuple[float, float],
+    digits: int,
+) -> Row:
+    return Row(
+        **common,
+        protocol=protocol,
+        endpoint=endpoint,
+        value=round(float(np.mean(scores)), digits),
+        spread=round(float(np.std(scores, ddof=1)), digits) if len(scores) > 1 else 0.0,
+        seeds=len(scores),
+        train_size=sizes[0],
+        test_size=sizes[1],
+        settings=settings | {"cpu_seconds": round(seconds[1], 1)},
+        seconds=round(seconds[0], 1),
+    )
 
 
 def _open(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
@@ -156,12 +188,8 @@ def _finished(step: Any, result: tuple[np.ndarray, dict]) -> tuple[np.ndarray, d
 def _extract(
     model: Any, images: np.ndarray, endpoints: Sequence[str] | None, steps: Steps, title: str
 ) -> dict[str, np.ndarray]:
-    if model is None:
-        if endpoints is not None and list(endpoints) != ["pixels"]:
-            raise UserError(f"Raw pixels have the one endpoint `pixels`. Received: {', '.join(endpoints)}")
-        return pixels(images)
     step = steps.start(title, len(images))
-    return features(model, images, endpoints=endpoints, advance=step.advance)
+    return measured.extract(model, images, endpoints, step.advance)
 
 
 def _side(model: Any) -> int | None:
@@ -170,28 +198,33 @@ def _side(model: Any) -> int | None:
     return shape[1] if isinstance(shape, tuple) and len(shape) == 4 else None
 
 
-def _labelled(dataset: Any, split: str, train_split: str, size: int | None) -> list[Any]:
+def _parts(split: str, train_split: str) -> tuple[str, str]:
+    """The splits to fit on and to score."""
+    if split == "test":
+        return train_split, "test"
+    if "[" in train_split:
+        raise UserError(
+            'With split="validation" the last 5,000 pictures of `train_split` are scored, so it has to be a whole '
+            f"split. Received: {train_split!r}"
+        )
+    return f"{train_split}[:-{VALIDATION_SIZE}]", f"{train_split}[-{VALIDATION_SIZE}:]"
+
+
+def _labelled(dataset: Any, parts: tuple[str, str], size: int | None) -> list[Any]:
     """The two data sets: to fit on and to score."""
     from mizoo import data
 
-    parts = (train_split, "test")
-    if split == "validation":
-        if "[" in train_split:
-            raise UserError(
-                'With split="validation" the last 5,000 pictures of `train_split` are scored, so it has to be a whole '
-                f"split. Received: {train_split!r}"
-            )
-        parts = (f"{train_split}[:-{VALIDATION_SIZE}]", f"{train_split}[-{VALIDATION_SIZE}:]")
     loaded = [data.load(dataset, part, size=size) for part in parts]
     for part, found in zip(parts, loaded, strict=True):
         if found.labels is None:
-            raise UserError(f"A probe needs labels, and split {part!r} of {found.name} has none")
+            raise UserError(
+                f"A probe needs labels, and split {part!r} of {found.name} has none. Without labels there are the "
+                'measures: protocols=("measures",), on the command line `--protocol measures`'
+            )
     return loaded
 
 
 def _check_choice(argument: str, given: Sequence[str], known: Sequence[str]) -> None:
-    if isinstance(given, str):
-        raise UserError(f"`{argument}` takes a sequence, such as ({given!r},). Received: {given!r}")
     unknown = [value for value in given if value not in known]
     if unknown or not given:
         raise UserError(

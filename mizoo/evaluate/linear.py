@@ -45,8 +45,8 @@ def fit_score(
     Returns:
         Accuracy (1,) in percent and the settings used, among them the chosen `l2`.
     """
-    mean, scale = _standardisation(train_x)
-    x = _standardise(train_x, mean, scale)
+    mean, scale = standardisation(train_x)
+    x = standardise(train_x, mean, scale)
     cut = len(x) - max(1, round(HELD_OUT * len(x)))
 
     model = _model()
@@ -64,7 +64,7 @@ def fit_score(
 
     model.coef_, model.intercept_ = coefficients
     converged = _fit(model, x, train_y, chosen, TOLERANCE)
-    score = 100 * model.score(_standardise(test_x, mean, scale), test_y)
+    score = 100 * model.score(standardise(test_x, mean, scale), test_y)
     if advance is not None:
         advance(ROUNDS - done)
     settings = {
@@ -97,7 +97,7 @@ def _fit(model: Any, x: np.ndarray, y: np.ndarray, l2: float, tolerance: float) 
     return bool(model.n_iter_.max() < ITERATIONS)
 
 
-def _standardisation(x: np.ndarray, batch_size: int = 5000) -> tuple[np.ndarray, np.ndarray]:
+def standardisation(x: np.ndarray, batch_size: int = 5000) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale (D,) of the training features; a constant feature gets scale 1."""
     mean, square = np.zeros(x.shape[1]), np.zeros(x.shape[1])
     for start in range(0, len(x), batch_size):
@@ -109,7 +109,7 @@ def _standardisation(x: np.ndarray, batch_size: int = 5000) -> tuple[np.ndarray,
     return mean.astype("float32"), scale.astype("float32")
 
 
-def _standardise(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def standardise(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     x = x.astype("float32")
     x -= mean
     x /= scale

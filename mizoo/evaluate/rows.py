@@ -24,16 +24,16 @@ class Row:
     Args:
         entry: name of the entry, or of the run folder.
         encoder: `published` (the entry's weights), `random` (its architecture, new weights) or `pixels` (no encoder).
-        dataset: name of the labelled data.
+        dataset: name of the data.
         endpoint: name of the features.
-        protocol: `linear`, `mlp200` or `knn`.
-        value: top-1 accuracy in percent, the mean over seeds.
-        spread: standard deviation over seeds in percent (0 for one seed or a deterministic protocol).
+        protocol: a name of `mizoo.evaluate.protocols.ALL`, which says its unit and which way is better.
+        value: in the unit of the protocol (of probes top-1 accuracy in percent), the mean over seeds.
+        spread: standard deviation over seeds (0 for one seed or a deterministic protocol).
         seeds: number of probes trained.
-        split: `test` or `validation`.
-        train_size: pictures the probe was fitted on.
-        test_size: pictures it was scored on.
-        settings: the protocol's settings, among them its schedule.
+        split: `test`, `validation`, or `whole` for measures of data that have one split.
+        train_size: pictures that something was fitted on; 0 where nothing is fitted.
+        test_size: pictures that were scored.
+        settings: the protocol's settings, among them its schedule or variant.
         command: the command line that makes this row.
         version: version of mizoo.
         hardware: what it ran on.
@@ -60,7 +60,7 @@ class Row:
     @property
     def key(self) -> tuple[str, ...]:
         """What makes two rows measurements of the same thing: the later one replaces the earlier."""
-        schedule = str(self.settings.get("schedule", ""))
+        schedule = str(self.settings.get("schedule", self.settings.get("variant", "")))
         return (self.entry, self.dataset, self.split, self.protocol, schedule, self.encoder, self.endpoint)
 
 
