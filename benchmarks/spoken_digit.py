@@ -29,14 +29,12 @@ import mizoo
 from mizoo import evaluate, files, pretrain, recipes
 from mizoo.data import sounds
 from mizoo.data.batching import epoch_order, generator
-from mizoo.evaluate import linear
+from mizoo.evaluate import heard, linear
 from mizoo.evaluate.clips import clip_features
 
 HERE = Path(__file__).parent
 RESULT = HERE / "spoken_digit.json"
 RECIPE = HERE.parent / "models" / "cpc_spoken_digit" / "recipe.yaml"
-SPLITS = {"test": ("train", "test"), "validation": ("fit", "validation")}
-LABELS = ("digit", "speaker")
 
 
 class Trial:
@@ -44,8 +42,8 @@ class Trial:
 
     def __init__(self, split: str, changes: dict) -> None:
         self.split, self.changes = split, changes
-        self.parts = tuple(sounds.load(sounds.SPOKEN_DIGIT, part) for part in SPLITS[split])
-        self.recipe = recipes.load(RECIPE, {**changes, "data.split": SPLITS[split][0]})
+        self.parts = tuple(sounds.load(sounds.SPOKEN_DIGIT, part) for part in heard.SPLITS[split])
+        self.recipe = recipes.load(RECIPE, {**changes, "data.split": heard.SPLITS[split][0]})
 
     def cpc(self) -> list[dict]:
         """The encoder trained without labels."""
@@ -71,7 +69,7 @@ class Trial:
     def supervised(self) -> list[dict]:
         """The same network and a linear layer on its mean context, trained with labels; scored on whole clips."""
         rows = []
-        for label in LABELS:
+        for label in heard.LABELS:
             began = time.perf_counter()
             encoder, head = self._trained_with(label)
             train, test = self._features(encoder)
@@ -88,7 +86,7 @@ class Trial:
         for number, speaker in enumerate(speakers):
             recipe = recipes.load(
                 RECIPE,
-                {**self.changes, "data.split": SPLITS[self.split][0], "data.without_speakers": [speaker]},
+                {**self.changes, "data.split": heard.SPLITS[self.split][0], "data.without_speakers": [speaker]},
             )
             encoder, seconds = self._pretrained(recipe, f"without-{speaker}")
             train = self.parts[0].where(self.parts[0].labels["speaker"] != number)
@@ -108,15 +106,13 @@ class Trial:
     def _features(self, encoder: keras.Model) -> list[dict[str, np.ndarray]]:
         return [clip_features(encoder, part.clips) for part in self.parts]
 
-    def _probed(self, kind: str, features: list, settings: dict, labels: tuple[str, ...] = LABELS) -> list[dict]:
-        train, test = self.parts
-        order = epoch_order(0, 0, len(train))  # the probe holds out its last tenth, and clips come sorted by digit
+    def _probed(self, kind: str, features: list, settings: dict, labels: tuple[str, ...] = heard.LABELS) -> list[dict]:
         rows = []
         for label in labels:
-            for endpoint in features[0]:
-                fitted = (features[0][endpoint][order], train.labels[label][order])
-                scored = (features[1][endpoint], test.labels[label])
-                scores, found = linear.fit_score(*fitted, *scored, len(train.classes[label]))
+            task = heard.task(label, self.parts, features)
+            for endpoint in task.train_x:
+                fitted = (task.train_x[endpoint], task.train_y)
+                scores, found = linear.fit_score(*fitted, task.test_x[endpoint], task.test_y, task.classes)
                 rows.append(self._row(kind, label, endpoint, float(scores[0]), {**found, **settings}))
         return rows
 
@@ -161,7 +157,7 @@ def main() -> None:
     names = ("mfcc", "random", "cpc", "supervised", "unseen")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--split", choices=heard.SPLITS, default="test")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(names)):

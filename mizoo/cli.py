@@ -131,7 +131,10 @@ def curves(
 @app.command()
 def evaluate(
     name: Name,
-    dataset: Annotated[str, typer.Option(help="TFDS name, folder, or packed folder.")] = "cifar10",
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="TFDS name, folder, or packed folder; cifar10, or spoken_digit for an encoder of sounds."),
+    ] = None,
     protocol: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,4 +1,4 @@
-"""Encoder + pictures -> numbers. One file a protocol; every number is a row."""
+"""Encoder + pictures or sounds -> numbers. One file a protocol; every number is a row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 
 import mizoo
 from mizoo.errors import UserError
-from mizoo.evaluate import knn, linear, measured, mlp200
+from mizoo.evaluate import heard, knn, linear, measured, mlp200
 from mizoo.evaluate._progress import Steps
 from mizoo.evaluate.features import features, pixels, random_copy
 from mizoo.evaluate.protocols import ALL, MEASURES, PROBES, chosen
 from mizoo.evaluate.rows import ENCODERS, Row, hardware, merge_rows, read_rows
+from mizoo.evaluate.task import Task
 
 __all__ = [
     "MEASURES",
@@ -36,7 +37,7 @@ VALIDATION_SIZE = 5000
 
 def evaluate(
     name_or_encoder: Any,
-    dataset: Any = "cifar10",
+    dataset: Any = None,
     protocols: Sequence[str] = PROTOCOLS,
     endpoints: Sequence[str] | None = None,
     encoder: str = "published",
@@ -52,7 +53,8 @@ def evaluate(
 
     Args:
         name_or_encoder: name of an entry, path of a `.keras` or `.onnx` file or of a run folder, or a Keras model.
-        dataset: pictures, as `mizoo.data.load` takes them; with labels for the probes.
+        dataset: pictures, as `mizoo.data.load` takes them, with labels for the probes; "cifar10" by default. For an
+            encoder of sounds "spoken_digit", whose digits and speakers are two tasks (`mizoo.evaluate.heard`).
         protocols: any of `linear`, `mlp200`, `knn` (the default: probes), and of `mine`, `ndm`, `prior_fit`,
             `effective_rank`, `alignment`, `uniformity` (`measures` for all six).
         endpoints: endpoints to measure; by default all for the probes, and `global` alone for the measures where the
@@ -83,31 +85,41 @@ def evaluate(
     common = {
         "entry": entry or _entry_name(name_or_encoder),
         "encoder": encoder,
-        "command": command or _command(name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule),
         "version": mizoo.__version__,
         "hardware": hardware(),
     }
     model, provenance = _open(name_or_encoder, encoder)
-    parts = _parts(split, train_split)
+    hears = heard.takes_sounds(model)
+    if dataset is None:
+        dataset = "spoken_digit" if hears else "cifar10"
+    common["command"] = command or _command(
+        name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule
+    )
     probes = [protocol for protocol in wanted if protocol in PROBES]
     measures = [protocol for protocol in wanted if protocol in MEASURES]
+    if hears and measures:
+        raise UserError(f"Of sounds there are the probes, {', '.join(PROBES)}. Received: {', '.join(measures)}")
     rows: list[Row] = []
     with Steps(progress) as steps:
+        found = []
         if probes:
-            train, test = _labelled(dataset, parts, _side(model))
-            common |= {"dataset": train.name, "split": split}
-            train_x = _extract(model, train.images, endpoints, steps, "features to fit on")
-            test_x = _extract(model, test.images, endpoints, steps, "features to score")
-            sizes = (len(train.labels), len(test.labels))
-            classes = max(len(train.classes), int(train.labels.max()) + 1)
-        for protocol in probes:
-            for endpoint in train_x:
-                started, cpu = time.perf_counter(), time.process_time()
-                data = (train_x[endpoint], train.labels, test_x[endpoint], test.labels, classes)
-                scores, settings = _PROTOCOLS[protocol](data, seeds, schedule, steps, f"{protocol}, {endpoint}")
-                seconds = (time.perf_counter() - started, time.process_time() - cpu)
-                rows.append(_row(common, protocol, endpoint, scores, settings | provenance, sizes, seconds, digits=3))
+            tasks = heard.tasks if hears else _picture_tasks
+            found = tasks(model, dataset, split, train_split, endpoints, steps)
+        for task in found:
+            common |= {"dataset": task.dataset, "split": split}
+            sizes = (len(task.train_y), len(task.test_y))
+            for protocol in probes:
+                for endpoint in task.train_x:
+                    started, cpu = time.perf_counter(), time.process_time()
+                    data = (task.train_x[endpoint], task.train_y, task.test_x[endpoint], task.test_y, task.classes)
+                    title = f"{protocol}, {task.dataset}, {endpoint}" if hears else f"{protocol}, {endpoint}"
+                    scores, settings = _PROTOCOLS[protocol](data, seeds, schedule, steps, title)
+                    seconds = (time.perf_counter() - started, time.process_time() - cpu)
+                    rows.append(
+                        _row(common, protocol, endpoint, scores, settings | provenance, sizes, seconds, digits=3)
+                    )
         if measures:
+            parts = _parts(split, train_split)
             fitted = any(ALL[protocol].fits for protocol in measures)
             pictures = measured.pictures(dataset, parts, split, _side(model), fitted)
             common |= {"dataset": pictures.name, "split": pictures.split}
@@ -210,18 +222,30 @@ def _parts(split: str, train_split: str) -> tuple[str, str]:
     return f"{train_split}[:-{VALIDATION_SIZE}]", f"{train_split}[-{VALIDATION_SIZE}:]"
 
 
-def _labelled(dataset: Any, parts: tuple[str, str], size: int | None) -> list[Any]:
-    """The two data sets: to fit on and to score."""
+def _picture_tasks(
+    model: Any, dataset: Any, split: str, train_split: str, endpoints: Sequence[str] | None, steps: Steps
+) -> list[Task]:
+    """The one task of labelled pictures."""
     from mizoo import data
 
-    loaded = [data.load(dataset, part, size=size) for part in parts]
-    for part, found in zip(parts, loaded, strict=True):
+    parts = _parts(split, train_split)
+    train, test = (data.load(dataset, part, size=_side(model)) for part in parts)
+    for part, found in zip(parts, (train, test), strict=True):
         if found.labels is None:
             raise UserError(
                 f"A probe needs labels, and split {part!r} of {found.name} has none. Without labels there are the "
                 'measures: protocols=("measures",), on the command line `--protocol measures`'
             )
-    return loaded
+    return [
+        Task(
+            dataset=train.name,
+            train_x=_extract(model, train.images, endpoints, steps, "features to fit on"),
+            train_y=train.labels,
+            test_x=_extract(model, test.images, endpoints, steps, "features to score"),
+            test_y=test.labels,
+            classes=max(len(train.classes), int(train.labels.max()) + 1),
+        )
+    ]
 
 
 def _check_choice(argument: str, given: Sequence[str], known: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -13,7 +13,12 @@ from mizoo.errors import UserError
 _STEP = 2000  # batches are padded to a multiple of this many samples, so that few lengths are traced
 
 
-def clip_features(encoder: keras.Model, clips: Sequence[np.ndarray], batch_size: int = 64) -> dict[str, np.ndarray]:
+def clip_features(
+    encoder: keras.Model,
+    clips: Sequence[np.ndarray],
+    batch_size: int = 64,
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
     """Mean of the frames and of the contexts of every clip.
 
     Clips are padded with zeros at their end, and the frames that saw any of that are left out: as nothing in an
@@ -23,6 +28,7 @@ def clip_features(encoder: keras.Model, clips: Sequence[np.ndarray], batch_size:
         encoder: as `mizoo.encoders.waveform` builds, with the endpoints `local` and `context`.
         clips: float32 arrays (T,) in -1..1, each long enough for one frame.
         batch_size: clips in a batch.
+        advance: called with the number of clips done.
 
     Returns:
         `local` (N, C) and `global` (N, D), float32; `global` equals the encoder's endpoint on the clip alone.
@@ -46,4 +52,6 @@ def clip_features(encoder: keras.Model, clips: Sequence[np.ndarray], batch_size:
             frames = np.asarray(values[endpoint])
             means = [frames[i, : (lengths[row] - field) // jump + 1].mean(axis=0) for i, row in enumerate(rows)]
             found.setdefault(name, np.empty((len(clips), frames.shape[-1]), np.float32))[rows] = means
+        if advance is not None:
+            advance(len(rows))
     return found
