@@ -93,8 +93,9 @@ class DeepInfoMax(_Part):
     local_weight: float = Field(1.0, ge=0)
     global_weight: float = Field(0.0, ge=0)
     prior_weight: float = Field(0.1, ge=0)
-    bound: Literal["infonce", "jsd"] = "infonce"
+    bound: Literal["infonce", "jsd", "dv"] = "infonce"
     negatives: Literal["images", "locations", "both"] = "images"
+    critic: Literal["encode_dot", "concat_conv"] = "encode_dot"
     critic_width: PositiveInt = 512
     views: Literal[1, 2] = 1
     pairs: tuple[Annotated[tuple[Endpoint, Endpoint], Field(strict=False)], ...] = Field(

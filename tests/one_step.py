@@ -10,6 +10,7 @@ import sys
 parser = argparse.ArgumentParser()
 parser.add_argument("--bound", default="infonce")
 parser.add_argument("--negatives", default="images")
+parser.add_argument("--critic", default="encode_dot")
 parser.add_argument("--objective", choices=("dim", "views", "simclr", "cpc"), default="dim")
 parser.add_argument("--replicas", type=int, default=1)
 parser.add_argument("--epochs", type=int, default=1)
@@ -54,6 +55,7 @@ def build() -> Objective:
             global_weight=0.5,
             bound=options.bound,
             negatives=options.negatives,
+            critic=options.critic,
             critic_width=12,
             **(views if options.objective == "views" else {"augment": augment.preset("dim")}),
         )
