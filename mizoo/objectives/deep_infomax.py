@@ -120,9 +120,7 @@ class DeepInfoMax(Objective):
             }
         if global_weight and critic == "concat_conv":
             width = math.prod(shapes["local"])
-            self.global_critic = {
-                "global": critics.ConcatConvolve(width, self.size, critic_width, "global_critic")
-            }
+            self.global_critic = {"global": critics.ConcatConvolve(width, self.size, critic_width, "global_critic")}
         elif global_weight:
             self.global_critic = {
                 "map": critics.projection(math.prod(shapes["local"]), critic_width, "global_critic_map"),
