@@ -44,7 +44,8 @@ def build() -> Objective:
     if options.objective == "co_training":
         form = {"form": options.form, "beta": 0.25 if options.form == "doe" else 0.0}
         model = DeepCoTraining(encoder, hidden=(7,), inner_steps=3, augment=augment.preset("views"), **form)
-        return prepared(model, **({"density_optimizer": keras.optimizers.SGD(0.01)} if options.form == "doe" else {}))
+        density = {"density_optimizer": keras.optimizers.SGD(0.002)} if options.form == "doe" else {}
+        return prepared(model, rate=0.005, **density)
     if options.objective == "simclr":
         model = SimCLR(encoder, augment=augment.preset("simclr"))
     else:
@@ -67,14 +68,14 @@ def build() -> Objective:
     return prepared(model)
 
 
-def prepared(model: Objective, **settings) -> Objective:
+def prepared(model: Objective, rate: float = 0.05, **settings) -> Objective:
     """The model compiled, its weights fixed."""
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if len(variable.shape) > 1:
             variable.assign(rng.standard_normal(variable.shape) / np.sqrt(np.prod(variable.shape[:-1])))
     # Momentum, not Adam: Adam divides by the size of a gradient, so noise in a vanishing one would look like a step.
-    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), **settings)
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), **settings)
     return model
 
 
