@@ -99,6 +99,22 @@ def test_concat_and_convolve_trains_every_weight_through_its_recomputed_pairs(rn
         assert (values[0] - values[1]) / 2e-3 == pytest.approx((slope * direction).sum(), rel=0.05, abs=0.05)
 
 
+def test_concat_and_convolve_forms_its_scores_in_float32_under_mixed_precision(rng):
+    maps, vectors = rng.standard_normal((3, 2, 5)).astype("float32"), rng.standard_normal((7, 4)).astype("float32")
+    full = critics.ConcatConvolve(5, 4, width=16)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = critics.ConcatConvolve(5, 4, width=16)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(full.get_weights())
+    expected, found = (critic(maps, vectors) for critic in (full, mixed))
+    assert keras.backend.standardize_dtype(found.dtype) == "float32" and mixed.compute_dtype == "bfloat16"
+    expected, found = ops.convert_to_numpy(expected), ops.convert_to_numpy(found)
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+    assert np.abs(found - expected).max() > 0
+
+
 def gradients_of(loss_of, variables) -> list[np.ndarray]:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
