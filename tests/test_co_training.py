@@ -260,10 +260,8 @@ def test_a_second_optimiser_without_a_density_and_an_encoder_without_global_are_
 def test_the_page_on_co_training_runs_as_printed_on_other_pictures(rng):
     text = (Path(__file__).parents[1] / "docs" / "co-training.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
-    shorter = code.replace("\"cifar10\", \"train\", batch_size=256", "images, batch_size=8")
+    shorter = code.replace('"cifar10", "train", batch_size=256', "images, batch_size=8")
     shorter = shorter.replace("epochs=10", "epochs=1")
-        "epochs=10", "epochs=1"
-    )
     assert shorter != code
     names = {"images": rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")}
     exec(compile(shorter, "co-training.md", "exec"), names)
