@@ -126,7 +126,7 @@ class ConcatConvolve(layers.Layer):
     """
 
     def __init__(self, features: int, size: int, width: int = 512, name: str | None = None) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # its parts cast for themselves, and the scores stay float32
         # He, as one layer on features + size inputs would start.
         start = {"stddev": (2.0 / (features + size)) ** 0.5}
         self.row_layer = layers.Dense(width, kernel_initializer=keras.initializers.RandomNormal(**start), name="rows")
