@@ -13,6 +13,7 @@ _PUBLIC = {
     "list_models": ("mizoo.zoo", "list_models"),
     "info": ("mizoo.zoo", "info"),
     "CPC": ("mizoo.objectives", "CPC"),
+    "DeepCoTraining": ("mizoo.objectives", "DeepCoTraining"),
     "DeepInfoMax": ("mizoo.objectives", "DeepInfoMax"),
     "SimCLR": ("mizoo.objectives", "SimCLR"),
     "UserError": ("mizoo.errors", "UserError"),
@@ -30,7 +31,7 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from mizoo import augment, bounds, critics, data, densities, encoders, mi  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
-    from mizoo.objectives import CPC, DeepInfoMax, SimCLR  # noqa: F401
+    from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, SimCLR  # noqa: F401
     from mizoo.zoo import info, list_models, load  # noqa: F401
 
 

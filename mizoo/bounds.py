@@ -124,6 +124,10 @@ def nwj(scores, positives):
 def dv(scores, positives):
     """Donsker-Varadhan bound (Belghazi et al. 2018, eq. 2 and 10): E_joint[T] - log E_product[exp T].
 
+    Both expectations run over pictures and over their L locations alike, with one logarithm of one mean: a bound of
+    the information between the vector and the feature of a location drawn at random. It is never above the mean over
+    the locations of a bound for each (Jensen), and so bounds that from below as well.
+
     Args:
         scores: (N, L, M), T for each pair.
         positives: (N,) int.
@@ -131,9 +135,10 @@ def dv(scores, positives):
     Returns:
         Nats: a lower bound of the mutual information but for the logarithm of a mean over few samples, which makes it
         too large on average; without ceiling, and of large variance when the information is large. On a part of the
-        rows it is not a share of the whole value, because the logarithm is taken of the mean over all rows.
+        rows it is not a share of the whole value, because the logarithm is taken of the mean over all rows:
+        see `joint_and_log_mean`.
     """
-    positive, log_mean = _joint_and_log_mean(scores, positives)
+    positive, log_mean = joint_and_log_mean(scores, positives)
     return positive - log_mean
 
 
@@ -152,7 +157,7 @@ def mine(scores, positives, log_average, decay: float = 0.99):
     Returns:
         The objective to maximise, a scalar that is not mutual information, and the new `log_average`.
     """
-    positive, log_mean = _joint_and_log_mean(scores, positives)
+    positive, log_mean = joint_and_log_mean(scores, positives)
     old = ops.cast(log_average, "float32") + math.log(max(decay, 1e-30))
     new = ops.stop_gradient(ops.logaddexp(old, log_mean + math.log(1.0 - decay)))
     # Below the limit of float32's exp; a batch that far above the average is as loud as it can be.
@@ -170,8 +175,8 @@ def smile(scores, positives, tau: float = 5.0):
     Returns:
         Nats: neither a lower nor an upper bound.
     """
-    positive, _ = _joint_and_log_mean(scores, positives)
-    _, log_mean = _joint_and_log_mean(ops.clip(_float32(scores), -tau, tau), positives)
+    positive, _ = joint_and_log_mean(scores, positives)
+    _, log_mean = joint_and_log_mean(ops.clip(_float32(scores), -tau, tau), positives)
     return positive - log_mean
 
 
@@ -190,8 +195,16 @@ def club(scores, positives):
     return positive - negative
 
 
-def _joint_and_log_mean(scores, positives):
-    """The mean score of the positive pairs, and log of the mean of exp(score) over the negative pairs."""
+def joint_and_log_mean(scores, positives):
+    """The two parts of `dv`, for rows that are a share of a larger batch: there the second parts are averaged first.
+
+    Args:
+        scores: (N, L, M), T for each pair.
+        positives: (N,) int.
+
+    Returns:
+        The mean of T over the N L positive pairs, and the logarithm of the mean of exp T over the N L (M - 1) others.
+    """
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
     pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")

@@ -80,10 +80,11 @@ class Marginal(layers.Layer):
     Args:
         size: d.
         family: "gaussian" or "logistic".
+        name: name of the layer.
     """
 
-    def __init__(self, size: int, family: str = "gaussian") -> None:
-        super().__init__(dtype="float32")
+    def __init__(self, size: int, family: str = "gaussian", name: str | None = None) -> None:
+        super().__init__(dtype="float32", name=name)
         _check_family(family)
         self.family, self.size = family, size
         self.mean = self.add_weight(shape=(size,), initializer="zeros", name="mean")
@@ -124,12 +125,19 @@ class Conditional(layers.Layer):
         family: "gaussian" or "logistic".
         hidden: widths of the hidden layers.
         seed: of the initial weights.
+        name: name of the layer.
     """
 
     def __init__(
-        self, condition: int, size: int, family: str = "gaussian", hidden: Sequence[int] = (128, 128), seed: int = 0
+        self,
+        condition: int,
+        size: int,
+        family: str = "gaussian",
+        hidden: Sequence[int] = (128, 128),
+        seed: int = 0,
+        name: str | None = None,
     ) -> None:
-        super().__init__(dtype="float32")
+        super().__init__(dtype="float32", name=name)
         self.size = size
         self.base = Marginal(size, family)
         self.linear = self.add_weight(shape=(condition, size), initializer="zeros", name="linear")

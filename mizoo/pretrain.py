@@ -237,7 +237,7 @@ class _Record(keras.callbacks.Callback):
             )
         features = self.model.predict(self.sample, batch_size=250, verbose=0)["global"]
         rate = self.model.optimizer
-        rate = rate.optimizers[0].learning_rate if hasattr(rate, "optimizers") else rate.learning_rate
+        rate = rate.optimizers[-1].learning_rate if hasattr(rate, "optimizers") else rate.learning_rate
         line = {"epoch": epoch + 1, **{key: float(logs[key]) for key in self.model.term_metrics}}
         line |= {f"{key}_ceiling": value for key, value in self.model.ceilings(training.batch_size).items()}
         line |= {"spread": measures.spread(features), "effective_rank": measures.effective_rank(features)}

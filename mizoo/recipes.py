@@ -93,8 +93,9 @@ class DeepInfoMax(_Part):
     local_weight: float = Field(1.0, ge=0)
     global_weight: float = Field(0.0, ge=0)
     prior_weight: float = Field(0.1, ge=0)
-    bound: Literal["infonce", "jsd"] = "infonce"
+    bound: Literal["infonce", "jsd", "dv"] = "infonce"
     negatives: Literal["images", "locations", "both"] = "images"
+    critic: Literal["encode_dot", "concat_conv"] = "encode_dot"
     critic_width: PositiveInt = 512
     views: Literal[1, 2] = 1
     pairs: tuple[Annotated[tuple[Endpoint, Endpoint], Field(strict=False)], ...] = Field(
@@ -119,6 +120,11 @@ class DeepInfoMax(_Part):
 
         return objectives.DeepInfoMax(encoder, augment=augment, seed=seed, **self.model_dump(exclude={"name"}))
 
+    @property
+    def second_optimizer(self) -> str:
+        """What to change for a model with one optimiser; empty where it has one."""
+        return "prior_weight: 0" if self.prior_weight else ""
+
 
 class SimCLR(_Part):
     """Arguments of `mizoo.SimCLR`."""
@@ -127,13 +133,45 @@ class SimCLR(_Part):
     temperature: PositiveFloat = 0.5
 
     views: ClassVar[int] = 2
-    prior_weight: ClassVar[float] = 0.0
+    second_optimizer: ClassVar[str] = ""
 
     def build(self, encoder, augment, seed: int):
         """Build the objective around `encoder`."""
         from mizoo import objectives
 
         return objectives.SimCLR(encoder, self.temperature, augment=augment, seed=seed)
+
+
+class DeepCoTraining(_Part):
+    """Arguments of `mizoo.DeepCoTraining`."""
+
+    name: Literal["deep_co_training"] = "deep_co_training"
+    beta: float = Field(0.0, ge=0, lt=1)
+    form: Literal["doe", "cpc"] = "doe"
+    family: Literal["gaussian", "logistic"] = "gaussian"
+    hidden: _Sizes = Field((256,), min_length=1)
+    resolution: PositiveFloat = 0.25
+    inner_steps: PositiveInt = 4
+    density_rate: PositiveFloat = 2e-3
+
+    views: ClassVar[int] = 2
+
+    @model_validator(mode="after")
+    def _entropy_to_weigh(self):
+        if self.beta and self.form == "cpc":
+            raise ValueError("`beta` weighs an entropy, and `form: cpc` has none")
+        return self
+
+    def build(self, encoder, augment, seed: int):
+        """Build the objective around `encoder`."""
+        from mizoo import objectives
+
+        return objectives.DeepCoTraining(encoder, augment=augment, seed=seed, **self.model_dump(exclude={"name"}))
+
+    @property
+    def second_optimizer(self) -> str:
+        """What to change for a model with one optimiser; empty where it has one."""
+        return "form: cpc" if self.form == "doe" else ""
 
 
 class CPC(_Part):
@@ -150,7 +188,7 @@ class CPC(_Part):
     patch_augment: Literal["none", "patches"] = "none"
 
     views: ClassVar[int] = 1
-    prior_weight: ClassVar[float] = 0.0
+    second_optimizer: ClassVar[str] = ""
 
     @model_validator(mode="after")
     def _first_before_last(self):
@@ -246,7 +284,7 @@ class Recipe(_Part):
     summary: str = ""
     init_from: str | None = None
     encoder: Annotated[Conv32 | ResNet18 | PatchGrid | Waveform, Field(discriminator="name")] = Conv32()
-    objective: Annotated[DeepInfoMax | SimCLR | CPC, Field(discriminator="name")] = DeepInfoMax()
+    objective: Annotated[DeepInfoMax | SimCLR | CPC | DeepCoTraining, Field(discriminator="name")] = DeepInfoMax()
     data: Data
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
@@ -277,9 +315,10 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _averages_whole_models(self):
-        if self.optimizer.ema and self.objective.prior_weight:
+        if self.optimizer.ema and self.objective.second_optimizer:
             raise ValueError(
-                "`optimizer.ema` takes `objective.prior_weight: 0`: with a prior, two optimisers share the model"
+                f"`optimizer.ema` takes `objective.{self.objective.second_optimizer}`: as it is, two optimisers share "
+                "the model"
             )
         return self
 
@@ -363,7 +402,7 @@ def validate(content: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def _explain(problem: dict) -> str:
     location = [str(part) for part in problem["loc"]]
-    every = (Conv32, ResNet18, PatchGrid, Waveform, DeepInfoMax, SimCLR, CPC)
+    every = (Conv32, ResNet18, PatchGrid, Waveform, DeepInfoMax, SimCLR, CPC, DeepCoTraining)
     kinds = {kind.model_fields["name"].default: kind for kind in every}
     if len(location) > 1 and location[0] in ("encoder", "objective") and location[1] in kinds:
         part = kinds[location.pop(1)]  # which of the kinds the validator took `name` for: no key of the recipe

@@ -10,7 +10,9 @@ import sys
 parser = argparse.ArgumentParser()
 parser.add_argument("--bound", default="infonce")
 parser.add_argument("--negatives", default="images")
-parser.add_argument("--objective", choices=("dim", "views", "simclr", "cpc"), default="dim")
+parser.add_argument("--critic", default="encode_dot")
+parser.add_argument("--objective", choices=("dim", "views", "simclr", "cpc", "co_training"), default="dim")
+parser.add_argument("--form", default="doe")
 parser.add_argument("--replicas", type=int, default=1)
 parser.add_argument("--epochs", type=int, default=1)
 parser.add_argument("--scan", action="store_true")
@@ -22,7 +24,7 @@ import numpy as np
 
 from mizoo import augment, data
 from mizoo.encoders import conv32, patch_grid
-from mizoo.objectives import CPC, DeepInfoMax, Objective, SimCLR
+from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Objective, SimCLR
 
 
 def build() -> Objective:
@@ -39,6 +41,11 @@ def build() -> Objective:
             )
         )
     encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
+    if options.objective == "co_training":
+        form = {"form": options.form, "beta": 0.25 if options.form == "doe" else 0.0}
+        model = DeepCoTraining(encoder, hidden=(7,), inner_steps=3, augment=augment.preset("views"), **form)
+        density = {"density_optimizer": keras.optimizers.SGD(0.002)} if options.form == "doe" else {}
+        return prepared(model, rate=0.005, **density)
     if options.objective == "simclr":
         model = SimCLR(encoder, augment=augment.preset("simclr"))
     else:
@@ -54,20 +61,21 @@ def build() -> Objective:
             global_weight=0.5,
             bound=options.bound,
             negatives=options.negatives,
+            critic=options.critic,
             critic_width=12,
             **(views if options.objective == "views" else {"augment": augment.preset("dim")}),
         )
     return prepared(model)
 
 
-def prepared(model: Objective) -> Objective:
+def prepared(model: Objective, rate: float = 0.05, **settings) -> Objective:
     """The model compiled, its weights fixed."""
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if len(variable.shape) > 1:
             variable.assign(rng.standard_normal(variable.shape) / np.sqrt(np.prod(variable.shape[:-1])))
     # Momentum, not Adam: Adam divides by the size of a gradient, so noise in a vanishing one would look like a step.
-    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), **settings)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -55,6 +56,83 @@ def test_the_seed_decides_the_weights():
     )
     assert all((a == b).all() for a, b in zip(first, again))
     assert any((a != b).any() for a, b in zip(first, other))
+
+
+def test_concat_and_convolve_is_a_network_on_each_pair_by_itself(rng):
+    critic = critics.ConcatConvolve(5, 4, width=6)
+    for variable in critic.trainable_variables:
+        variable.assign(rng.standard_normal(variable.shape))
+    maps = rng.standard_normal((3, 2, 5)).astype("float32")
+    vectors = rng.standard_normal((7, 4)).astype("float32")
+    scores = ops.convert_to_numpy(critic(maps, vectors))
+    assert scores.shape == (3, 2, 7) and scores.dtype == "float32"
+    rows, bias, columns, hidden, hidden_bias, last, last_bias = (
+        ops.convert_to_numpy(v) for v in critic.trainable_variables
+    )
+    first = np.concatenate([rows, columns])
+    for i in range(3):
+        for place in range(2):
+            for j in range(7):
+                h = np.maximum(np.concatenate([maps[i, place], vectors[j]]) @ first + bias, 0)
+                h = np.maximum(h @ hidden + hidden_bias, 0)
+                assert scores[i, place, j] == pytest.approx((h @ last + last_bias)[0], rel=1e-4, abs=1e-4)
+
+
+def test_concat_and_convolve_trains_every_weight_through_its_recomputed_pairs(rng):
+    """The gradient by recomputation is that of finite differences."""
+    critic = critics.ConcatConvolve(3, 3, width=8)
+    for variable in critic.trainable_variables:
+        variable.assign(0.7 * rng.standard_normal(variable.shape))
+    maps, vectors = rng.standard_normal((4, 2, 3)).astype("float32"), rng.standard_normal((4, 3)).astype("float32")
+    weights = rng.standard_normal((4, 2, 4)).astype("float32")
+
+    def loss():
+        return ops.sum(critic(maps, vectors) * weights)
+
+    for variable, slope in zip(critic.trainable_variables, gradients_of(loss, critic.trainable_variables)):
+        start, direction = ops.convert_to_numpy(variable), rng.standard_normal(variable.shape)
+        values = []
+        for step in (1e-3, -1e-3):
+            variable.assign(start + step * direction)
+            values.append(float(loss()))
+        variable.assign(start)
+        assert (values[0] - values[1]) / 2e-3 == pytest.approx((slope * direction).sum(), rel=0.05, abs=0.05)
+
+
+def test_concat_and_convolve_forms_its_scores_in_float32_under_mixed_precision(rng):
+    maps, vectors = rng.standard_normal((3, 2, 5)).astype("float32"), rng.standard_normal((7, 4)).astype("float32")
+    full = critics.ConcatConvolve(5, 4, width=16)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = critics.ConcatConvolve(5, 4, width=16)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(full.get_weights())
+    expected, found = (critic(maps, vectors) for critic in (full, mixed))
+    assert keras.backend.standardize_dtype(found.dtype) == "float32" and mixed.compute_dtype == "bfloat16"
+    expected, found = ops.convert_to_numpy(expected), ops.convert_to_numpy(found)
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+    assert np.abs(found - expected).max() > 0
+
+
+def gradients_of(loss_of, variables) -> list[np.ndarray]:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function  # as in training: the pairs are a loop in a graph
+        def slopes():
+            with tf.GradientTape() as tape:
+                loss = loss_of()
+            return tape.gradient(loss, [v.value for v in variables])
+
+        return [ops.convert_to_numpy(slope) for slope in slopes()]
+    import jax
+
+    def stateless(values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+            return loss_of()
+
+    return [np.asarray(slope) for slope in jax.grad(stateless)([v.value for v in variables])]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -132,12 +133,19 @@ def test_the_prior_optimizer_is_a_copy_unless_given():
             ["loss", "local_mi", "local_jsd", "global_mi", "global_jsd", "prior", "adversary"],
         ),
         ({"local_weight": 0.0, "global_weight": 1.0, "prior_weight": 0.0}, ["loss", "global_mi"]),
+        (
+            {"bound": "dv", "critic": "concat_conv", "global_weight": 0.5, "prior_weight": 0.0},
+            ["loss", "local_mi", "global_mi"],
+        ),
+        ({"bound": "dv", "prior_weight": 0.0}, ["loss", "local_mi"]),
     ],
 )
 def test_terms_add_up_to_the_loss_and_stay_below_their_ceilings(rng, arguments, terms):
     model = small(**arguments)
     model.compile(keras.optimizers.Adam(1e-2))
-    history = model.fit(data.batches(batch(rng, model)["images"], batch_size=8), epochs=12, verbose=0).history
+    slow = model.critic == "concat_conv"
+    batches = data.batches(batch(rng, model)["images"], batch_size=8)
+    history = model.fit(batches, epochs=40 if slow else 12, verbose=0).history
     assert sorted(history) == sorted(terms)
     last = {name: values[-1] for name, values in history.items()}
     key = "jsd" if model.bound == "jsd" else "mi"
@@ -147,7 +155,7 @@ def test_terms_add_up_to_the_loss_and_stay_below_their_ceilings(rng, arguments, 
     for name, ceiling in model.ceilings(8).items():
         assert last[name] <= ceiling + 1e-5
     value = f"{'local' if model.local_weight else 'global'}_{key}"
-    assert history[value][-1] > history[value][0] + (0.1 if key == "jsd" else 0.3)
+    assert history[value][-1] > history[value][0] + (0.1 if key == "jsd" or slow else 0.3)
 
 
 def test_the_value_is_that_of_a_direct_computation(rng):
@@ -164,6 +172,21 @@ def test_the_value_is_that_of_a_direct_computation(rng):
     shares = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
     expected = np.mean([shares[i, :, i].mean() for i in range(8)]) + np.log(8)
     assert float(terms["local_mi"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_donsker_varadhan_is_that_of_a_direct_loop_over_pictures_and_locations(rng):
+    model = small(bound="dv", critic="concat_conv", prior_weight=0.0)
+    images = batch(rng, model)["images"].astype("float32")
+    loss, terms = model.compute_terms(images, np.zeros((8, 0), "float32"))
+    endpoints = {key: ops.convert_to_numpy(value) for key, value in model.encoder(images, training=True).items()}
+    maps, vectors = endpoints["local"].reshape(8, 64, 6), endpoints["global"]
+    scores = ops.convert_to_numpy(model.local_critic["local"](maps, vectors))
+    own = [scores[i, place, i] for i in range(8) for place in range(64)]
+    others = [math.exp(scores[i, place, j]) for i in range(8) for place in range(64) for j in range(8) if j != i]
+    expected = sum(own) / len(own) - math.log(sum(others) / len(others))
+    assert float(terms["local_mi"]) == pytest.approx(expected, abs=1e-4)
+    assert float(loss) == pytest.approx(-expected, abs=1e-4)
+    assert model.ceilings(8) == {}
 
 
 def test_plain_pictures_and_named_batches_both_train(rng):
@@ -200,6 +223,7 @@ def test_saving_and_loading_keeps_weights_optimisers_and_configuration(rng, tmp_
         ({"bound": "mine"}, "bound='mine'"),
         ({"negatives": "none"}, "negatives='none'"),
         ({"critic_width": 0}, "critic_width"),
+        ({"critic": "concat"}, "encode_dot, concat_conv"),
         ({"prior_weight": float("nan")}, "prior_weight"),
     ],
 )
@@ -259,15 +283,19 @@ def test_the_step_compiles_with_xla(rng):
         ("views", "both"),
         pytest.param("dim", "images", marks=pytest.mark.slow),
         pytest.param("simclr", "images", marks=pytest.mark.slow),
+        pytest.param("dim", "images --bound dv --critic concat_conv", marks=pytest.mark.slow),
+        pytest.param("views", "both --critic concat_conv", marks=pytest.mark.slow),
+        pytest.param("co_training", "images", marks=pytest.mark.slow),
+        pytest.param("co_training", "images --form cpc", marks=pytest.mark.slow),
     ],
 )
 def test_two_replicas_make_the_update_of_one_device(objective, negatives):
-    arguments = ("--objective", objective, "--negatives", negatives)
+    arguments = ("--objective", objective, "--negatives", *negatives.split())
     one = one_step({}, *arguments)
     two = one_step({}, *arguments, "--replicas", "2")
     assert two["replicas"] == 2
     for name, value in one["terms"].items():
-        assert two["terms"][name] == pytest.approx(value, abs=1e-5), name
+        assert two["terms"][name] == pytest.approx(value, rel=2e-6, abs=1e-5), name
     for name, value in one["weights"].items():
         np.testing.assert_allclose(two["weights"][name], value, atol=2e-5, err_msg=name)
     assert not two["synchronised_in_config"]
@@ -284,13 +312,20 @@ def test_what_cannot_work_with_replicas_is_refused_at_compile():
 
 @pytest.mark.parametrize(
     "objective, bound",
-    [("dim", "jsd"), ("views", "infonce"), pytest.param("simclr", "infonce", marks=pytest.mark.slow)],
+    [
+        ("dim", "jsd"),
+        ("views", "infonce"),
+        pytest.param("simclr", "infonce", marks=pytest.mark.slow),
+        pytest.param("dim", "dv --critic concat_conv", marks=pytest.mark.slow),
+        pytest.param("co_training", "infonce", marks=pytest.mark.slow),
+        pytest.param("co_training", "infonce --form cpc", marks=pytest.mark.slow),
+    ],
 )
 def test_tensorflow_and_jax_make_the_same_step(objective, bound):
     pytest.importorskip("jax")
     pytest.importorskip("tensorflow")
     results = [
-        one_step({"KERAS_BACKEND": backend}, "--objective", objective, "--bound", bound)
+        one_step({"KERAS_BACKEND": backend}, "--objective", objective, "--bound", *bound.split())
         for backend in ("tensorflow", "jax")
     ]
     assert [r["backend"] for r in results] == ["tensorflow", "jax"]

@@ -63,6 +63,16 @@ def test_nothing_to_maximise_and_an_endless_warm_up_are_refused():
         recipes.validate(content)
 
 
+def test_an_averaged_model_has_one_optimiser():
+    for objective, words in (({}, "prior_weight: 0"), ({"name": "deep_co_training"}, "form: cpc")):
+        content = GOOD | {"objective": objective, "optimizer": {"ema": 0.99}}
+        with pytest.raises(UserError, match=words):
+            recipes.validate(content)
+    assert recipes.validate(content | {"objective": {"name": "deep_co_training", "form": "cpc"}})
+    with pytest.raises(UserError, match="beta"):
+        recipes.validate(GOOD | {"objective": {"name": "deep_co_training", "form": "cpc", "beta": 0.5}})
+
+
 def test_dump_and_load_give_the_same_recipe(tmp_path):
     recipe = recipes.validate(with_change("training.epochs", 7))
     path = tmp_path / "toy.yaml"

@@ -1,8 +1,9 @@
 """Objectives: `keras.Model` subclasses that say what is maximised; one training step serves them all."""
 
 from mizoo.objectives.base import Objective
+from mizoo.objectives.co_training import DeepCoTraining
 from mizoo.objectives.cpc import CPC
 from mizoo.objectives.deep_infomax import DeepInfoMax
 from mizoo.objectives.simclr import SimCLR
 
-__all__ = ["CPC", "DeepInfoMax", "Objective", "SimCLR"]
+__all__ = ["CPC", "DeepCoTraining", "DeepInfoMax", "Objective", "SimCLR"]

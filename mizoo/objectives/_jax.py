@@ -34,10 +34,28 @@ class JaxStep:
 
         gradients, (terms, other) = jax.grad(loss_of, has_aux=True)(trainable)
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        trainable, optimizer = self._inner_loop(terms, trainable, optimizer)
         with keras.StatelessScope(state_mapping=list(zip(self.metrics_variables, metrics))) as scope:
             logs = self.update_metrics(terms)
         metrics = [_current(scope, v, old) for v, old in zip(self.metrics_variables, metrics)]
         return logs, (trainable, other, optimizer, metrics)
+
+    def _inner_loop(self, terms: dict, trainable: list, state: list) -> tuple[list, list]:
+        """The further steps of the second optimiser: new values of the trainable and of the optimiser's variables."""
+        optimizer, variables = self.inner_part()
+        if optimizer is None:
+            return trainable, state
+        places = _places(variables, self.trainable_variables)
+        slots = _places(optimizer.variables, self.optimizer.variables)
+        values, inner = [trainable[i] for i in places], [state[i] for i in slots]
+
+        def loss_of(values):
+            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+                return self.inner_loss(terms)
+
+        for _ in range(self.inner_steps - 1):
+            values, inner = optimizer.stateless_apply(inner, jax.grad(loss_of)(values), values)
+        return _replaced(trainable, places, values), _replaced(state, slots, inner)
 
     def gather(self, x):
         """The rows of the whole batch: JAX trains on one device here."""
@@ -89,6 +107,19 @@ def _scan(train_step, state, images, order, noise):
         return state, None
 
     return jax.lax.scan(step, state, (order, noise))[0]
+
+
+def _places(some: list, every: list) -> list[int]:
+    """Where the variables `some` stand among `every`."""
+    order = {id(variable): i for i, variable in enumerate(every)}
+    return [order[id(variable)] for variable in some]
+
+
+def _replaced(values: list, places: list[int], new: list) -> list:
+    values = list(values)
+    for place, value in zip(places, new):
+        values[place] = value
+    return values
 
 
 def _current(scope, variable, old):

@@ -27,7 +27,15 @@ class TensorFlowStep:
             scaled = self.optimizer.scale_loss(loss / _replicas())
         variables = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables))
+        self._inner_loop(terms)
         return self.update_metrics(terms)
+
+    def _inner_loop(self, terms: dict) -> None:
+        optimizer, variables = self.inner_part()
+        for _ in range(self.inner_steps - 1 if optimizer else 0):
+            with tf.GradientTape() as tape:
+                loss = self.inner_loss(terms) / _replicas()
+            optimizer.apply(tape.gradient(loss, variables), variables)
 
     def gather(self, x):
         """All replicas' rows of `x`, in the order of the replicas, with gradients."""

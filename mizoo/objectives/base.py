@@ -18,6 +18,7 @@ else:
     )
 
 ADVERSARY = "adversary"  # prefix of the names of the layers that the second optimiser trains
+HELD = "held"  # what `compute_terms` keeps for the inner loop of the second optimiser, beside the terms
 
 
 class Objective(Step, keras.Model):
@@ -63,6 +64,8 @@ class Objective(Step, keras.Model):
     settings: tuple[str, ...] = ()  # arguments of its constructor that are plain values, beside `seed` and `name`
     serialised: tuple[str, ...] = ("encoder", "augment")  # and those that are objects
 
+    inner_steps = 1  # steps of the second optimiser for each update: the first with it, the others by `inner_loss`
+
     def compute_terms(self, images, noise):
         """State the objective on one batch.
 
@@ -71,9 +74,14 @@ class Objective(Step, keras.Model):
             noise: (N, K), uniform in [0, 1): the columns that the augmentation left over.
 
         Returns:
-            The loss to minimise, a scalar, and a dict with a scalar for each of `term_names`.
+            The loss to minimise, a scalar, and a dict with a scalar for each of `term_names`; with several
+            `inner_steps` it also has, as `HELD`, the tensor that `inner_loss` works on.
         """
         raise UserError(f"{type(self).__name__} does not state its terms: override `compute_terms`.")
+
+    def inner_loss(self, terms):
+        """The loss that the second optimiser minimises in its further steps, from what the terms hold: a scalar."""
+        raise UserError(f"{type(self).__name__} has no inner loop: leave `inner_steps` at 1.")
 
     @property
     def own_noise_size(self) -> int:
@@ -161,6 +169,14 @@ class Objective(Step, keras.Model):
             raise UserError("`prior_optimizer` trains the discriminator of the prior, and `prior_weight` is 0.")
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
+
+    def inner_part(self) -> tuple[keras.optimizers.Optimizer | None, list]:
+        """The second optimiser and its variables, for the inner loop; (None, []) where there is none."""
+        variables = [v for v in self.trainable_variables if ADVERSARY in v.path]
+        if not variables or self.inner_steps == 1:
+            return None, []
+        both = getattr(self.optimizer, "inner_optimizer", self.optimizer).optimizers
+        return both[0], variables  # MultiOptimizer puts the default one, the encoder's, last
 
     def get_compile_config(self) -> dict:
         """Both optimisers as one, for `model.save`."""

@@ -13,8 +13,9 @@ from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
 from mizoo.objectives.prior_matching import discriminator, prior_losses
 
-BOUNDS = ("infonce", "jsd")
+BOUNDS = ("infonce", "jsd", "dv")
 NEGATIVES = ("images", "locations", "both")
+CRITICS = ("encode_dot", "concat_conv")
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -22,7 +23,7 @@ class DeepInfoMax(Objective):
     """Deep InfoMax (Hjelm et al. 2018, eq. 8): local and global mutual information, and prior matching.
 
     Maximises `local_weight` I(local features; Y) + `global_weight` I(whole feature map; Y), both by the chosen bound
-    with an encode-and-dot critic, minus `prior_weight` times the non-saturating loss that pulls sigmoid(Y) towards
+    and critic, minus `prior_weight` times the non-saturating loss that pulls sigmoid(Y) towards
     the uniform distribution on [0, 1]^d. The paper's DIM(L) is (1, 0, 0.1), DIM(G) is (0, 1, 1).
 
     With `views=2` the two sides of a pair come from two augmented views of a picture, both ways (Bachman et al. 2019:
@@ -34,11 +35,19 @@ class DeepInfoMax(Objective):
         local_weight: beta, weight of the mean of the terms of `pairs`.
         global_weight: alpha, weight of the global term.
         prior_weight: gamma, weight of prior matching; 0 leaves the discriminator out.
-        bound: "infonce" or "jsd". JSD is trained as itself and also reported as the NWJ value of the same critic.
+        bound: "infonce", "jsd" or "dv". JSD is trained as itself and also reported as the NWJ value of the same critic.
+            Donsker-Varadhan compares the mean score of a location with its own vector to the logarithm of the mean of
+            exp(score) over all locations of the (gathered) batch with all vectors of other pictures: one expectation
+            over pictures and locations together, see `mizoo.bounds.dv`. Its gradient is that of the batch's value,
+            biased because the logarithm is.
         negatives: of InfoNCE over `pairs`. "images": each location picks its vector among those of the batch.
             "locations": each vector picks a location of its picture among all locations of all other pictures, as in
             both papers. "both": the mean of the two.
-        critic_width: U, width of the space in which the critic takes dot products (the paper: 2048).
+        critic: "encode_dot": both sides go through networks of their own, and a score is their dot product.
+            "concat_conv": a network on [local feature, vector] scores every pair (the paper's other critic); about
+            `critic_width` times the work of the dot products, see `mizoo.critics.ConcatConvolve`.
+        critic_width: U, width of the space of the dot products (the paper: 2048), or of the two hidden layers of
+            "concat_conv" (the paper: 512).
         views: 1, or 2 for across views.
         pairs: pairs of endpoints (features, vector). Where the second is a map, one of its locations is drawn for each
             picture. AMDIM has ("local", "global"), ("conv", "global") and ("conv", "conv").
@@ -61,7 +70,7 @@ class DeepInfoMax(Objective):
     """
 
     settings = ("local_weight", "global_weight", "prior_weight", "bound", "negatives", "critic_width", "views", "pairs")
-    settings += ("clip", "score_penalty")
+    settings += ("clip", "score_penalty", "critic")
 
     def __init__(
         self,
@@ -76,6 +85,7 @@ class DeepInfoMax(Objective):
         pairs: Sequence[Sequence[str]] = (("local", "global"),),
         clip: float | None = None,
         score_penalty: float = 0.0,
+        critic: str = "encode_dot",
         augment=None,
         seed: int = 0,
         name: str | None = None,
@@ -90,17 +100,28 @@ class DeepInfoMax(Objective):
         self.pairs = tuple(tuple(pair) for pair in pairs)
         self.clip = clip
         self.score_penalty = score_penalty
+        self.critic = critic
         self._check()
 
         shapes = {key: value.shape[1:] for key, value in encoder.output.items()}
         self.locations = {key: math.prod(shape[:-1]) for key, shape in shapes.items()}
         self.size = shapes["global"][-1] if "global" in shapes else 0
         self.local_critic, self.global_critic, self.discriminator = {}, {}, None
-        if local_weight:
+        if local_weight and critic == "encode_dot":
             self.local_critic = {
                 key: critics.projection(shapes[key][-1], critic_width, f"local_critic_{key}") for key in self._paired()
             }
-        if global_weight:
+        elif local_weight:
+            self.local_critic = {
+                part: critics.ConcatConvolve(
+                    shapes[first][-1], shapes[second][-1], critic_width, f"local_critic_{part}"
+                )
+                for part, (first, second) in self._pair_names().items()
+            }
+        if global_weight and critic == "concat_conv":
+            width = math.prod(shapes["local"])
+            self.global_critic = {"global": critics.ConcatConvolve(width, self.size, critic_width, "global_critic")}
+        elif global_weight:
             self.global_critic = {
                 "map": critics.projection(math.prod(shapes["local"]), critic_width, "global_critic_map"),
                 "global": critics.projection(self.size, critic_width, "global_critic_vector"),
@@ -165,24 +186,18 @@ class DeepInfoMax(Objective):
         loss, terms, penalties = 0.0, {}, []
 
         if self.local_weight:
-            projected = {}
-            for key, critic in self.local_critic.items():
-                features = ops.reshape(endpoints[key], (-1, self.locations[key], endpoints[key].shape[-1]))
-                projected[key] = self._by_view(critic(features, training=True), rows)  # each (N, L, U)
+            sides_of_pairs = self._local_sides(endpoints, rows)
             drawn, noise = noise[:, : self._drawn()], noise[:, self._drawn() :]
-            for part, (first, second) in self._pair_names().items():
+            for part, (features, candidates) in sides_of_pairs.items():
                 sides = []
                 for one, other in self._directions():
-                    vectors, drawn = self._one_location(projected[second][other], drawn)
-                    sides.append((projected[first][one], vectors))
+                    vectors, drawn = self._one_location(candidates[other], drawn)
+                    sides.append((features[one], vectors))
                 value, logs, penalty = self._mean_terms(part, sides, positives, self.negatives)
                 loss, terms = loss - self.local_weight / len(self.pairs) * value, {**terms, **logs}
                 penalties.append(penalty)
         if self.global_weight:
-            local, y = endpoints["local"], endpoints["global"]
-            flat = ops.reshape(local, (-1, 1, self.locations["local"] * local.shape[-1]))
-            features = self._by_view(self.global_critic["map"](flat, training=True), rows)  # each (N, 1, U)
-            vectors = self._by_view(self.global_critic["global"](y[:, None], training=True), rows)
+            features, vectors = self._global_sides(endpoints, rows)
             sides = [(features[one], vectors[other][:, 0]) for one, other in self._directions()]
             value, logs, penalty = self._mean_terms("global", sides, positives, "images")
             loss, terms = loss - self.global_weight * value, {**terms, **logs}
@@ -196,6 +211,30 @@ class DeepInfoMax(Objective):
             loss = loss + self.prior_weight * prior + adversary
             terms |= {"prior": prior, "adversary": adversary}
         return loss, terms
+
+    def _local_sides(self, endpoints, rows) -> dict[str, tuple[list, list]]:
+        """For each pair what its critic makes of the two sides: of each view (N, L, U) and (N, L', U)."""
+        flat = {
+            key: ops.reshape(endpoints[key], (-1, self.locations[key], endpoints[key].shape[-1]))
+            for key in self._paired()
+        }
+        pairs = self._pair_names()
+        if self.critic == "encode_dot":
+            projected = {key: critic(flat[key], training=True) for key, critic in self.local_critic.items()}
+            sides = {part: (projected[first], projected[second]) for part, (first, second) in pairs.items()}
+        else:
+            sides = {part: self.local_critic[part].sides(flat[one], flat[two]) for part, (one, two) in pairs.items()}
+        return {part: tuple(self._by_view(side, rows) for side in both) for part, both in sides.items()}
+
+    def _global_sides(self, endpoints, rows) -> tuple[list, list]:
+        """The same of the whole map and the global vector: of each view (N, 1, U) twice."""
+        local, y = endpoints["local"], endpoints["global"][:, None]
+        flat = ops.reshape(local, (-1, 1, self.locations["local"] * local.shape[-1]))
+        if self.critic == "encode_dot":
+            both = self.global_critic["map"](flat, training=True), self.global_critic["global"](y, training=True)
+        else:
+            both = self.global_critic["global"].sides(flat, y)
+        return tuple(self._by_view(side, rows) for side in both)
 
     def _by_view(self, features, rows) -> list:
         """The features of each view, from those of all views one below the other."""
@@ -222,27 +261,36 @@ class DeepInfoMax(Objective):
 
     def _bound_terms(self, part: str, features, vectors, positives, negatives: str):
         """Of one direction, from features (N, L, U) and vectors (N, U) of this replica."""
+        if self.bound == "dv":
+            scores, square = self._scores(part, features, self.gather(vectors))
+            own, log_mean = bounds.joint_and_log_mean(scores, positives)
+            log_means = self.gather(log_mean[None])  # of each replica, which all hold as many pairs
+            log_mean = ops.logsumexp(log_means) - ops.log(ops.cast(ops.shape(log_means)[0], "float32"))
+            return own - log_mean, {f"{part}_mi": own - log_mean}, square
         if self.bound == "jsd":
-            scores, square = self._scores(features, self.gather(vectors))
+            scores, square = self._scores(part, features, self.gather(vectors))
             value = bounds.jsd(scores, positives)
             return value, {f"{part}_mi": bounds.nwj(scores, positives), f"{part}_jsd": value}, square
         values, squares = [], []
         if negatives != "locations":
-            scores, square = self._scores(features, self.gather(vectors))  # (N, L, M)
+            scores, square = self._scores(part, features, self.gather(vectors))  # (N, L, M)
             values.append(bounds.infonce(scores, positives))
             squares.append(square)
         if negatives != "images":
             every = self.gather(features)
             if not values or every is not features:  # on one device both kinds have the same scores
-                scores, square = self._scores(every, vectors)  # (M, L, N)
+                scores, square = self._scores(part, every, vectors)  # (M, L, N)
             values.append(bounds.infonce_locations(ops.transpose(scores, (2, 1, 0)), positives))
             squares.append(square)
         value = sum(values) / len(values)
         return value, {f"{part}_mi": value}, sum(squares) / len(squares)
 
-    def _scores(self, rows, columns):
+    def _scores(self, part: str, rows, columns):
         """Scores (N, L, M), clipped, and the mean square of the raw ones."""
-        scores = critics.dot_scores(rows, columns)
+        if self.critic == "encode_dot":
+            scores = critics.dot_scores(rows, columns)
+        else:
+            scores = (self.global_critic if part == "global" else self.local_critic)[part].pair(rows, columns)
         square = ops.mean(ops.square(scores)) if self.score_penalty else 0.0
         return scores if self.clip is None else self.clip * ops.tanh(scores / self.clip), square
 
@@ -257,6 +305,8 @@ class DeepInfoMax(Objective):
             raise UserError(f"`bound` is one of {', '.join(BOUNDS)}. Received: bound={self.bound!r}")
         if self.negatives not in NEGATIVES:
             raise UserError(f"`negatives` is one of {', '.join(NEGATIVES)}. Received: negatives={self.negatives!r}")
+        if self.critic not in CRITICS:
+            raise UserError(f"`critic` is one of {', '.join(CRITICS)}. Received: critic={self.critic!r}")
         if self.critic_width < 1:
             raise UserError(f"`critic_width` is 1 or more. Received: {self.critic_width}")
         if self.clip is not None and not self.clip > 0:

@@ -1,4 +1,4 @@
-"""Critics: two sets of features in, a score matrix out."""
+"""Critics of plain vectors: every x against every y."""
 
 from __future__ import annotations
 
@@ -10,107 +10,6 @@ from keras import layers, ops
 from mizoo.errors import UserError
 
 VECTOR_CRITICS = ("separable", "bilinear", "inner", "concat")
-
-
-class NearIdentity(keras.initializers.Initializer):
-    """A matrix whose leading square is the identity, plus uniform noise: the shortcut starts as a copy of its input."""
-
-    def __init__(self, noise: float = 0.01, seed: int | None = None) -> None:
-        self.noise = noise
-        self.seed = seed
-
-    def __call__(self, shape, dtype=None):
-        """Return a tensor of `shape` (inputs, outputs)."""
-        noise = keras.random.uniform(shape, -self.noise, self.noise, dtype=dtype, seed=self.seed)
-        return noise + ops.eye(*shape, dtype=dtype)
-
-    def get_config(self) -> dict:
-        """The arguments of the constructor."""
-        return {"noise": self.noise, "seed": self.seed}
-
-
-def projection(features: int, width: int, name: str) -> keras.Model:
-    """One side of the encode-and-dot critic (Hjelm et al. 2018, appendix A.2): (..., features) to (..., width).
-
-    Dense, batch normalisation, ReLU, dense, plus a bias-free linear shortcut that starts near the identity, then
-    layer normalisation. On a map of locations a dense layer is the paper's 1x1 convolution.
-
-    Args:
-        features: size of the last axis of the input, which has the shape (N, L, features).
-        width: size of the last axis of the output (U in the paper: 2048).
-        name: prefix of the names of the layers.
-    """
-    x = keras.Input((None, features), name=f"{name}_input")
-    h = layers.Dense(width, use_bias=False, name=f"{name}_hidden")(x)
-    h = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(h)
-    h = layers.ReLU(name=f"{name}_relu")(h)
-    h = layers.Dense(width, name=f"{name}_output")(h)
-    shortcut = layers.Dense(width, use_bias=False, kernel_initializer=NearIdentity(), name=f"{name}_shortcut")(x)
-    h = layers.Add(name=f"{name}_sum")([h, shortcut])
-    # The scores are formed in float32, so the last layer gives float32 under any policy.
-    h = layers.LayerNormalization(epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm")(h)
-    return keras.Model(x, h, name=name)
-
-
-def dot_scores(rows, columns):
-    """Scaled dot products of every location of every row with every column, in float32.
-
-    The factor 1/sqrt(U) keeps scores of layer-normalised features at unit scale, whatever the width.
-
-    Args:
-        rows: (N, L, U).
-        columns: (M, U).
-
-    Returns:
-        Scores (N, L, M), float32.
-    """
-    rows, columns = ops.cast(rows, "float32"), ops.cast(columns, "float32")
-    width = rows.shape[-1]
-    n, locations, m = ops.shape(rows)[0], ops.shape(rows)[1], ops.shape(columns)[0]
-    flat = ops.matmul(ops.reshape(rows, (-1, width)), ops.transpose(columns))
-    return ops.reshape(flat, (n, locations, m)) * (width**-0.5)
-
-
-def log_bilinear(features: int, width: int, name: str) -> keras.layers.Layer:
-    """W of the log-bilinear critic f(z, c) = exp(z^T W c) (van den Oord et al. 2018, eq. 3): c (..., features) to W c.
-
-    Args:
-        features: size of the last axis of the contexts c.
-        width: size of the last axis of the features z.
-        name: name of the layer.
-    """
-    layer = layers.Dense(width, use_bias=False, name=name)
-    layer.build((None, features))
-    return layer
-
-
-def aligned_scores(rows, columns):
-    """Scaled dot products of every row with every column at the same location, in float32.
-
-    Args:
-        rows: (N, L, U).
-        columns: (M, L, U).
-
-    Returns:
-        Scores (N, L, M), float32: location l of row i against location l of column j, over sqrt(U).
-    """
-    rows, columns = ops.cast(rows, "float32"), ops.cast(columns, "float32")
-    by_location = ops.matmul(ops.transpose(rows, (1, 0, 2)), ops.transpose(columns, (1, 2, 0)))  # (L, N, M)
-    return ops.transpose(by_location, (1, 0, 2)) * (rows.shape[-1] ** -0.5)
-
-
-def within_scores(rows, columns):
-    """Scaled dot products of every location of a row with every location of the column of the same index, in float32.
-
-    Args:
-        rows: (N, L, U).
-        columns: (N, S, U).
-
-    Returns:
-        Scores (N, L, S), float32, over sqrt(U).
-    """
-    rows, columns = ops.cast(rows, "float32"), ops.cast(columns, "float32")
-    return ops.matmul(rows, ops.transpose(columns, (0, 2, 1))) * (rows.shape[-1] ** -0.5)
 
 
 def vector_critic(
