@@ -98,7 +98,7 @@ fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
 
 
 def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
-    from mizoo.report import markdown
+    from mizoo.markdown import markdown
 
     body = [
         [f"`{k}`", " x ".join("any" if size is None else str(size) for size in v), _count(v)]
@@ -120,7 +120,7 @@ def _count(shape: list[int | None]) -> str:
 
 
 def _training(recipe: dict[str, Any]) -> str:
-    from mizoo.report import markdown
+    from mizoo.markdown import markdown
 
     body = []
     for part, keys in recipe.items():
@@ -147,7 +147,7 @@ def _results(rows: list[Any]) -> str:
 
 
 def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
-    from mizoo.report import markdown
+    from mizoo.markdown import markdown
 
     body = [[f"`{f['path']}`", f"{f['bytes'] / 1e6:.1f} MB", f"`{f['sha256']}`"] for f in info["files"].values()]
     text = markdown(["file", "size", "SHA-256"], body)

@@ -59,7 +59,7 @@ def _ours(rows: Sequence[Row]) -> str:
 
 
 def _theirs(papers: Sequence[dict[str, Any]], endpoint: str, rows: Sequence[Row]) -> str:
-    from mizoo.report import markdown
+    from mizoo.markdown import markdown
 
     present = {(row.protocol, _variant(row)) for row in rows}
     cells: dict[str, dict[tuple[str, str], str]] = {}

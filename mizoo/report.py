@@ -10,22 +10,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mizoo import benchmark_tables
 from mizoo.cards import card, write_card
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import ALL, MEASURES, PROBES
 from mizoo.evaluate.rows import Row, read_rows
 from mizoo.files import write_text
+from mizoo.markdown import markdown, number
 from mizoo.measures_table import measures_table
 
 __all__ = [
-    "augment_table",
     "card",
     "entry_rows",
     "published",
     "report",
-    "schedule_table",
     "table",
-    "trials_table",
     "write_card",
 ]
 
@@ -91,7 +90,7 @@ def report(root: str | os.PathLike | None = None) -> list[Path]:
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for all that take no labels), `entries`,
-    `probe schedule`, `augment cost`, or `trials <entry>`.
+    `probe schedule`, `augment cost`, `spoken digit`, or `trials <entry>`.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -119,107 +118,6 @@ def report(root: str | os.PathLike | None = None) -> list[Path]:
     return list(texts)
 
 
-def schedule_table(path: str | os.PathLike) -> str:
-    """How the schedules of `mlp200` agree, as a markdown table.
-
-    Args:
-        path: what `benchmarks/probe_schedule.py` wrote.
-    """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    by_key: dict[tuple[str, str], dict[str, dict]] = {}
-    for row in content["rows"]:
-        by_key.setdefault((row["encoder"], row["endpoint"]), {})[row["schedule"]] = row
-    body = []
-    for (encoder, endpoint), found in by_key.items():
-        if {"paper", "fast"} <= set(found):
-            paper, fast = found["paper"], found["fast"]
-            body.append(
-                [
-                    encoder,
-                    endpoint,
-                    _number(paper["mean"], paper["spread"]),
-                    _number(fast["mean"], fast["spread"]),
-                    f"{fast['mean'] - paper['mean']:+.2f}",
-                    f"{paper['cpu_seconds']:.0f}",
-                    f"{fast['cpu_seconds']:.0f}",
-                ]
-            )
-    head = ["encoder", "endpoint", "paper", "fast", "difference", "paper, CPU s", "fast, CPU s"]
-    title = (
-        "Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split, mean ± standard deviation "
-        f"over {content['seeds']} seeds. {content['hardware']}."
-    )
-    return title + "\n\n" + markdown(head, body)
-
-
-def trials_table(path: str | os.PathLike, entry: str) -> str:
-    """What single changes of an entry's recipe are worth in short runs, as a markdown table.
-
-    Args:
-        path: what `benchmarks/recipe_trials.py` wrote.
-        entry: the entry whose recipe was changed.
-
-    Raises:
-        UserError: if no trial of the entry was run, or its own recipe was not.
-    """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    rows = [row for row in content["rows"] if row["entry"] == entry]
-    trials: dict[str, dict[str, dict]] = {}
-    for row in rows:
-        trials.setdefault(row["trial"], {})[row["endpoint"]] = row
-    if "recipe" not in trials:
-        raise UserError(
-            f"The trials of {entry} have no row of its own recipe: `benchmarks/recipe_trials.py {entry} recipe`"
-        )
-    own = trials.pop("recipe")
-    ends = list(own)
-
-    def line(name: str, found: dict[str, dict]) -> list[str]:
-        cells = []
-        for end in ends:
-            cell = _number(found[end]["value"], found[end]["spread"])
-            cells.append(cell if found is own else f"{cell} ({found[end]['value'] - own[end]['value']:+.1f})")
-        return [name, *cells]
-
-    def named(changes: dict) -> str:
-        return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
-
-    body = [line("the recipe", own), *(line(named(found[ends[0]]["changes"]), found) for found in trials.values())]
-    title = (
-        f"Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split after {content['epochs']} "
-        "epochs on the others unless the change says otherwise, mean ± standard deviation over "
-        f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {rows[0]['hardware']}."
-    )
-    return title + "\n\n" + markdown(["change", *ends], body)
-
-
-def augment_table(path: str | os.PathLike) -> str:
-    """What augmentations cost beside a training step, as a markdown table.
-
-    Args:
-        path: what `benchmarks/augment_cost.py` wrote.
-    """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    body = [
-        [
-            f"`{row['entry']}`",
-            f"`{row['augment']}`, {row['views']} of {row['batch_size']} pictures",
-            f"{row['step_ms']:.0f}",
-            f"{row['augment_ms']:.1f}",
-            f"{100 * row['share']:.1f} %",
-        ]
-        for row in content["rows"]
-    ]
-    title = f"Medians. {content['hardware']}, {content['backend']} backend."
-    return title + "\n\n" + markdown(["recipe", "augmentation", "step, ms", "augmentation, ms", "share"], body)
-
-
-def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A markdown table; all columns but the first are aligned to the right."""
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---'] + ['--:'] * (len(head) - 1))}|"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in body])
-
-
 def _one_table(rows: list[Row], compare: bool) -> str:
     first = rows[0]
     papers = [
@@ -231,7 +129,7 @@ def _one_table(rows: list[Row], compare: bool) -> str:
     body = []
     for entry, encoder in sorted({(r.entry, r.encoder) for r in rows}, key=lambda key: (encoder_rank(key[1]), key[0])):
         cells = {
-            r.endpoint: _number(r.value, r.spread if r.seeds > 1 else None)
+            r.endpoint: number(r.value, r.spread if r.seeds > 1 else None)
             for r in rows
             if (r.entry, r.encoder) == (entry, encoder)
         }
@@ -239,7 +137,7 @@ def _one_table(rows: list[Row], compare: bool) -> str:
     for paper in papers:
         for row in paper["rows"]:
             label = f"{row['method']} ([{paper['source']}]({paper['url']}))"
-            body.append([label, *(_number(row[column]) if column in row else "" for column in columns)])
+            body.append([label, *(number(row[column]) if column in row else "" for column in columns)])
     return _title(rows) + "\n\n" + markdown(["encoder", *columns], body)
 
 
@@ -275,10 +173,6 @@ def encoder_label(entry: str, encoder: str) -> str:
     return {"published": f"**`{entry}`**", "random": f"`{entry}`, random weights", "pixels": "raw pixels"}[encoder]
 
 
-def _number(value: float, spread: float | None = None) -> str:
-    return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
-
-
 def _filled(found: re.Match, root: Path) -> str:
     return f"{found[1]}{_block(found['name'], root)}\n{found[4]}"
 
@@ -287,17 +181,20 @@ def _block(name: str, root: Path) -> str:
     from mizoo import zoo
 
     if name == "probe schedule":
-        return schedule_table(root / "benchmarks" / "probe_schedule.json")
+        return benchmark_tables.schedule(root / "benchmarks" / "probe_schedule.json")
     if name == "entries":
         return _entries_table()
     if name == "augment cost":
-        return augment_table(root / "benchmarks" / "augment_cost.json")
+        return benchmark_tables.augment(root / "benchmarks" / "augment_cost.json")
+    if name == "spoken digit":
+        return benchmark_tables.spoken_digit(root / "benchmarks" / "spoken_digit.json")
     if name.startswith("trials "):
-        return trials_table(root / "benchmarks" / "recipe_trials.json", name.removeprefix("trials "))
+        return benchmark_tables.trials(root / "benchmarks" / "recipe_trials.json", name.removeprefix("trials "))
     protocol, _, dataset = name.partition(" ")
     if protocol not in (*PROBES, "measures") or not dataset:
         raise UserError(
-            f"No table is called {name!r}. There are: entries, probe schedule, augment cost, trials <entry>, and "
+            f"No table is called {name!r}. There are: entries, probe schedule, augment cost, spoken digit, trials <entry>, "
+            f"and "
             f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, measures"
         )
     rows = [row for entry in zoo.list_models() for row in entry_rows(entry)]

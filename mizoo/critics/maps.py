@@ -126,7 +126,7 @@ class ConcatConvolve(layers.Layer):
     """
 
     def __init__(self, features: int, size: int, width: int = 512, name: str | None = None) -> None:
-        super().__init__(name=name, autocast=False)  # its parts cast for themselves, and the scores stay float32
+        super().__init__(name=name)
         # He, as one layer on features + size inputs would start.
         start = {"stddev": (2.0 / (features + size)) ** 0.5}
         self.row_layer = layers.Dense(width, kernel_initializer=keras.initializers.RandomNormal(**start), name="rows")
@@ -153,12 +153,12 @@ class ConcatConvolve(layers.Layer):
         locations, width = rows.shape[1:]
         count, dtype = ops.shape(rows)[0], self.compute_dtype
         # Everything with a gradient is an argument: what a rematerialised function captures gets none on TensorFlow.
-        tensors = [ops.convert_to_tensor(v) for v in (self.hidden.kernel, self.hidden.bias, self.score.kernel)]
-        tensors = [ops.cast(t, dtype) for t in (ops.reshape(rows, (-1, width)), *tensors[:2])] + tensors[2:]
+        tensors = [ops.cast(t, dtype) for t in (ops.reshape(rows, (-1, width)), self.hidden.kernel, self.hidden.bias)]
+        tensors.append(ops.cast(self.score.kernel, "float32"))
         scores_of = keras.remat(_scores_of_vector)
         found = ops.map(lambda column: scores_of(column, *tensors), ops.cast(columns, dtype))  # (M, N L)
         scores = ops.reshape(ops.transpose(found), (count, locations, -1))
-        return scores + ops.convert_to_tensor(self.score.bias)
+        return scores + ops.cast(self.score.bias, "float32")
 
     def call(self, features, vectors):
         """Scores (N, L, M), float32, of features (N, L, C) and vectors (M, D)."""

@@ -1,0 +1,164 @@
+"""Results of the benchmarks -> markdown tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mizoo.errors import UserError
+from mizoo.markdown import markdown, number
+
+# Kinds of features of benchmarks/spoken_digit.py, in the order of the table.
+_HEARD = {
+    "cpc": "**`cpc_spoken_digit`**, {endpoint}",
+    "random": "the same network, random weights, {endpoint}",
+    "mfcc": "13 MFCC, mean and deviation",
+    "supervised": "the same network trained with the labels",
+}
+
+
+def schedule(path: str | os.PathLike) -> str:
+    """How the schedules of `mlp200` agree, as a markdown table.
+
+    Args:
+        path: what `benchmarks/probe_schedule.py` wrote.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    by_key: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in content["rows"]:
+        by_key.setdefault((row["encoder"], row["endpoint"]), {})[row["schedule"]] = row
+    body = []
+    for (encoder, endpoint), found in by_key.items():
+        if {"paper", "fast"} <= set(found):
+            paper, fast = found["paper"], found["fast"]
+            body.append(
+                [
+                    encoder,
+                    endpoint,
+                    number(paper["mean"], paper["spread"]),
+                    number(fast["mean"], fast["spread"]),
+                    f"{fast['mean'] - paper['mean']:+.2f}",
+                    f"{paper['cpu_seconds']:.0f}",
+                    f"{fast['cpu_seconds']:.0f}",
+                ]
+            )
+    head = ["encoder", "endpoint", "paper", "fast", "difference", "paper, CPU s", "fast, CPU s"]
+    title = (
+        "Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split, mean ± standard deviation "
+        f"over {content['seeds']} seeds. {content['hardware']}."
+    )
+    return title + "\n\n" + markdown(head, body)
+
+
+def trials(path: str | os.PathLike, entry: str) -> str:
+    """What single changes of an entry's recipe are worth in short runs, as a markdown table.
+
+    Args:
+        path: what `benchmarks/recipe_trials.py` wrote.
+        entry: the entry whose recipe was changed.
+
+    Raises:
+        UserError: if no trial of the entry was run, or its own recipe was not.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows = [row for row in content["rows"] if row["entry"] == entry]
+    found_trials: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        found_trials.setdefault(row["trial"], {})[row["endpoint"]] = row
+    if "recipe" not in found_trials:
+        raise UserError(
+            f"The trials of {entry} have no row of its own recipe: `benchmarks/recipe_trials.py {entry} recipe`"
+        )
+    own = found_trials.pop("recipe")
+    ends = list(own)
+
+    def line(name: str, found: dict[str, dict]) -> list[str]:
+        cells = []
+        for end in ends:
+            cell = number(found[end]["value"], found[end]["spread"])
+            cells.append(cell if found is own else f"{cell} ({found[end]['value'] - own[end]['value']:+.1f})")
+        return [name, *cells]
+
+    def named(changes: dict) -> str:
+        return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
+
+    body = [
+        line("the recipe", own),
+        *(line(named(found[ends[0]]["changes"]), found) for found in found_trials.values()),
+    ]
+    title = (
+        f"Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split after {content['epochs']} "
+        "epochs on the others unless the change says otherwise, mean ± standard deviation over "
+        f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {rows[0]['hardware']}."
+    )
+    return title + "\n\n" + markdown(["change", *ends], body)
+
+
+def augment(path: str | os.PathLike) -> str:
+    """What augmentations cost beside a training step, as a markdown table.
+
+    Args:
+        path: what `benchmarks/augment_cost.py` wrote.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    body = [
+        [
+            f"`{row['entry']}`",
+            f"`{row['augment']}`, {row['views']} of {row['batch_size']} pictures",
+            f"{row['step_ms']:.0f}",
+            f"{row['augment_ms']:.1f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        for row in content["rows"]
+    ]
+    title = f"Medians. {content['hardware']}, {content['backend']} backend."
+    return title + "\n\n" + markdown(["recipe", "augmentation", "step, ms", "augmentation, ms", "share"], body)
+
+
+def spoken_digit(path: str | os.PathLike) -> str:
+    """What is heard of digits and speakers, as markdown tables: of all speakers, and of each unseen one.
+
+    Args:
+        path: what `benchmarks/spoken_digit.py` wrote; its rows of the test split.
+
+    Raises:
+        UserError: if there are no rows of the test split.
+    """
+    rows = [row for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"] if row["split"] == "test"]
+    if not rows:
+        raise UserError("No row of the test split is in benchmarks/spoken_digit.json: run benchmarks/spoken_digit.py")
+    seen: dict[tuple[str, str], dict[str, dict]] = {}
+    unseen: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        if row["features"] == "unseen":
+            unseen.setdefault(row["endpoint"], {})[row["speaker"]] = row
+        else:
+            seen.setdefault((row["features"], row["endpoint"]), {})[row["label"]] = row
+    ranked = sorted(seen, key=lambda key: (list(_HEARD).index(key[0]), key[1]))
+    body = []
+    for features, endpoint in ranked:
+        found = seen[features, endpoint]
+        values = [number(found[label]["value"]) if label in found else "" for label in ("digit", "speaker")]
+        body.append(
+            [_HEARD[features].format(endpoint=f"`{endpoint}`"), str(next(iter(found.values()))["epochs"]), *values]
+        )
+    train, test = rows[0]["train_size"], rows[0]["test_size"]
+    parts = [
+        f"Top-1 % of a linear probe on whole clips, test part (takes 0-4; {train:,} clips trained, {test} scored). "
+        f"{rows[0]['hardware']}.",
+        markdown(["features", "epochs", "digits", "speakers"], body),
+    ]
+    if unseen:
+        speakers = list(next(iter(unseen.values())))
+        body = []
+        for endpoint, found in sorted(unseen.items()):
+            values = [found[speaker]["value"] for speaker in speakers]
+            spread = f"{min(values):.2f} to {max(values):.2f}"
+            body.append([f"`{endpoint}`", *map(number, values), number(sum(values) / len(values)), spread])
+        epochs = next(iter(next(iter(unseen.values())).values()))["epochs"]
+        parts += [
+            f"Digits of a speaker of whom neither encoder nor probe has heard, {epochs} epochs of pretraining for each:",
+            markdown(["features", *speakers, "mean", "range"], body),
+        ]
+    return "\n\n".join(parts)
