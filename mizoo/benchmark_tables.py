@@ -156,9 +156,9 @@ def spoken_digit(path: str | os.PathLike) -> str:
             values = [found[speaker]["value"] for speaker in speakers]
             spread = f"{min(values):.2f} to {max(values):.2f}"
             body.append([f"`{endpoint}`", *map(number, values), number(sum(values) / len(values)), spread])
-        epochs = next(iter(next(iter(unseen.values())).values()))["epochs"]
+        epochs = next(row["epochs"] for row in rows if row["features"] == "unseen")
         parts += [
-            f"Digits of a speaker of whom neither encoder nor probe has heard, {epochs} epochs of pretraining for each:",
+            f"Digits of a speaker of whom neither encoder nor probe has heard; {epochs} epochs of pretraining each:",
             markdown(["features", *speakers, "mean", "range"], body),
         ]
     return "\n\n".join(parts)

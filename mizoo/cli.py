@@ -232,12 +232,15 @@ def bench(
     steps: Annotated[int, typer.Option(min=8, help="Steps of a level.")] = 4000,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    tau: Annotated[
+        float | None, typer.Option(help="Clip of SMILE; the log of the mismatched pairs by default.")
+    ] = None,
 ) -> None:
     """Run the staircase: every estimator at 2, 4, 6, 8 and 10 nats. The same command goes on where it was stopped."""
     from mizoo.mi import bench as room
 
-    rows = room.staircase(out, estimator or room.ESTIMATORS, kind or room.KINDS, steps, batch_size, seed)
-    print(room.table(rows, {"steps": steps, "batch_size": batch_size, "seed": seed}))
+    room.staircase(out, estimator or room.ESTIMATORS, kind or room.KINDS, steps, batch_size, seed, tau)
+    print((out / "staircase.md").read_text(encoding="utf-8"))
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:

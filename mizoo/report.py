@@ -6,7 +6,7 @@ import importlib.resources
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +193,8 @@ def _block(name: str, root: Path) -> str:
     protocol, _, dataset = name.partition(" ")
     if protocol not in (*PROBES, "measures") or not dataset:
         raise UserError(
-            f"No table is called {name!r}. There are: entries, probe schedule, augment cost, spoken digit, trials <entry>, "
-            f"and "
-            f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, measures"
+            f"No table is called {name!r}. There are: entries, probe schedule, augment cost, spoken digit, trials "
+            f"<entry>, and <protocol> <dataset> with protocol one of {', '.join(PROBES)}, measures"
         )
     rows = [row for entry in zoo.list_models() for row in entry_rows(entry)]
     names = MEASURES if protocol == "measures" else (protocol,)

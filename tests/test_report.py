@@ -202,21 +202,21 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
         {**common, "trial": "recipe", "changes": {}, "value": 1.0, "entry": "other"},
     ]
     path.write_text(json.dumps({"epochs": 4, "rows": rows}))
-    text = report.trials_table(path, "dim_small")
+    text = benchmark_tables.trials(path, "dim_small")
     assert "after 4 epochs" in text and cells(text)[0] == ["change", "fc"]
     assert cells(text)[2:] == [
         ["the recipe", "61.75 ± 0.25"],
         ["`optimizer.learning_rate: 0.002`", "59.50 ± 0.25 (-2.2)"],
     ]
     with pytest.raises(UserError, match="no row of its own recipe"):
-        report.trials_table(path, "dim_large")
+        benchmark_tables.trials(path, "dim_large")
 
 
 def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
     row = {"entry": "dim_small", "augment": "views", "views": 2, "batch_size": 64, "step_ms": 200.4, "augment_ms": 5.06}
     path = tmp_path / "cost.json"
     path.write_text(json.dumps({"hardware": "CPU, 2 cores", "backend": "jax", "rows": [row | {"share": 0.0252}]}))
-    text = report.augment_table(path)
+    text = benchmark_tables.augment(path)
     assert "CPU, 2 cores, jax backend" in text
     assert cells(text)[2:] == [["`dim_small`", "`views`, 2 of 64 pictures", "200", "5.1", "2.5 %"]]
 

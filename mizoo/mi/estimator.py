@@ -10,22 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mizoo.errors import UserError
-from mizoo.mi.inputs import PREPROCESS, check, prepare
+from mizoo.mi.inputs import check, prepare
 from mizoo.mi.progress import bar
+from mizoo.mi.settings import BOUNDS, KINDS, check_settings
 
-KINDS = {
-    "infonce": "lower",
-    "nwj": "lower",
-    "jsd": "lower",
-    "dv": "lower",
-    "mine": "lower",
-    "smile": "neither",
-    "club": "upper",
-    "doe": "neither",
-    "ksg": "neither",
-}
-BOUNDS = tuple(KINDS)
-_WITHOUT_CRITIC = ("club", "doe", "ksg")
+__all__ = ["BOUNDS", "Estimate", "estimate"]
+
 NEAR_CEILING = 0.1
 
 
@@ -95,7 +85,8 @@ def estimate(
         bound: "infonce", "nwj", "jsd" (trained as that, reported as NWJ), "dv", "mine" (DV with its gradient
             corrected): lower bounds. "club": upper bound. "smile", "doe" (difference of entropies), "ksg" (nearest
             neighbours, no network): neither.
-        critic: "concat" (the default), "separable", "bilinear", "inner". Not for "club", "doe" and "ksg".
+        critic: "concat" (the default), "separable", "bilinear", "inner" (`mizoo.critics.vector_critic`). Not for
+            "club", "doe" and "ksg".
         seed: of the split, the initial weights and the order of the rows: the same seed, the same estimate.
         preprocess: "rank" (normal scores of each column), "standardise" or "none". Mutual information does not change
             under the first two; the first also takes heavy tails away.
@@ -121,7 +112,7 @@ def estimate(
             vary, and for an unknown or contradictory setting.
     """
     x, y = check(x, y)
-    _check_settings(bound, critic, preprocess, folds, neighbours, tau, batch_size, max_steps, patience, learning_rate)
+    check_settings(bound, critic, preprocess, folds, neighbours, tau, batch_size, max_steps, patience, learning_rate)
     x, y = prepare(x, preprocess), prepare(y, preprocess)
     settings = {"seed": seed, "preprocess": preprocess}
     if bound == "ksg":
@@ -206,24 +197,3 @@ def _splits(rows: int, folds: int, rng: np.random.Generator) -> Iterator[tuple[n
         rest = np.concatenate([part for j, part in enumerate(parts) if j != i])
         watched = max(len(rest) * 15 // 100, 5)
         yield rest[watched:], rest[:watched], parts[i]
-
-
-def _check_settings(
-    bound, critic, preprocess, folds, neighbours, tau, batch_size, max_steps, patience, learning_rate
-) -> None:
-    if bound not in BOUNDS:
-        raise UserError(f"`bound` is one of {', '.join(BOUNDS)}. Received: bound={bound!r}")
-    if critic is not None and bound in _WITHOUT_CRITIC:
-        raise UserError(f"{bound!r} has no critic: leave `critic` out. Received: critic={critic!r}")
-    if preprocess not in PREPROCESS:
-        raise UserError(f"`preprocess` is one of {', '.join(PREPROCESS)}. Received: preprocess={preprocess!r}")
-    if not 1 <= folds <= 10 or folds == 2:
-        raise UserError(f"`folds` is 1, or 3 to 10. Received: folds={folds}")
-    for name, value in (("neighbours", neighbours), ("max_steps", max_steps), ("patience", patience)):
-        if value < 1:
-            raise UserError(f"`{name}` is 1 or more. Received: {name}={value}")
-    if batch_size < 2:
-        raise UserError(f"`batch_size` is 2 or more: other rows of a batch are the mismatches. Received: {batch_size}")
-    for name, value in (("tau", tau), ("learning_rate", learning_rate)):
-        if not value > 0:
-            raise UserError(f"`{name}` is above 0. Received: {name}={value}")
