@@ -28,7 +28,6 @@ def finish(
         weights: the values of the weights.
         names: what the initialisers are called.
         endpoints: output name -> shape without the batch, in the order that the file shall have.
-
         input_name: what the input is called.
 
     Returns:
@@ -61,10 +60,7 @@ def finish(
 
     nodes = casts + list(graph.node)
     initializers = stored + list(graph.initializer)
-    if any(attribute.HasField("g") or attribute.graphs for node in nodes for attribute in node.attribute):
-        ordered = nodes  # loops refer to outer values by name: leave the names alone
-    else:
-        ordered, initializers = _in_order(nodes, initializers, list(endpoints), titles, input_name)
+    ordered, initializers = _in_order(nodes, initializers, list(endpoints), titles, input_name)
     for field, values in (("node", ordered), ("initializer", initializers), ("input", [images]), ("output", outputs)):
         # A repeated field is emptied only once what it held has been copied.
         copies = [type(value).FromString(value.SerializeToString()) for value in values]
@@ -128,14 +124,64 @@ def _in_order(
                 ordered.append(node)
             else:
                 stack.append((name, True))
-                stack += [(value, False) for value in reversed(node.input)]
+                stack += [(value, False) for value in reversed([*node.input, *_captured(node)])]
     for i, node in enumerate(ordered):
-        node.name = f"{node.op_type}_{i}"
-        node.input[:] = [new_names[name] for name in node.input]
-        node.output[:] = [new_names[name] for name in node.output]
+        _rename(node, f"{node.op_type}_{i}", new_names)
     for tensor in used:
         tensor.name = new_names[tensor.name]
     return ordered, used
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs inside a node, such as the body of a loop."""
+    return [body for a in node.attribute for body in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
+
+
+def _captured(node: onnx.NodeProto) -> list[str]:
+    """Values from outside that the graphs inside a node use."""
+    found: list[str] = []
+    for body in _bodies(node):
+        inside = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+        inside |= {name for part in body.node for name in part.output}
+        used = [name for part in body.node for name in [*part.input, *_captured(part)]]
+        found += [name for name in used + [value.name for value in body.output] if name and name not in inside]
+    return list(dict.fromkeys(found))
+
+
+def _settle_copies(body: onnx.GraphProto) -> None:
+    """Of two outputs that are a value and its copy, let the first be the value: the converter takes either."""
+    places = {value.name: i for i, value in enumerate(body.output)}
+    for part in body.node:
+        if part.op_type == "Identity" and part.input[0] in places and part.output[0] in places:
+            value, copy = places[part.input[0]], places[part.output[0]]
+            if copy < value:
+                body.output[copy].name, body.output[value].name = part.input[0], part.output[0]
+
+
+def _rename(node: onnx.NodeProto, title: str, names: Mapping[str, str]) -> None:
+    """Give a node its name and its values theirs, and everything inside it names by its place there."""
+    node.name = title
+    node.input[:] = [names[name] for name in node.input]
+    node.output[:] = [names[name] for name in node.output]
+    for number, body in enumerate(_bodies(node)):
+        inner = f"{title}/{number}" if number else title
+        _settle_copies(body)
+        known = dict(names)
+        known |= {value.name: f"{inner}/input_{i}" for i, value in enumerate(body.input)}
+        known |= {tensor.name: f"{inner}/constant_{i}" for i, tensor in enumerate(body.initializer)}
+        for i, part in enumerate(body.node):
+            known |= {name: f"{inner}/{part.op_type}_{i}:{k}" for k, name in enumerate(part.output) if name}
+        for i, part in enumerate(body.node):
+            _rename(part, f"{inner}/{part.op_type}_{i}", known)
+        for value in [*body.input, *body.output]:
+            value.name = known[value.name]
+            value.doc_string = ""
+            for dimension in _dims(value):
+                dimension.ClearField("dim_param")  # a number that grows through the life of the process
+        for tensor in body.initializer:
+            tensor.name = known[tensor.name]
+        del body.value_info[:]
+        body.name, body.doc_string = inner, ""
 
 
 def _value_name(

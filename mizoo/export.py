@@ -22,7 +22,7 @@ import numpy as np
 
 from mizoo import files, sounds
 from mizoo.errors import UserError
-from mizoo.parity import TOLERANCE, check_tolerance, compare, run_keras, run_onnx
+from mizoo.parity import TOLERANCE, check_tolerance, compare, compare_rms, run_keras, run_onnx
 from mizoo.portable import half_precision, save_keras, to_float32
 from mizoo.publish import publish
 
@@ -155,7 +155,7 @@ def export(
 
     Returns:
         The manifest: entry, endpoints, files (sha256, bytes), opset, versions, pictures, tolerance, `rounding` (what
-        half precision changed) and `differences` of each form, by endpoint.
+        half precision changed: the largest difference, and `rounding_rms`) and `differences` of each form, by endpoint.
 
     Raises:
         UserError: an encoder that cannot be exported, or a difference above 1e-4; what was there before stays.
@@ -186,16 +186,17 @@ def build(
 
     found = []
     for batch in batches:
-        reference = run_keras(model, batch)
+        reference, unrounded = run_keras(model, batch), run_keras(given, batch)
         found.append(
             {
                 "onnx": compare(run_onnx(folder / "encoder.onnx", batch, list(shapes)), reference),
                 "saved_model": _compare_saved_model(folder / "saved_model", input_name(model), batch, reference),
-                "rounding": compare(reference, run_keras(given, batch)),
+                "rounding": compare(reference, unrounded),
+                "rounding_rms": compare_rms(reference, unrounded),
             }
         )
     differences = {form: {key: max(each[form][key] for each in found) for key in shapes} for form in found[0]}
-    rounding = differences.pop("rounding")
+    rounding, rounding_rms = differences.pop("rounding"), differences.pop("rounding_rms")
     for form, by_endpoint in differences.items():
         check_tolerance(name, form, by_endpoint)
     written = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -214,6 +215,7 @@ def build(
         "pictures": sum(map(len, batches)),
         "tolerance": TOLERANCE,
         "rounding": rounding,
+        "rounding_rms": rounding_rms,
         "differences": differences,
     }
 

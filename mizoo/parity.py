@@ -34,6 +34,18 @@ def compare(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray
     return result
 
 
+def compare_rms(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Root mean square of the difference relative to that of the values of each endpoint of `reference`.
+
+    What rounding the weights does to features is judged by it: a recurrence can carry one rounding far at a few frames.
+    """
+    result = {}
+    for name, expected in reference.items():
+        difference, scale = np.square(values[name] - expected).mean() ** 0.5, np.square(expected).mean() ** 0.5
+        result[name] = float(difference / scale) if scale else (float("inf") if difference else 0.0)
+    return result
+
+
 def run_keras(model: keras.Model, pictures: np.ndarray) -> dict[str, np.ndarray]:
     """Endpoints of a Keras encoder in inference mode, as arrays."""
     return {name: np.asarray(value) for name, value in model(pictures, training=False).items()}

@@ -152,11 +152,12 @@ def _build(
     from mizoo.export import build, file_facts
 
     manifest = build(given, name, folder / "forms", images)
-    worst = max(manifest["rounding"], key=manifest["rounding"].get)
-    if not manifest["rounding"][worst] <= _MAX_ROUNDING:
+    rounding = manifest["rounding_rms"]
+    worst = max(rounding, key=rounding.get)
+    if not rounding[worst] <= _MAX_ROUNDING:
         raise UserError(
-            f"Half precision changes endpoint {worst!r} of {name} by {manifest['rounding'][worst]:.2g} of its largest "
-            f"value, where {_MAX_ROUNDING:g} is allowed: its weights differ too much in size to be published so."
+            f"Half precision changes endpoint {worst!r} of {name} by {rounding[worst]:.2g} of its size (root mean "
+            f"square), where {_MAX_ROUNDING:g} is allowed: its weights differ too much in size to be published so."
         )
     save_keras(encoder, folder / "encoder.keras")
     _check_same_weights(encoder, folder / "encoder.keras", folder / "forms" / "encoder.onnx")
@@ -169,8 +170,8 @@ def _check_same_weights(encoder: keras.Model, keras_file: Path, onnx_file: Path)
     import keras
     import onnx
 
-    expected = {variable.path: np.asarray(variable) for variable in encoder.variables}
-    loaded = {v.path: np.asarray(v) for v in keras.saving.load_model(keras_file, compile=False).variables}
+    expected = {variable.path: np.asarray(variable) for variable in encoder.weights}
+    loaded = {v.path: np.asarray(v) for v in keras.saving.load_model(keras_file, compile=False).weights}
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(os.fspath(onnx_file)).graph.initializer}
     for path, value in expected.items():
         forms = [loaded.get(path)]

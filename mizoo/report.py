@@ -144,7 +144,8 @@ def _one_table(rows: list[Row], compare: bool) -> str:
 def _title(rows: list[Row]) -> str:
     first = rows[0]
     sizes = sorted({(row.train_size, row.test_size) for row in rows})
-    counts = " or ".join(f"{train:,} training and {test:,} scored pictures" for train, test in sizes)
+    what = "clips" if first.dataset.startswith("spoken_digit/") else "pictures"
+    counts = " or ".join(f"{train:,} training and {test:,} scored {what}" for train, test in sizes)
     text = f"{ALL[first.protocol].about if first.protocol in ALL else f'`{first.protocol}`'}"
     if "schedule" in first.settings:
         text += f", schedule `{first.settings['schedule']}`"

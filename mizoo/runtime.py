@@ -109,8 +109,12 @@ class OnnxEncoder:
 
     def _attempt(self, batch: np.ndarray) -> list[np.ndarray] | None:
         """The outputs for sounds; None if they are too short for one frame."""
+        import onnxruntime
+
+        quiet = onnxruntime.RunOptions()
+        quiet.log_severity_level = 4  # what fails here is told in words of our own
         try:
-            values = self._session.run(list(self.endpoints), {self._input: batch})
+            values = self._session.run(list(self.endpoints), {self._input: batch}, quiet)
         except Exception:  # of a kernel longer than what it is laid on
             return None
         return values if all(value.size and np.isfinite(value).all() for value in values) else None

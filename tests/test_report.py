@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from mizoo import cards, report
+from mizoo import benchmark_tables, cards, report
 from mizoo.errors import UserError
 from mizoo.evaluate.rows import Row, merge_rows
 
