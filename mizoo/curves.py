@@ -47,6 +47,7 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
         for ceiling in sorted({lines[-1][f"{key}_ceiling"] for key in keys if f"{key}_ceiling" in lines[-1]}):
             axes.axhline(ceiling, linestyle="--", color="grey", linewidth=1)
             axes.annotate("ceiling", (0.01, ceiling), xycoords=("axes fraction", "data"), va="bottom", color="grey")
+        axes.margins(y=0.08)
         axes.set(xlabel="epoch", ylabel=unit)
         axes.legend(fontsize="small", ncols=2)
     with atomic(out) as temporary:
