@@ -10,6 +10,7 @@ choices: takes 5-9 are scored, takes 10-49 train. Names, all by default:
     mfcc        mean and deviation over time of 13 MFCC (python_speech_features, an own `pip install`)
     supervised  the same network trained with the labels, one for each kind, its window, batch and epochs those of cpc
     unseen      digits of each speaker in turn, left out of pretraining and of the probe
+    unseen_mfcc the same probe on MFCC
 
 Runs are kept in runs/spoken_digit and go on where they stopped; rows go to benchmarks/spoken_digit.json.
 """
@@ -37,6 +38,17 @@ RESULT = HERE / "spoken_digit.json"
 RECIPE = HERE.parent / "models" / "cpc_spoken_digit" / "recipe.yaml"
 
 
+_MFCC = {"library": "python_speech_features", "nfft": 256}
+
+
+def _mfcc(part: sounds.Sounds) -> np.ndarray:
+    """Mean and deviation over time of 13 coefficients, 25 ms every 10 ms of 26 filters: (N, 26)."""
+    from python_speech_features import mfcc
+
+    frames = [mfcc(clip, part.sampling_rate, nfft=_MFCC["nfft"]) for clip in part.clips]
+    return np.stack([np.concatenate([each.mean(axis=0), each.std(axis=0)]) for each in frames])
+
+
 class Trial:
     """One split and one recipe, and the rows that are made of them."""
 
@@ -57,14 +69,8 @@ class Trial:
 
     def mfcc(self) -> list[dict]:
         """No encoder."""
-        from python_speech_features import mfcc
-
-        def describe(clip: np.ndarray, rate: int) -> np.ndarray:
-            frames = mfcc(clip, rate, nfft=256)  # 25 ms every 10 ms, 26 filters, 13 coefficients
-            return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
-
-        found = [{"mfcc": np.stack([describe(clip, part.sampling_rate) for clip in part.clips])} for part in self.parts]
-        return self._probed("mfcc", found, {"library": "python_speech_features", "nfft": 256})
+        found = [{"mfcc": _mfcc(part)} for part in self.parts]
+        return self._probed("mfcc", found, _MFCC)
 
     def supervised(self) -> list[dict]:
         """The same network and a linear layer on its mean context, trained with labels; scored on whole clips."""
@@ -89,13 +95,27 @@ class Trial:
                 {**self.changes, "data.split": heard.SPLITS[self.split][0], "data.without_speakers": [speaker]},
             )
             encoder, seconds = self._pretrained(recipe, f"without-{speaker}")
-            train = self.parts[0].where(self.parts[0].labels["speaker"] != number)
-            test = self.parts[1].where(self.parts[1].labels["speaker"] == number)
-            other = Trial.__new__(Trial)
-            other.split, other.changes, other.parts, other.recipe = self.split, self.changes, (train, test), recipe
+            other = self._without(number, recipe)
             found = other._probed("unseen", other._features(encoder), {"training_seconds": seconds}, ("digit",))
             rows += [{**row, "speaker": speaker} for row in found]
         return rows
+
+    def unseen_mfcc(self) -> list[dict]:
+        """Digits of a speaker of whom the probe has not heard, from MFCC."""
+        rows = []
+        for number, speaker in enumerate(self.parts[0].classes["speaker"]):
+            other = self._without(number, self.recipe)
+            found = other._probed("unseen_mfcc", [{"mfcc": _mfcc(part)} for part in other.parts], _MFCC, ("digit",))
+            rows += [{**row, "speaker": speaker} for row in found]
+        return rows
+
+    def _without(self, speaker: int, recipe: recipes.Recipe) -> Trial:
+        """The trial whose training part is without a speaker, and whose test part is that speaker's."""
+        train = self.parts[0].where(self.parts[0].labels["speaker"] != speaker)
+        test = self.parts[1].where(self.parts[1].labels["speaker"] == speaker)
+        other = Trial.__new__(Trial)
+        other.split, other.changes, other.parts, other.recipe = self.split, self.changes, (train, test), recipe
+        return other
 
     def _pretrained(self, recipe: recipes.Recipe, kind: str) -> tuple[keras.Model, float]:
         folder = HERE.parent / "runs" / "spoken_digit" / f"{self.split}-{kind}"
@@ -127,7 +147,7 @@ class Trial:
             "changes": self.changes,
             "train_size": len(self.parts[0]),
             "test_size": len(self.parts[1]),
-            "epochs": self.recipe.training.epochs if kind not in ("random", "mfcc") else 0,
+            "epochs": self.recipe.training.epochs if kind in ("cpc", "supervised", "unseen") else 0,
             "settings": settings,
             "version": mizoo.__version__,
             "hardware": evaluate.rows.hardware(),
@@ -154,7 +174,7 @@ class Trial:
 
 def main() -> None:
     """Run the named trials and merge their rows into the result."""
-    names = ("mfcc", "random", "cpc", "supervised", "unseen")
+    names = ("mfcc", "random", "cpc", "supervised", "unseen", "unseen_mfcc")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--split", choices=heard.SPLITS, default="test")

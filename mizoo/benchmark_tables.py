@@ -131,7 +131,7 @@ def spoken_digit(path: str | os.PathLike) -> str:
     seen: dict[tuple[str, str], dict[str, dict]] = {}
     unseen: dict[str, dict[str, dict]] = {}
     for row in rows:
-        if row["features"] == "unseen":
+        if row["features"].startswith("unseen"):
             unseen.setdefault(row["endpoint"], {})[row["speaker"]] = row
         else:
             seen.setdefault((row["features"], row["endpoint"]), {})[row["label"]] = row
