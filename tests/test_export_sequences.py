@@ -10,11 +10,12 @@ import pytest
 keras = pytest.importorskip("keras")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("export runs on the TensorFlow backend", allow_module_level=True)
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("tf2onnx")
 
 from mizoo import encoders, export, sounds, zoo  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
+from mizoo.publish import publish  # noqa: E402
 
 
 def spread(encoder):
@@ -78,3 +79,28 @@ def test_an_exported_run_says_its_sampling_rate(exported, tmp_path):
     assert manifest["input"]["sampling_rate"] == 8000 == sounds.sampling_rate(tmp_path / "out" / "encoder.onnx")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["input"]["range"] == [-1, 1]
     assert max(manifest["differences"]["onnx"].values()) < 1e-4
+
+
+def test_an_encoder_of_sounds_is_published_with_named_half_weights_and_the_same_bytes_again(exported, tmp_path):
+    _, encoder, _ = exported["waveform"]
+    root, run = tmp_path / "clone", tmp_path / "run"
+    for folder in (root / "models", root / "export", root / "mizoo", run):
+        folder.mkdir(parents=True)
+    (root / "mizoo/registry.json").write_text("{}")
+    encoder.save(run / "encoder.keras")
+    (run / "recipe.yaml").write_text(
+        "name: toy\nsummary: toy sounds\n"
+        "encoder: {name: waveform, sampling_rate: 8000, widths: [4, 6, 8, 8], context_size: 5}\n"
+        "objective: {name: cpc, steps: 2}\n"
+        "data: {source: spoken_digit, augment: none, window: 640}\n"
+        "training: {epochs: 1, batch_size: 4}\n"
+    )
+    entry = publish(run, "toy", root=root)
+    assert entry["input"] == {"shape": [None], "range": [-1, 1], "sampling_rate": 8000}
+    stored = onnx.load(root / "export/toy/encoder.onnx")
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in stored.graph.initializer}
+    assert {weights[variable.path].dtype.name for variable in encoder.weights} == {"float16"}
+    loops = [node for node in stored.graph.node if node.op_type == "Loop"]
+    assert loops and all(node.name.startswith("Loop_") for node in loops)
+    again = publish(run, "toy", root=root, replace=True)  # the converter's own names have grown since
+    assert again["files"] == entry["files"]
