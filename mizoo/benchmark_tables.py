@@ -14,7 +14,7 @@ _HEARD = {
     "cpc": "**`cpc_spoken_digit`**, {endpoint}",
     "random": "the same network, random weights, {endpoint}",
     "mfcc": "13 MFCC, mean and deviation",
-    "supervised": "the same network trained with the labels",
+    "supervised": "the same network trained with the labels, its own output",
 }
 
 
