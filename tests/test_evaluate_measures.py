@@ -86,7 +86,7 @@ def test_ndm_of_a_gaussian_is_near_its_total_correlation(rng):
             features[:6000],
             features[6000:],
             sigmoid,
-            schedule=short(ndm, max_steps=200, learning_rate=2e-3, check_every=50),
+            schedule=short(ndm, max_steps=400, learning_rate=2e-3, check_every=50),
         )
         assert value == pytest.approx(truth, abs=max(0.12, 4 * settings["standard_error"]))
         if not sigmoid:
