@@ -77,7 +77,9 @@ def estimate(
     """Estimate the mutual information of paired rows.
 
     The rows are split into `folds` parts. For each, a critic is fitted on the other parts, but for a share of them on
-    which early stopping looks, and scores the part that it did not see; the estimate is the mean over all rows.
+    which early stopping looks, and scores the part that it did not see; the estimate is the mean over all rows. The
+    defaults take about 6 seconds of a CPU for 5,000 rows of few columns (benchmarks/mi_tasks.json), "separable" a third
+    of that.
 
     Args:
         x: (N, d_x) real numbers, one row for each example; (N,) counts as one column.
