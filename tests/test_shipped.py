@@ -99,7 +99,7 @@ def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels(name
     assert {("published", p, e) for p in protocols for e in ends} <= found
     assert {("random", p, e) for p in protocols for e in ends if e != "local"} <= found
     assert {("pixels", p, "pixels") for p in protocols} <= found
-    assert all(row.command.startswith("mizoo evaluate") and row.seconds > 0 for row in rows)
+    assert all(row.command.startswith("mizoo evaluate") and row.seconds >= 0 for row in rows)
     assert {row.train_size for row in rows if row.protocol in protocols} == {50000}
     assert {row.test_size for row in rows} == {10000}
 
