@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from mizoo import augment, data, files, recipes
-from mizoo.evaluate.rows import hardware
+from mizoo.machine import hardware
 
 HERE = Path(__file__).parent
 ENTRIES = ("dim_local_cifar10", "dim_views_cifar10", "simclr_cifar10")

@@ -19,7 +19,7 @@ import keras
 
 from mizoo import __version__, data, files
 from mizoo.evaluate import features, mlp200, random_copy
-from mizoo.evaluate.rows import hardware
+from mizoo.machine import hardware
 
 OUT = Path(__file__).with_name("probe_schedule.json")
 

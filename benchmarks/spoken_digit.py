@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 
 import mizoo
-from mizoo import evaluate, files, pretrain, recipes
+from mizoo import files, machine, pretrain, recipes
 from mizoo.data import sounds
 from mizoo.data.batching import epoch_order, generator
 from mizoo.evaluate import heard, linear
@@ -150,7 +150,7 @@ class Trial:
             "epochs": self.recipe.training.epochs if kind in ("cpc", "supervised", "unseen") else 0,
             "settings": settings,
             "version": mizoo.__version__,
-            "hardware": evaluate.rows.hardware(),
+            "hardware": machine.hardware(),
         }
 
     def _trained_with(self, label: str) -> tuple[keras.Model, list[np.ndarray]]:

@@ -47,7 +47,7 @@ def card(name: str) -> str:
         _what(info, recipe),
         _load(name, info),
         _endpoints(info, recipe),
-        _training(recipe),
+        _training(recipe, manifest.get("trained")),
         _results(rows),
         _files(info, manifest),
         _again(name, rows),
@@ -119,7 +119,7 @@ def _count(shape: list[int | None]) -> str:
     return f"{math.prod(shape):,}"
 
 
-def _training(recipe: dict[str, Any]) -> str:
+def _training(recipe: dict[str, Any], trained: dict[str, Any] | None) -> str:
     from mizoo.markdown import markdown
 
     body = []
@@ -127,10 +127,11 @@ def _training(recipe: dict[str, Any]) -> str:
         if isinstance(keys, dict):
             body += [[f"`{part}.{key}`", _value(value)] for key, value in keys.items()]
     data = recipe.get("data", {})
-    return (
-        f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. The recipe "
-        f"(`recipe.yaml`):\n\n" + markdown(["key", "value"], body)
-    )
+    text = f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. "
+    if trained:
+        where = f" on {trained['hardware']}, {trained['backend']} backend" if "hardware" in trained else ""
+        text += f"{trained['epochs']} epochs took {trained['seconds'] / 60:.0f} minutes{where}. "
+    return text + "The recipe (`recipe.yaml`):\n\n" + markdown(["key", "value"], body)
 
 
 def _results(rows: list[Any]) -> str:

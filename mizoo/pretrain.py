@@ -14,11 +14,12 @@ import h5py
 import keras
 import numpy as np
 
-from mizoo import __version__, augment, data, files, measures, recipes
+from mizoo import __version__, augment, data, files, machine, measures, recipes
 from mizoo.errors import UserError
 from mizoo.portable import to_float32
 
 CHECKPOINT, LOG, ENCODER, RECIPE = "checkpoint.weights.h5", "log.csv", "encoder.keras", "recipe.yaml"
+MACHINE = "machine.json"
 
 
 def pretrain(
@@ -42,7 +43,8 @@ def pretrain(
         stop_after: leave after this many epochs of the recipe (its schedules stay those of the whole length).
 
     Returns:
-        The run folder: recipe.yaml, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras (float32).
+        The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras
+        (float32).
 
     Raises:
         UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read. (A recipe with a
@@ -66,6 +68,7 @@ def pretrain(
         _restore(model, out / CHECKPOINT)
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(out / RECIPE, recipe.dump())
+    files.write_json(out / MACHINE, {"hardware": machine.hardware(), "backend": keras.backend.backend()})
 
     last = min(training.epochs, stop_after or training.epochs)
     if start >= last:

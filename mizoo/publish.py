@@ -101,6 +101,7 @@ def publish(
             "encoder.onnx": f"export/{name}/encoder.onnx",
         }
         sources = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
+        manifest["trained"] = _trained(run_folder)
         entry = {
             **described,
             "input": {key: value for key, value in manifest["input"].items() if key != "name"},
@@ -135,6 +136,18 @@ def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
             "in the recipe, the others as arguments."
         )
     return said
+
+
+def _trained(run_folder: Path) -> dict[str, Any] | None:
+    """How long the run took and on what, by its log; None without one."""
+    from mizoo.pretrain import LOG, MACHINE, read_log
+
+    if not (run_folder / LOG).is_file():
+        return None
+    last = read_log(run_folder)[-1]
+    machine = run_folder / MACHINE
+    known = json.loads(machine.read_text(encoding="utf-8")) if machine.is_file() else {}
+    return {"epochs": int(last["epoch"]), "seconds": round(last["seconds"]), **known}
 
 
 def _place_recipe(recipe: recipes.Recipe, source: Path, target: Path) -> None:

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from mizoo.errors import UserError
-from mizoo.evaluate.rows import Row, hardware, merge_rows, read_rows
+from mizoo.evaluate.rows import Row, merge_rows, read_rows
+from mizoo.machine import hardware
 
 ROW = Row(
     entry="dim",

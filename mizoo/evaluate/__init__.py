@@ -16,8 +16,9 @@ from mizoo.evaluate import heard, knn, linear, measured, mlp200
 from mizoo.evaluate._progress import Steps
 from mizoo.evaluate.features import features, pixels, random_copy
 from mizoo.evaluate.protocols import ALL, MEASURES, PROBES, chosen
-from mizoo.evaluate.rows import ENCODERS, Row, hardware, merge_rows, read_rows
+from mizoo.evaluate.rows import ENCODERS, Row, merge_rows, read_rows
 from mizoo.evaluate.task import Task
+from mizoo.machine import hardware
 
 __all__ = [
     "MEASURES",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -115,18 +114,6 @@ def merge_rows(path: str | os.PathLike, rows: Iterable[Row]) -> list[Row]:
     return ordered
 
 
-def hardware() -> str:
-    """What the numbers were computed on, such as `CPU, 2 cores (AVX-512, bf16)`; never a host's name."""
-    accelerator = _accelerator()
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        cores = os.cpu_count() or 1
-    extensions = _cpu_extensions()
-    cpu = f"CPU, {cores} core{'s' if cores > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
-    return f"{accelerator}; {cpu}" if accelerator else cpu
-
-
 def _row(item: Any, path: Path, index: int) -> Row:
     if not isinstance(item, dict) or set(item) != set(_TYPES):
         odd = sorted(set(item) ^ set(_TYPES)) if isinstance(item, dict) else [type(item).__name__]
@@ -137,28 +124,3 @@ def _row(item: Any, path: Path, index: int) -> Row:
     if item["encoder"] not in ENCODERS:
         raise UserError(f"Row {index} of {path}: `encoder` is one of {ENCODERS}. Received: {item['encoder']!r}")
     return Row(**item)
-
-
-def _accelerator() -> str:
-    import keras
-
-    if keras.backend.backend() == "jax":
-        import jax
-
-        device = jax.devices()[0]
-        return "" if device.platform == "cpu" else str(device.device_kind)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")) if gpus else ""
-    return ""
-
-
-def _cpu_extensions() -> list[str]:
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return [platform.machine()] if platform.machine() else []
-    known = {"avx512f": "AVX-512", "avx512_bf16": "bf16", "amx_bf16": "AMX"}
-    return [name for flag, name in known.items() if flag in flags]
