@@ -62,6 +62,13 @@ TRIALS = {
         "constant": {"optimizer.schedule": "constant"},
         "epochs-8": {"training.epochs": 8},
     },
+    "cotraining_cifar10": {
+        "recipe": {},
+        "form-cpc": {"objective.form": "cpc"},
+        "beta-0.25": {"objective.beta": 0.25},
+        "logistic": {"objective.family": "logistic"},
+        "rate-5e-4": {"optimizer.learning_rate": 5e-4},
+    },
 }
 
 
@@ -70,7 +77,7 @@ def run(entry: str, name: str) -> list[dict]:
     changes = TRIALS[entry][name]
     recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml", SHORT | changes)
     folder = pretrain.pretrain(recipe, HERE.parent / "runs" / "trials" / entry / name)
-    seconds = pretrain.read_log(folder)[-1]["seconds"]
+    last = pretrain.read_log(folder)[-1]
     rows = evaluate.evaluate(
         folder,
         protocols=("mlp200",),
@@ -79,7 +86,7 @@ def run(entry: str, name: str) -> list[dict]:
         entry=entry,
         command=f"python benchmarks/recipe_trials.py {entry} {name}",
     )
-    described = {"trial": name, "changes": changes, "training_seconds": seconds}
+    described = {"trial": name, "changes": changes, "training_seconds": last["seconds"], "log": last}
     return [{**described, **dataclasses.asdict(row)} for row in rows]
 
 
