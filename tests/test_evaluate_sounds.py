@@ -60,6 +60,7 @@ def test_validation_scores_takes_that_neither_part_of_the_test_has(tones, encode
     "arguments, words",
     [
         ({"dataset": "cifar10"}, "spoken_digit"),
+        ({"dataset": np.zeros((4, 500))}, "Received: ndarray"),
         ({"endpoints": ["context"]}, "`local`"),
         ({"train_split": "train[:10]"}, "whole of 'train'"),
         ({"protocols": ("mine",)}, "probes"),

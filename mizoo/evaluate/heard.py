@@ -30,7 +30,7 @@ def tasks(
 
     Args:
         model: a Keras encoder as `mizoo.encoders.waveform` builds.
-        dataset: "spoken_digit" (or None), the one set of sounds with labels.
+        dataset: "spoken_digit", the one set of sounds with labels.
         split: "test": takes 5-49 are fitted on and takes 0-4 scored. "validation": takes 10-49, and takes 5-9.
         train_split: "train"; other parts are not on offer.
         endpoints: some of `local` and `global`; both if None.
@@ -44,10 +44,11 @@ def tasks(
     """
     from mizoo.data import sounds
 
-    if dataset not in (None, sounds.SPOKEN_DIGIT):
+    if not isinstance(dataset, str) or dataset != sounds.SPOKEN_DIGIT:
+        given = repr(dataset) if isinstance(dataset, str) else type(dataset).__name__
         raise UserError(
             f"{getattr(model, 'name', 'This encoder')} takes sounds, and the labelled sounds are "
-            f"dataset={sounds.SPOKEN_DIGIT!r}. Received: {getattr(dataset, 'name', dataset)!r}"
+            f"dataset={sounds.SPOKEN_DIGIT!r}. Received: {given}"
         )
     if train_split != "train":
         raise UserError(f"Probes of sounds are fitted on the whole of 'train'. Received: {train_split!r}")

@@ -110,6 +110,7 @@ def standardisation(x: np.ndarray, batch_size: int = 5000) -> tuple[np.ndarray, 
 
 
 def standardise(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Features (N, D) less `mean`, over `scale` (`standardisation`), float32."""
     x = x.astype("float32")
     x -= mean
     x /= scale
