@@ -70,7 +70,7 @@ def main() -> None:
         content["rows"] = old["rows"]
     for endpoint in endpoints:
         for schedule in options.schedule or ["fast", "paper"]:
-            plan = dataclasses.asdict(mlp200.resolve(schedule)[0])
+            plan = dataclasses.asdict(mlp200.resolve(schedule, train_x[endpoint].shape[1])[0])
             key = {"encoder": label, "endpoint": endpoint, "schedule": schedule, "weights": weights}
             if any(_same(row, key, plan) for row in content["rows"]):
                 continue

@@ -67,7 +67,7 @@ TRIALS = {
         "form-cpc": {"objective.form": "cpc"},
         "beta-0.25": {"objective.beta": 0.25},
         "logistic": {"objective.family": "logistic"},
-        "rate-5e-4": {"optimizer.learning_rate": 5e-4},
+        "rate-1e-3": {"optimizer.learning_rate": 1e-3},
     },
 }
 

@@ -113,6 +113,58 @@ class Marginal(layers.Layer):
         return _LOG_DENSITY[self.family](self.mixed(z), self.mean, self.log_scale)
 
 
+class PairMoments(layers.Layer):
+    """Second moments of pairs x, y (N, d) of mean 0 that are alike in distribution, as a running mean over batches.
+
+    A density of features that still move is fitted to what these leave of them: gradient steps then have little to
+    follow, and all directions are as steep.
+
+    Args:
+        size: d.
+        momentum: what is kept of the running mean at each batch. With 0.9 it lags so far behind an encoder in training
+            that what the encoder gains on it is lost in the batch.
+        name: name of the layer.
+    """
+
+    def __init__(self, size: int, momentum: float = 0.5, name: str | None = None) -> None:
+        super().__init__(dtype="float32", name=name)
+        self.size, self.momentum = size, momentum
+        fixed = {"initializer": "zeros", "trainable": False, "aggregation": "mean"}
+        self.covariance = self.add_weight(shape=(size, size), name="covariance", **fixed)
+        self.cross = self.add_weight(shape=(size, size), name="cross", **fixed)
+        self.weight = self.add_weight(shape=(), name="weight", **fixed)
+        self.built = True
+
+    def update(self, x, y):
+        """Add a batch of pairs.
+
+        Returns:
+            Without gradients: the lower triangular factor (d, d) of the covariance, the slope (d, d) of the regression
+            of one on the other, x @ slope, and the factor of the covariance of its residuals.
+        """
+        x, y = ops.stop_gradient(x), ops.stop_gradient(y)
+        rows = 2.0 * ops.cast(ops.shape(x)[0], "float32")
+        product = ops.matmul(ops.transpose(x), y)
+        batch = (ops.matmul(ops.transpose(x), x) + ops.matmul(ops.transpose(y), y)) / rows
+        news = [(self.covariance, batch), (self.cross, (product + ops.transpose(product)) / rows), (self.weight, 1.0)]
+        kept = []
+        for variable, new in news:
+            kept.append(self.momentum * variable + (1.0 - self.momentum) * new)
+            variable.assign(kept[-1])
+        small = 1e-6 * ops.eye(self.size)
+        covariance, cross = kept[0] / kept[2] + small, kept[1] / kept[2]
+        slope = ops.linalg.solve(covariance, cross)
+        residual = covariance - ops.matmul(cross, slope)
+        residual = (residual + ops.transpose(residual)) / 2.0 + small
+        return ops.linalg.cholesky(covariance), slope, ops.linalg.cholesky(residual)
+
+
+def whitened(z, factor):
+    """z (N, d) without the covariance of that lower triangular factor, and what this adds to a log density, in nats."""
+    found = ops.transpose(ops.linalg.solve_triangular(factor, ops.transpose(z), lower=True))
+    return found, -ops.sum(ops.log(ops.diagonal(factor)))
+
+
 class Conditional(layers.Layer):
     """A density of y (N, d_y) given x (N, d_x): a network gives location and scale of each coordinate.
 
@@ -126,6 +178,7 @@ class Conditional(layers.Layer):
         hidden: widths of the hidden layers.
         seed: of the initial weights.
         name: name of the layer.
+        scale_range: how far x may move the logarithm of a scale, either way; 0 leaves one scale for every x.
     """
 
     def __init__(
@@ -136,12 +189,13 @@ class Conditional(layers.Layer):
         hidden: Sequence[int] = (128, 128),
         seed: int = 0,
         name: str | None = None,
+        scale_range: float = 3.0,
     ) -> None:
         super().__init__(dtype="float32", name=name)
-        self.size = size
+        self.size, self.scale_range = size, scale_range
         self.base = Marginal(size, family)
         self.linear = self.add_weight(shape=(condition, size), initializer="zeros", name="linear")
-        self.network = Network(condition, hidden, 2 * size, seed, zero=True)
+        self.network = Network(condition, hidden, 2 * size if scale_range else size, seed, zero=True)
         self.built = True
 
     def start_at(self, x: np.ndarray, y: np.ndarray) -> None:
@@ -154,11 +208,13 @@ class Conditional(layers.Layer):
         self.linear.assign(slope @ mix.T)
 
     def parameters(self, x):
-        """Location and log scale of the mixed coordinates, each (N, d_y)."""
+        """Location (N, d_y) and log scale, (N, d_y) or the same (d_y,) for every row, of the mixed coordinates."""
         change = self.network(x)
         location = ops.matmul(x, self.linear) + self.base.mean + change[:, : self.size]
+        if not self.scale_range:
+            return location, self.base.log_scale
         # The tanh keeps one outlying row from a scale of zero.
-        return location, self.base.log_scale + 3.0 * ops.tanh(change[:, self.size :] / 3.0)
+        return location, self.base.log_scale + self.scale_range * ops.tanh(change[:, self.size :] / self.scale_range)
 
     def call(self, x, y):
         """Log densities (N,) in nats of y (N, d_y), row by row given x (N, d_x)."""
@@ -175,4 +231,4 @@ def conditional_scores(conditional: Conditional, x, y):
     """
     location, log_scale = conditional.parameters(x)
     mixed = conditional.base.mixed(y)
-    return _LOG_DENSITY[conditional.base.family](mixed[None], location[:, None], log_scale[:, None])[:, None]
+    return _LOG_DENSITY[conditional.base.family](mixed[None], location[:, None], log_scale[..., None, :])[:, None]

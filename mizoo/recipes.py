@@ -150,6 +150,7 @@ class DeepCoTraining(_Part):
     form: Literal["doe", "cpc"] = "doe"
     family: Literal["gaussian", "logistic"] = "gaussian"
     hidden: _Sizes = Field((256,), min_length=1)
+    scale_range: float = Field(0.0, ge=0)
     resolution: PositiveFloat = 0.25
     inner_steps: PositiveInt = 4
     density_rate: PositiveFloat = 2e-3

@@ -62,9 +62,10 @@ def test_a_conditional_starts_as_the_regression_with_its_residual_covariance(rng
     assert found == pytest.approx(-entropy, abs=0.02)
 
 
-def test_scores_of_all_pairs_hold_the_log_densities_of_the_pairs(rng):
+@pytest.mark.parametrize("scale_range", [3.0, 0.0])
+def test_scores_of_all_pairs_hold_the_log_densities_of_the_pairs(rng, scale_range):
     x, y = rng.standard_normal((6, 3)).astype("float32"), rng.standard_normal((6, 2)).astype("float32")
-    conditional = densities.Conditional(3, 2, "logistic", hidden=(8,), seed=3)
+    conditional = densities.Conditional(3, 2, "logistic", hidden=(8,), seed=3, scale_range=scale_range)
     for variable in conditional.trainable_variables:
         variable.assign(0.3 * rng.standard_normal(variable.shape))
     scores = ops.convert_to_numpy(densities.conditional_scores(conditional, x, y))
@@ -73,6 +74,42 @@ def test_scores_of_all_pairs_hold_the_log_densities_of_the_pairs(rng):
     one = ops.convert_to_numpy(conditional(np.repeat(x[:1], 6, axis=0), y))
     np.testing.assert_allclose(scores[0, 0], one, rtol=1e-4)
     assert np.isfinite(float(bounds.club(scores, np.arange(6))))
+
+
+def test_a_condition_moves_the_scales_no_further_than_it_may(rng):
+    x = 50.0 * rng.standard_normal((40, 3)).astype("float32")
+    spans = []
+    for scale_range in (2.0, 0.0):
+        conditional = densities.Conditional(3, 2, hidden=(8,), scale_range=scale_range)
+        for variable in conditional.trainable_variables:
+            variable.assign(rng.standard_normal(variable.shape))
+        scales = np.broadcast_to(ops.convert_to_numpy(conditional.parameters(x)[1]), (40, 2))
+        spans.append(np.ptp(scales, axis=0))
+    assert (spans[0] > 1.0).all() and (spans[0] <= 4.0).all() and not spans[1].any()
+
+
+def test_whitening_takes_out_a_covariance_and_says_what_that_changes(rng):
+    _, y, _ = correlated(rng)
+    covariance = np.cov(y.T)
+    found, volume = densities.whitened(y[:50].astype("float32"), np.linalg.cholesky(covariance).astype("float32"))
+    log_density = stats.multivariate_normal(np.zeros(2)).logpdf(ops.convert_to_numpy(found)) + float(volume)
+    np.testing.assert_allclose(log_density, stats.multivariate_normal(np.zeros(2), covariance).logpdf(y[:50]), atol=1e-3)
+
+
+def test_moments_of_pairs_are_running_means_and_give_the_regression(rng):
+    moments = densities.PairMoments(2, momentum=0.75)
+    common = rng.standard_normal((2000, 2)) @ np.array([[1.0, 0.8], [0.0, 0.5]])
+    x, y = ((common + 0.3 * rng.standard_normal((2000, 2))).astype("float32") for _ in range(2))
+    moments.update(x[:1000], y[:1000])
+    factor, slope, residual_factor = (ops.convert_to_numpy(v) for v in moments.update(x[1000:], y[1000:]))
+    weights = np.repeat([0.75, 1.0], 1000)[:, None] / 1.75 / 1000
+    both, other = np.concatenate([x, y]), np.concatenate([y, x])
+    weights = np.concatenate([weights, weights]) / 2
+    covariance = both.T @ (weights * both)
+    np.testing.assert_allclose(factor @ factor.T, covariance, rtol=1e-4)
+    np.testing.assert_allclose(slope, np.linalg.lstsq(np.sqrt(weights) * other, np.sqrt(weights) * both)[0], atol=1e-4)
+    left = both - other @ slope
+    np.testing.assert_allclose(residual_factor @ residual_factor.T, left.T @ (weights * left), atol=1e-4)
 
 
 def test_a_family_that_is_not_there_is_refused():

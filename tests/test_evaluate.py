@@ -107,6 +107,12 @@ def test_the_paper_schedule_is_the_papers():
         mlp200.resolve("slow")
 
 
+def test_the_fast_schedule_takes_a_smaller_batch_for_narrow_features_alone(rng):
+    assert [mlp200.resolve("fast", width)[0].batch_size for width in (64, 511, 512, 8192)] == [512, 512, 1024, 1024]
+    assert mlp200.resolve("paper", 64) == mlp200.resolve("paper", 8192)
+    assert mlp200.resolve(QUICK, 64) == (QUICK, "custom")
+
+
 def test_the_rate_drops_where_the_schedule_says(rng, monkeypatch):
     import keras
 

@@ -35,12 +35,14 @@ class Schedule:
 
 # "paper": as published, the end cut to 20 epochs. "fast": 16 times the batch and, as Adam's noise asks, 4 times the
 # rate; as many epochs at the full rate, because their number decides how far the probe overfits (7 of them at a higher
-# rate score 1.3 points more on `fc`), and few after each drop, where little moves. How far the two agree:
+# rate score 1.3 points more on `fc`), and few after each drop, where little moves. Narrow features take half that
+# batch: from 64 columns the probe learns so slowly that the fewer steps cost it half a point. How far the two agree:
 # benchmarks/probe_schedule.py.
 SCHEDULES = {
     "paper": Schedule(batch_size=64, rate=1e-4, epochs=120, drops=(50, 100), last=10),
     "fast": Schedule(batch_size=1024, rate=4e-4, epochs=62, drops=(50, 60), last=4),
 }
+NARROW = 512  # columns, from which on features are not narrow
 
 
 def fit_score(
@@ -79,7 +81,7 @@ def fit_score(
     """
     import keras
 
-    plan, name = resolve(schedule)
+    plan, name = resolve(schedule, train_x.shape[1])
     if seeds < 1:
         raise UserError(f"`seeds` must be at least 1. Received: seeds={seeds}")
     precision = precision or default_precision()
@@ -107,13 +109,16 @@ def fit_score(
     return np.mean(scores, axis=0), settings
 
 
-def resolve(schedule: str | Schedule) -> tuple[Schedule, str]:
-    """The schedule and its name, or a `UserError` that lists the names."""
+def resolve(schedule: str | Schedule, width: int = NARROW) -> tuple[Schedule, str]:
+    """The schedule for features of `width` columns, and its name, or a `UserError` that lists the names."""
     if isinstance(schedule, Schedule):
         return schedule, "custom"
     if schedule not in SCHEDULES:
         raise UserError(f"No such schedule: {schedule!r}. There are: {', '.join(SCHEDULES)}")
-    return SCHEDULES[schedule], schedule
+    plan = SCHEDULES[schedule]
+    if schedule == "fast" and width < NARROW:
+        plan = dataclasses.replace(plan, batch_size=plan.batch_size // 2)
+    return plan, schedule
 
 
 def default_precision() -> str:

@@ -20,25 +20,26 @@ class DeepCoTraining(Objective):
     """Information-theoretic co-training (McAllester 2018): I(z_x; z_y) - beta H(z) of the features of two views.
 
     The form "doe" states it as a difference of entropies, (1 - beta) H_phi(z) - H_psi(z_y | z_x), both cross-entropies
-    under fitted densities of the features, never of pictures, and both the mean over the two views. The conditional
-    density psi and the encoder pull the same way and share an optimiser. The marginal density phi does not: the encoder
-    raises the entropy that phi lowers. phi is therefore fitted by an optimiser of its own in an inner loop of
-    `inner_steps` for each update, on features cut off from the encoder, and the encoder's gradient goes through the
-    features with phi held constant.
+    under fitted densities of the features, never of pictures, and both the mean over the two views. The encoder raises
+    the entropy that the marginal density phi lowers. So the densities are fitted by an optimiser of their own, in an
+    inner loop of `inner_steps` for each update, on features cut off from the encoder, and the encoder's gradient goes
+    through the features with the densities held constant.
 
     A difference of entropies is the same on any scale, but a single entropy grows with the scale of the features and
     falls without end where they lie on fewer dimensions. So each coordinate is standardised over the (gathered) batch
     of both views and gets uniform noise of width `resolution`, and entropies are counted from that of the noise: the
     logged ones are those of features read to that resolution, 0 or a little above if nothing is left of them.
-    (Standardisation and noise are the objective's; the encoder's endpoint stays as it is.)
+    The densities are those of what a running covariance leaves of them (`mizoo.densities.Whitening`), its volume put
+    back: fitted to correlated coordinates as they are, they fall behind an encoder that moves, and the conditional
+    entropy comes out above the marginal one. (All of this is the objective's; the encoder's endpoint stays as it is.)
 
     The form "cpc" (van den Oord et al. 2018, with inner products) lets each z_x pick its z_y among the N of the
     (gathered) batch by z_x . z_y / sqrt(d), of the features as they are, and the other way round: InfoNCE, never above
     its ceiling log N. It has no densities.
 
     Terms of "doe", in nats: `feature_entropy` H_phi(z), `conditional_entropy` H_psi(z_y | z_x) and their difference
-    `global_mi`, which is neither a lower nor an upper bound. `loss` is minus the objective plus phi's own loss, which
-    is equal to `feature_entropy`. "cpc" has `global_mi` alone, a lower bound.
+    `global_mi`, which is neither a lower nor an upper bound. `loss` is minus the objective plus the densities' own
+    loss, their cross-entropies of the whitened features. "cpc" has `global_mi` alone, a lower bound.
 
     Args:
         encoder: pictures to a dict with the endpoint `global` (B, d).
@@ -47,9 +48,10 @@ class DeepCoTraining(Objective):
         form: "doe" or "cpc".
         family: "logistic" or "gaussian", of both densities.
         hidden: widths of the hidden layers of the conditional density's network.
+        scale_range: how far the other view may move the logarithm of a coordinate's scale, either way; 0: not at all.
         resolution: width of the noise, in standard deviations of a coordinate.
-        inner_steps: steps of the marginal density for each update.
-        density_rate: its rate of Adam, unless `compile` is given an optimiser for it.
+        inner_steps: steps of the densities for each update.
+        density_rate: their rate of Adam, unless `compile` is given an optimiser for it.
         augment: makes the two views, such as `mizoo.augment.preset("views")`.
         seed: seed of noise that a batch does not bring, and of the density's first weights.
 
@@ -61,12 +63,12 @@ class DeepCoTraining(Objective):
 
     ```python
     model = mizoo.DeepCoTraining(mizoo.encoders.conv32(), augment=mizoo.augment.preset("views"))
-    model.compile(keras.optimizers.Adam(1e-3))
+    model.compile(keras.optimizers.Adam(3e-4))
     model.fit(mizoo.data.batches("cifar10", "train", batch_size=256), epochs=10)
     ```
     """
 
-    settings = ("beta", "form", "family", "hidden", "resolution", "inner_steps", "density_rate")
+    settings = ("beta", "form", "family", "hidden", "scale_range", "resolution", "inner_steps", "density_rate")
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class DeepCoTraining(Objective):
         form: str = "doe",
         family: str = "gaussian",
         hidden: Sequence[int] = (256,),
+        scale_range: float = 0.0,
         resolution: float = 0.25,
         inner_steps: int = 4,
         density_rate: float = 2e-3,
@@ -87,15 +90,19 @@ class DeepCoTraining(Objective):
         self.form = form
         self.family = family
         self.hidden = tuple(hidden)
+        self.scale_range = scale_range
         self.resolution = resolution
         self.inner_steps = inner_steps
         self.density_rate = density_rate
         self._check()
         self.size = encoder.output["global"].shape[-1]
-        self.marginal, self.conditional = None, None
+        self.moments, self.marginal, self.conditional = None, None, None
         if form == "doe":
+            self.moments = densities.PairMoments(self.size, name="moments")
             self.marginal = densities.Marginal(self.size, family, name=f"{ADVERSARY}_marginal")
-            self.conditional = densities.Conditional(self.size, self.size, family, self.hidden, seed, "conditional")
+            self.conditional = densities.Conditional(
+                self.size, self.size, family, self.hidden, seed, f"{ADVERSARY}_conditional", scale_range
+            )
         self.track_terms()
         self.built = True  # every part is built already
 
@@ -117,15 +124,15 @@ class DeepCoTraining(Objective):
         """Configure training.
 
         Args:
-            optimizer: trains the encoder and the conditional density.
-            density_optimizer: trains the marginal density; by default Adam with the rate `density_rate`.
+            optimizer: trains the encoder.
+            density_optimizer: trains the densities; by default Adam with the rate `density_rate`.
             **kwargs: as in `keras.Model.compile`.
 
         Raises:
             UserError: for settings that cannot work with this step, or a second optimiser for "cpc".
         """
         if self.form == "cpc" and density_optimizer is not None:
-            raise UserError("`density_optimizer` trains the marginal density, and form='cpc' has none.")
+            raise UserError("`density_optimizer` trains densities, and form='cpc' has none.")
         if self.form == "doe" and density_optimizer is None:
             density_optimizer = keras.optimizers.Adam(self.density_rate)
         super().compile(optimizer, density_optimizer, **kwargs)
@@ -138,23 +145,42 @@ class DeepCoTraining(Objective):
             return self._cpc(z[:rows], z[rows:])
         z = self._standardised(z)
         z = z + self.resolution * (ops.concatenate([noise[:, : self.size], noise[:, self.size :]]) - 0.5)
-        x, y = z[:rows], z[rows:]
-        frozen = [ops.stop_gradient(ops.convert_to_tensor(v)) for v in self.marginal.trainable_variables]
-        log_marginal, _ = self.marginal.stateless_call(frozen, [], z)
-        log_conditional = ops.concatenate([self.conditional(x, y), self.conditional(y, x)])
+        factor, slope, residual_factor = self.moments.update(self.gather(z[:rows]), self.gather(z[rows:]))
+        other = ops.concatenate([z[rows:], z[:rows]])
+        features, volume = densities.whitened(z, factor)
+        residuals, residual_volume = densities.whitened(z - ops.matmul(other, slope), residual_factor)
+        white = ops.concatenate([features, residuals], axis=-1)
+        log_marginal, log_conditional = self._log_densities(white, frozen=True)
+        log_marginal, log_conditional = log_marginal + volume, log_conditional + residual_volume
         floor = self.size * math.log(self.resolution)  # entropy of the noise
         entropy, conditional = -ops.mean(log_marginal) - floor, -ops.mean(log_conditional) - floor
         terms = {
             "feature_entropy": entropy,
             "conditional_entropy": conditional,
             "global_mi": densities.difference_of_entropies(log_marginal, log_conditional),
-            HELD: ops.stop_gradient(z),
+            HELD: ops.stop_gradient(white),
         }
         return conditional - (1.0 - self.beta) * entropy + self.inner_loss(terms), terms
 
     def inner_loss(self, terms):
-        """Cross-entropy of the features, cut off from the encoder, under the marginal density, from the noise's."""
-        return -ops.mean(self.marginal(terms[HELD])) - self.size * math.log(self.resolution)
+        """Cross-entropies under both densities of the whitened features, cut off from the encoder: their sum."""
+        log_marginal, log_conditional = self._log_densities(terms[HELD])
+        return -ops.mean(log_marginal) - ops.mean(log_conditional)
+
+    def _log_densities(self, white, frozen: bool = False):
+        """Log densities (2N,) of whitened features, and of whitened residuals given the features of the other view.
+
+        Args:
+            white: (2N, 2d), features and then residuals; the rows of the first view first.
+            frozen: whether no gradient reaches the densities.
+        """
+        rows = ops.shape(white)[0] // 2
+        marginal, conditional = self.marginal, self.conditional
+        if frozen:
+            marginal, conditional = _held_still(marginal), _held_still(conditional)
+        features, residuals = white[:, : self.size], white[:, self.size :]
+        other = ops.concatenate([features[rows:], features[:rows]])
+        return marginal(features), conditional(other, residuals)
 
     def _standardised(self, z):
         """z (2N, d) with the mean 0 and the variance 1 of each coordinate over both views of the gathered batch."""
@@ -185,7 +211,15 @@ class DeepCoTraining(Objective):
         for name in ("resolution", "density_rate"):
             if not getattr(self, name) > 0:
                 raise UserError(f"`{name}` is above 0. Received: {getattr(self, name)}")
+        if self.scale_range < 0:
+            raise UserError(f"`scale_range` is 0 or more. Received: scale_range={self.scale_range}")
         if self.inner_steps < 1:
             raise UserError(f"`inner_steps` is 1 or more. Received: {self.inner_steps}")
         if "global" not in self.encoder.output:
             raise UserError(f"The encoder has no endpoint global; it has {', '.join(self.encoder.output)}.")
+
+
+def _held_still(layer):
+    """A call of `layer` that passes gradients to what goes in, and none to its weights."""
+    values = [ops.stop_gradient(ops.convert_to_tensor(v)) for v in layer.trainable_variables]
+    return lambda *inputs: layer.stateless_call(values, [], *inputs)[0]
