@@ -26,6 +26,8 @@ SHORT = {
     "optimizer.schedule": "cosine",
     "optimizer.decay_epochs": 0.0,
 }
+# What the trials of an entry share beside their length: what its recipe was before a trial changed it.
+AROUND = {"dim_local_cifar10": {"data.augment": "dim"}}
 TRIALS = {
     "dim_local_cifar10": {
         "recipe": {},
@@ -40,6 +42,7 @@ TRIALS = {
         "critic-512": {"objective.critic_width": 512},
         "augment-none": {"data.augment": "none"},
         "augment-views": {"data.augment": "views"},
+        "lamb-5e-3": {"optimizer.name": "lamb", "optimizer.learning_rate": 5e-3},
     },
     "dim_views_cifar10": {
         "recipe": {},
@@ -75,7 +78,8 @@ TRIALS = {
 def run(entry: str, name: str) -> list[dict]:
     """Train and probe one trial; returns its rows."""
     changes = TRIALS[entry][name]
-    recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml", SHORT | changes)
+    around = AROUND.get(entry, {})
+    recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml", SHORT | around | changes)
     folder = pretrain.pretrain(recipe, HERE.parent / "runs" / "trials" / entry / name)
     last = pretrain.read_log(folder)[-1]
     rows = evaluate.evaluate(
@@ -86,7 +90,7 @@ def run(entry: str, name: str) -> list[dict]:
         entry=entry,
         command=f"python benchmarks/recipe_trials.py {entry} {name}",
     )
-    described = {"trial": name, "changes": changes, "training_seconds": last["seconds"], "log": last}
+    described = {"trial": name, "around": around, "changes": changes, "training_seconds": last["seconds"], "log": last}
     return [{**described, **dataclasses.asdict(row)} for row in rows]
 
 

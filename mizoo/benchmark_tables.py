@@ -83,8 +83,9 @@ def trials(path: str | os.PathLike, entry: str) -> str:
     def named(changes: dict) -> str:
         return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
 
+    around = named(own[ends[0]].get("around", {}))
     body = [
-        line("the recipe", own),
+        line(f"the recipe with {around}" if around else "the recipe", own),
         *(line(named(found[ends[0]]["changes"]), found) for found in found_trials.values()),
     ]
     title = (

@@ -89,8 +89,10 @@ def same(first, second, **tolerance) -> None:
 def test_the_gradients_of_density_and_encoder_never_meet(rng):
     model = shaken(on_vectors(beta=0.25), rng)
     images, noise = inputs(rng, model)
-    own, apart = model.encoder.trainable_variables, model.marginal.trainable_variables
+    own = model.encoder.trainable_variables
+    apart = model.marginal.trainable_variables + model.conditional.trainable_variables
     assert all(ADVERSARY in v.path for v in apart) and not any(ADVERSARY in v.path for v in own)
+    assert len(own) + len(apart) == len(model.trainable_variables)
 
     def part(name):
         return lambda: model.compute_terms(images, noise)[1][name]
@@ -102,7 +104,8 @@ def test_the_gradients_of_density_and_encoder_never_meet(rng):
         terms = model.compute_terms(images, noise)[1]
         return terms["conditional_entropy"] - 0.75 * terms["feature_entropy"]
 
-    assert all(not g.any() for g in gradients(part("feature_entropy"), apart))
+    for name in ("feature_entropy", "conditional_entropy"):
+        assert all(not g.any() for g in gradients(part(name), apart))
     assert all(g.any() for g in gradients(part("feature_entropy"), own))
     assert all(not g.any() for g in gradients(fit, own))
     # The loss is the one for the encoder and the other for the density.

@@ -199,7 +199,7 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
             "training_seconds": 60,
         },
         {**common, "trial": "recipe", "changes": {}, "value": 61.75},
-        {**common, "trial": "recipe", "changes": {}, "value": 1.0, "entry": "other"},
+        {**common, "trial": "recipe", "around": {"data.augment": "dim"}, "changes": {}, "value": 1.0, "entry": "other"},
     ]
     path.write_text(json.dumps({"epochs": 4, "rows": rows}))
     text = benchmark_tables.trials(path, "dim_small")
@@ -208,6 +208,8 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
         ["the recipe", "61.75 ± 0.25"],
         ["`optimizer.learning_rate: 0.002`", "59.50 ± 0.25 (-2.2)"],
     ]
+    other = cells(benchmark_tables.trials(path, "other"))
+    assert other[2:] == [['the recipe with `data.augment: "dim"`', "1.00 ± 0.25"]]
     with pytest.raises(UserError, match="no row of its own recipe"):
         benchmark_tables.trials(path, "dim_large")
 

@@ -99,10 +99,11 @@ class DeepCoTraining(Objective):
         self.moments, self.marginal, self.conditional = None, None, None
         if form == "doe":
             self.moments = densities.PairMoments(self.size, name="moments")
-            self.marginal = densities.Marginal(self.size, family, name=f"{ADVERSARY}_marginal")
-            self.conditional = densities.Conditional(
-                self.size, self.size, family, self.hidden, seed, f"{ADVERSARY}_conditional", scale_range
-            )
+            with keras.name_scope(ADVERSARY):  # for the layers inside them as well
+                self.marginal = densities.Marginal(self.size, family, name="marginal")
+                self.conditional = densities.Conditional(
+                    self.size, self.size, family, self.hidden, seed, "conditional", scale_range
+                )
         self.track_terms()
         self.built = True  # every part is built already
 
