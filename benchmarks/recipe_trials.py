@@ -26,7 +26,7 @@ SHORT = {
     "optimizer.schedule": "cosine",
     "optimizer.decay_epochs": 0.0,
 }
-# What the trials of an entry share beside their length: what its recipe was before a trial changed it.
+# What the trials of an entry share beside their length, whatever its recipe comes to say.
 AROUND = {"dim_local_cifar10": {"data.augment": "dim"}}
 TRIALS = {
     "dim_local_cifar10": {

@@ -93,7 +93,9 @@ def test_whitening_takes_out_a_covariance_and_says_what_that_changes(rng):
     covariance = np.cov(y.T)
     found, volume = densities.whitened(y[:50].astype("float32"), np.linalg.cholesky(covariance).astype("float32"))
     log_density = stats.multivariate_normal(np.zeros(2)).logpdf(ops.convert_to_numpy(found)) + float(volume)
-    np.testing.assert_allclose(log_density, stats.multivariate_normal(np.zeros(2), covariance).logpdf(y[:50]), atol=1e-3)
+    np.testing.assert_allclose(
+        log_density, stats.multivariate_normal(np.zeros(2), covariance).logpdf(y[:50]), atol=1e-3
+    )
 
 
 def test_moments_of_pairs_are_running_means_and_give_the_regression(rng):

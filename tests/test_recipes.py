@@ -48,6 +48,18 @@ def test_a_bad_key_is_named(key, value):
     assert f"`{key}" in str(caught.value)
 
 
+def test_numbers_may_be_written_with_an_exponent_alone(tmp_path):
+    path = tmp_path / "mine.yaml"
+    text = "name: mine\ndata: {source: cifar10}\noptimizer: {learning_rate: 3e-4}\ntraining: {epochs: 5}\n"
+    path.write_text(text)
+    assert recipes.load(path).optimizer.learning_rate == 3e-4
+    assert recipes.parse("1E3") == 1000.0 and recipes.parse("-2.e+1") == -20.0
+    assert recipes.parse("e3") == "e3" and recipes.parse("3e") == "3e" and recipes.parse("7") == 7
+    path.write_text(text.replace("3e-4", "3e-4s"))
+    with pytest.raises(UserError, match="optimizer.learning_rate"):
+        recipes.load(path)
+
+
 def test_every_problem_is_listed_and_the_nearest_key_suggested():
     content = with_change("training.epoch", 3) | {"objective": {"bound": "x"}}
     with pytest.raises(UserError) as caught:
