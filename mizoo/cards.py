@@ -222,9 +222,9 @@ def _value(value: Any) -> str:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
+    from mizoo import yaml_text
 
-    return yaml.safe_load(_text(path))
+    return yaml_text.parse(_text(path))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -245,14 +245,14 @@ def bench(
 
 def _changes(pairs: list[str]) -> dict[str, Any]:
     """Turn ["training.epochs=5"] into {"training.epochs": 5}; values are YAML."""
-    from mizoo import recipes
+    from mizoo import yaml_text
 
     changes = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UserError(f"--set takes KEY=VALUE, such as training.epochs=5. Received: {pair!r}")
-        changes[key] = recipes.parse(value)
+        changes[key] = yaml_text.parse(value)
     return changes
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from mizoo import yaml_text
 from mizoo.errors import UserError
 
 Endpoint = Literal["local", "conv", "fc", "global"]
@@ -356,20 +356,6 @@ class Recipe(_Part):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 3e-4 is a number, as people write it; the standard asks for 3.0e-4."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def parse(text: str) -> Any:
-    """The content of a recipe's text, or of one of its values."""
-    return yaml.load(text, Loader=_Loader)
-
-
 def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None) -> Recipe:
     """Read and validate a recipe.
 
@@ -385,7 +371,7 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
     """
     path = _find(name_or_path)
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = yaml_text.parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):

@@ -155,8 +155,8 @@ def _written(folder: Path) -> int | None:
         if rate := manifest.get("input", {}).get("sampling_rate"):
             return rate
     if (folder / "recipe.yaml").is_file():
-        import yaml
+        from mizoo import yaml_text
 
-        content = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        content = yaml_text.parse((folder / "recipe.yaml").read_text(encoding="utf-8"))
         return content.get("encoder", {}).get("sampling_rate")
     return None

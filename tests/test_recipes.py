@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from mizoo import recipes
+from mizoo import recipes, yaml_text
 from mizoo.errors import UserError
 
 GOOD = {"name": "toy", "data": {"source": "cifar10"}}
@@ -53,8 +53,8 @@ def test_numbers_may_be_written_with_an_exponent_alone(tmp_path):
     text = "name: mine\ndata: {source: cifar10}\noptimizer: {learning_rate: 3e-4}\ntraining: {epochs: 5}\n"
     path.write_text(text)
     assert recipes.load(path).optimizer.learning_rate == 3e-4
-    assert recipes.parse("1E3") == 1000.0 and recipes.parse("-2.e+1") == -20.0
-    assert recipes.parse("e3") == "e3" and recipes.parse("3e") == "3e" and recipes.parse("7") == 7
+    assert yaml_text.parse("1E3") == 1000.0 and yaml_text.parse("-2.e+1") == -20.0
+    assert yaml_text.parse("e3") == "e3" and yaml_text.parse("3e") == "3e" and yaml_text.parse("7") == 7
     path.write_text(text.replace("3e-4", "3e-4s"))
     with pytest.raises(UserError, match="optimizer.learning_rate"):
         recipes.load(path)

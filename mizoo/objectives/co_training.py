@@ -147,9 +147,8 @@ class DeepCoTraining(Objective):
         z = self._standardised(z)
         z = z + self.resolution * (ops.concatenate([noise[:, : self.size], noise[:, self.size :]]) - 0.5)
         factor, slope, residual_factor = self.moments.update(self.gather(z[:rows]), self.gather(z[rows:]))
-        other = ops.concatenate([z[rows:], z[:rows]])
         features, volume = densities.whitened(z, factor)
-        residuals, residual_volume = densities.whitened(z - ops.matmul(other, slope), residual_factor)
+        residuals, residual_volume = densities.whitened(z - ops.matmul(_other_view(z), slope), residual_factor)
         white = ops.concatenate([features, residuals], axis=-1)
         log_marginal, log_conditional = self._log_densities(white, frozen=True)
         log_marginal, log_conditional = log_marginal + volume, log_conditional + residual_volume
@@ -175,13 +174,11 @@ class DeepCoTraining(Objective):
             white: (2N, 2d), features and then residuals; the rows of the first view first.
             frozen: whether no gradient reaches the densities.
         """
-        rows = ops.shape(white)[0] // 2
         marginal, conditional = self.marginal, self.conditional
         if frozen:
             marginal, conditional = _held_still(marginal), _held_still(conditional)
         features, residuals = white[:, : self.size], white[:, self.size :]
-        other = ops.concatenate([features[rows:], features[:rows]])
-        return marginal(features), conditional(other, residuals)
+        return marginal(features), conditional(_other_view(features), residuals)
 
     def _standardised(self, z):
         """z (2N, d) with the mean 0 and the variance 1 of each coordinate over both views of the gathered batch."""
@@ -218,6 +215,12 @@ class DeepCoTraining(Objective):
             raise UserError(f"`inner_steps` is 1 or more. Received: {self.inner_steps}")
         if "global" not in self.encoder.output:
             raise UserError(f"The encoder has no endpoint global; it has {', '.join(self.encoder.output)}.")
+
+
+def _other_view(z):
+    """The rows of the second view before those of the first."""
+    rows = ops.shape(z)[0] // 2
+    return ops.concatenate([z[rows:], z[:rows]])
 
 
 def _held_still(layer):
