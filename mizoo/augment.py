@@ -274,6 +274,38 @@ class Solarise(_Pixel):
 
 
 @keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
+class Occlude(_Pixel):
+    """A grey square over part of the picture (DeVries and Taylor 2017); noise: down, right.
+
+    The grey is 127.5, zero for the encoders, and the square lies wholly within the picture, everywhere as likely.
+
+    Attributes:
+        side: side of the square as a share of the picture's, above 0 and at most 1; the nearest whole
+            number of pixels is covered, one at least.
+    """
+
+    side: float = 0.5
+
+    noise_size = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.side <= 1:
+            raise UserError(f"`side` is a share of the picture's side, above 0 and at most 1. Received: {self.side}")
+
+    def apply(self, noise, images):
+        """The pictures with their squares."""
+        covered = []
+        for axis, size in enumerate(images.shape[1:3]):
+            square = max(round(self.side * size), 1)
+            first = ops.floor(noise[:, axis : axis + 1] * (size - square + 1))
+            places = ops.arange(size, dtype="float32")[None]
+            covered.append(ops.logical_and(places >= first, places < first + square))
+        inside = ops.logical_and(covered[0][:, :, None], covered[1][:, None, :])[..., None]
+        return ops.where(inside, 127.5, images)
+
+
+@keras.saving.register_keras_serializable("mizoo")
 class Compose:
     """Operations one after the other, as a function of pictures and noise.
 

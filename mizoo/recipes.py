@@ -104,6 +104,7 @@ class DeepInfoMax(_Part):
     )
     clip: PositiveFloat | None = None
     score_penalty: float = Field(0.0, ge=0)
+    occlusion: float = Field(0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _something_is_maximised(self):

@@ -55,6 +55,28 @@ def test_translation_and_flip_against_padding_and_slicing(rng):
         np.testing.assert_array_equal(result[i], by_slicing(images[i], i - 4, 4 - i, bool(i % 2)))
 
 
+def test_occlusion_against_slicing(rng):
+    images = pictures(rng, 30)
+    noise = rng.random((30, 2))
+    result = applied([augment.Occlude(0.5)], images, noise)
+    for image, (down, right), found in zip(images, noise, result):
+        top, left = int(down * 7), int(right * 6)  # a square of 6 rows and 5 columns on 12 by 10 pixels
+        expected = image.astype("float32")
+        expected[top : top + 6, left : left + 5] = 127.5
+        np.testing.assert_array_equal(found, expected)
+    assert {int(value * 7) for value in noise[:, 0]} >= {0, 6}  # both borders were reached
+    everything = applied([augment.Occlude(1.0)], images, noise)
+    assert (everything == 127.5).all()
+    one_pixel = applied([augment.Occlude(0.01)], images, noise)
+    assert ((one_pixel == 127.5).all(axis=-1).sum(axis=(1, 2)) == 1).all()
+
+
+@pytest.mark.parametrize("side", [0.0, -0.5, 1.5])
+def test_an_impossible_square_is_refused(side):
+    with pytest.raises(UserError, match="share of the picture's side"):
+        augment.Occlude(side)
+
+
 def test_every_shift_is_as_likely_as_any_other(rng):
     image = np.arange(64, dtype="float32").reshape(1, 8, 8, 1).repeat(9000, axis=0)
     moved = applied([augment.Translate(1)], image, rng.random((9000, 2)))

@@ -11,6 +11,7 @@ from mizoo import augment, data
 from mizoo.encoders import conv32, resnet18
 from mizoo.errors import UserError
 from mizoo.objectives import DeepInfoMax, SimCLR
+from mizoo.objectives.prior_matching import prior_losses
 
 VIEWS = augment.preset("views")
 NO_CHANGE = augment.Compose([])
@@ -107,6 +108,44 @@ def test_pairs_of_scales_draw_one_location_for_each_picture(rng):
     assert float(terms["score_penalty"]) == pytest.approx(np.mean(squares), rel=1e-4)
     expected = -sum(float(terms[name]) for name in model.term_names[:3]) / 3 + 0.05 * float(terms["score_penalty"])
     assert float(loss) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_occlusion_hides_the_picture_from_the_vector_alone(rng, views):
+    model = small(views=views, occlusion=0.5, negatives="images", prior_weight=0.1, global_weight=0.5)
+    assert model.own_noise_size == views * (2 + 5)
+    images = rng.integers(0, 256, (8 * views, 32, 32, 3)).astype("float32")
+    noise = rng.random((8, model.own_noise_size), dtype="float32")
+    _, terms = model.compute_terms(images, noise)
+    covered = images.copy()
+    for view in range(views):
+        for i, (down, right) in enumerate(np.floor(noise[:, 2 * view : 2 * view + 2] * 17).astype(int)):
+            covered[8 * view + i, down : down + 16, right : right + 16] = 127.5
+
+    def side(critic, inputs, pictures):
+        features = ops.convert_to_numpy(critic(inputs(model.encoder(pictures, training=True)), training=True))
+        return features.reshape(views, 8, *features.shape[1:])
+
+    def vector(endpoints):
+        return endpoints["global"][:, None]
+
+    def both_ways(features, vectors):
+        ways = ((0, 1), (1, 0)) if views == 2 else ((0, 0),)
+        own = {i: [i] for i in range(8)}
+        return np.mean([by_loops(features[a], vectors[b][:, 0], own, "images", None) for a, b in ways])
+
+    local = side(model.local_critic["local"], lambda e: ops.reshape(e["local"], (-1, 64, 6)), images)
+    assert float(terms["local_mi"]) == pytest.approx(
+        both_ways(local, side(model.local_critic["global"], vector, covered)), abs=1e-4
+    )
+    whole = side(model.global_critic["map"], lambda e: ops.reshape(e["local"], (-1, 1, 384)), images)
+    assert float(terms["global_mi"]) == pytest.approx(
+        both_ways(whole, side(model.global_critic["global"], vector, covered)), abs=1e-4
+    )
+    y = model.encoder(covered, training=True)["global"]
+    prior, adversary = prior_losses(model.discriminator, y, ops.reshape(noise[:, 2 * views :], (-1, 5)))
+    assert float(terms["prior"]) == pytest.approx(float(prior), abs=1e-5)
+    assert float(terms["adversary"]) == pytest.approx(float(adversary), abs=1e-5)
 
 
 def test_each_view_has_its_own_noise(rng):

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from mizoo import bounds, critics
+from mizoo.augment import Occlude
 from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
 from mizoo.objectives.prior_matching import discriminator, prior_losses
@@ -53,6 +54,10 @@ class DeepInfoMax(Objective):
             picture. AMDIM has ("local", "global"), ("conv", "global") and ("conv", "conv").
         clip: c of the soft clip c tanh(score / c), or None (AMDIM: 20).
         score_penalty: weight of the mean squared score before the clip (AMDIM: 0.05).
+        occlusion: side of a grey square, as a share of the picture's, that covers part of the pictures where the
+            vectors (the second endpoint of each pair, Y of the global term and of the prior) are computed, and not
+            where the features are (Hjelm et al. 2018, appendix: occlusion); a second pass through the encoder. 0 for
+            none.
         augment: augmentation applied in the step, such as `mizoo.augment.preset("dim")`, or None.
         seed: seed of noise that a batch does not bring.
 
@@ -70,7 +75,7 @@ class DeepInfoMax(Objective):
     """
 
     settings = ("local_weight", "global_weight", "prior_weight", "bound", "negatives", "critic_width", "views", "pairs")
-    settings += ("clip", "score_penalty", "critic")
+    settings += ("clip", "score_penalty", "critic", "occlusion")
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class DeepInfoMax(Objective):
         clip: float | None = None,
         score_penalty: float = 0.0,
         critic: str = "encode_dot",
+        occlusion: float = 0.0,
         augment=None,
         seed: int = 0,
         name: str | None = None,
@@ -101,7 +107,9 @@ class DeepInfoMax(Objective):
         self.clip = clip
         self.score_penalty = score_penalty
         self.critic = critic
+        self.occlusion = occlusion
         self._check()
+        self.occlude = Occlude(occlusion) if occlusion else None
 
         shapes = {key: value.shape[1:] for key, value in encoder.output.items()}
         self.locations = {key: math.prod(shape[:-1]) for key, shape in shapes.items()}
@@ -157,8 +165,9 @@ class DeepInfoMax(Objective):
 
     @property
     def own_noise_size(self) -> int:
-        """Columns of noise: a sample of the prior for each view, and one for each location that is drawn."""
-        return self._drawn() + (self.views * self.size if self.prior_weight else 0)
+        """Columns of noise: one for each location drawn, a sample of the prior and the occlusion of each view."""
+        each_view = (self.size if self.prior_weight else 0) + (self.occlude.noise_size if self.occlude else 0)
+        return self._drawn() + self.views * each_view
 
     def _drawn(self) -> int:
         """How many locations are drawn for a picture: one for each direction of a pair whose second side is a map."""
@@ -180,13 +189,16 @@ class DeepInfoMax(Objective):
 
     def compute_terms(self, images, noise):
         """Loss and terms of one batch; see `Objective.compute_terms`."""
-        endpoints = self.encoder(images, training=True)
-        rows = ops.shape(images)[0] // self.views
-        positives = self.positives(rows)
+        endpoints = hidden = self.encoder(images, training=True)
+        if self.occlude:
+            columns = self.views * self.occlude.noise_size
+            squares = ops.concatenate(ops.split(noise[:, :columns], self.views, axis=1))
+            hidden, noise = self.encoder(self.occlude.apply(squares, images), training=True), noise[:, columns:]
+        positives = self.positives(ops.shape(images)[0] // self.views)
         loss, terms, penalties = 0.0, {}, []
 
         if self.local_weight:
-            sides_of_pairs = self._local_sides(endpoints, rows)
+            sides_of_pairs = self._local_sides(endpoints, hidden)
             drawn, noise = noise[:, : self._drawn()], noise[:, self._drawn() :]
             for part, (features, candidates) in sides_of_pairs.items():
                 sides = []
@@ -197,7 +209,7 @@ class DeepInfoMax(Objective):
                 loss, terms = loss - self.local_weight / len(self.pairs) * value, {**terms, **logs}
                 penalties.append(penalty)
         if self.global_weight:
-            features, vectors = self._global_sides(endpoints, rows)
+            features, vectors = self._global_sides(endpoints, hidden)
             sides = [(features[one], vectors[other][:, 0]) for one, other in self._directions()]
             value, logs, penalty = self._mean_terms("global", sides, positives, "images")
             loss, terms = loss - self.global_weight * value, {**terms, **logs}
@@ -207,38 +219,47 @@ class DeepInfoMax(Objective):
             loss = loss + self.score_penalty * terms["score_penalty"]
         if self.prior_weight:
             samples = ops.reshape(noise, (-1, self.size))
-            prior, adversary = prior_losses(self.discriminator, endpoints["global"], samples)
+            prior, adversary = prior_losses(self.discriminator, hidden["global"], samples)
             loss = loss + self.prior_weight * prior + adversary
             terms |= {"prior": prior, "adversary": adversary}
         return loss, terms
 
-    def _local_sides(self, endpoints, rows) -> dict[str, tuple[list, list]]:
-        """For each pair what its critic makes of the two sides: of each view (N, L, U) and (N, L', U)."""
-        flat = {
-            key: ops.reshape(endpoints[key], (-1, self.locations[key], endpoints[key].shape[-1]))
-            for key in self._paired()
-        }
-        pairs = self._pair_names()
-        if self.critic == "encode_dot":
-            projected = {key: critic(flat[key], training=True) for key, critic in self.local_critic.items()}
-            sides = {part: (projected[first], projected[second]) for part, (first, second) in pairs.items()}
-        else:
-            sides = {part: self.local_critic[part].sides(flat[one], flat[two]) for part, (one, two) in pairs.items()}
-        return {part: tuple(self._by_view(side, rows) for side in both) for part, both in sides.items()}
+    def _local_sides(self, endpoints, hidden) -> dict[str, tuple[list, list]]:
+        """For each pair what its critic makes of the two sides: of each view (N, L, U) and (N, L', U).
 
-    def _global_sides(self, endpoints, rows) -> tuple[list, list]:
+        The first comes from `endpoints`, the second from `hidden`, those of the occluded pictures or the same.
+        """
+        pairs = self._pair_names()
+        firsts, seconds = (dict.fromkeys(pair[side] for pair in pairs.values()) for side in (0, 1))
+        if hidden is endpoints:
+            seen = covered = self._encoded(endpoints, firsts | seconds)
+        else:
+            seen, covered = self._encoded(endpoints, firsts), self._encoded(hidden, seconds)
+        sides = {part: (seen[first], covered[second]) for part, (first, second) in pairs.items()}
+        if self.critic == "concat_conv":
+            sides = {part: self.local_critic[part].sides(*both) for part, both in sides.items()}
+        return {part: tuple(self._by_view(side) for side in both) for part, both in sides.items()}
+
+    def _encoded(self, endpoints, keys) -> dict:
+        """Endpoints (B, ..., C) as (B, locations, C), through the critic's own network of each if it has one."""
+        flat = {key: ops.reshape(endpoints[key], (-1, self.locations[key], endpoints[key].shape[-1])) for key in keys}
+        if self.critic == "encode_dot":
+            return {key: self.local_critic[key](value, training=True) for key, value in flat.items()}
+        return flat
+
+    def _global_sides(self, endpoints, hidden) -> tuple[list, list]:
         """The same of the whole map and the global vector: of each view (N, 1, U) twice."""
-        local, y = endpoints["local"], endpoints["global"][:, None]
+        local, y = endpoints["local"], hidden["global"][:, None]
         flat = ops.reshape(local, (-1, 1, self.locations["local"] * local.shape[-1]))
         if self.critic == "encode_dot":
             both = self.global_critic["map"](flat, training=True), self.global_critic["global"](y, training=True)
         else:
             both = self.global_critic["global"].sides(flat, y)
-        return tuple(self._by_view(side, rows) for side in both)
+        return tuple(self._by_view(side) for side in both)
 
-    def _by_view(self, features, rows) -> list:
+    def _by_view(self, features) -> list:
         """The features of each view, from those of all views one below the other."""
-        return [features[i * rows : (i + 1) * rows] for i in range(self.views)]
+        return ops.split(features, self.views) if self.views > 1 else [features]
 
     def _directions(self) -> tuple[tuple[int, int], ...]:
         """Which view gives the features, and which the vectors."""
@@ -250,7 +271,8 @@ class DeepInfoMax(Objective):
         if locations == 1:
             return features[:, 0], drawn
         place = ops.cast(ops.floor(drawn[:, 0] * locations), "int32")
-        return ops.take_along_axis(features, place[:, None, None], axis=1)[:, 0], drawn[:, 1:]
+        chosen = ops.one_hot(place, locations, dtype=features.dtype)[:, None]  # a product: its gradient is cheap
+        return ops.matmul(chosen, features)[:, 0], drawn[:, 1:]
 
     def _mean_terms(self, part: str, sides: list, positives, negatives: str):
         """The value to maximise, what is logged, and the mean squared score, each the mean over the directions."""
@@ -309,6 +331,8 @@ class DeepInfoMax(Objective):
             raise UserError(f"`critic` is one of {', '.join(CRITICS)}. Received: critic={self.critic!r}")
         if self.critic_width < 1:
             raise UserError(f"`critic_width` is 1 or more. Received: {self.critic_width}")
+        if not 0 <= self.occlusion <= 1:
+            raise UserError(f"`occlusion` is a share of a picture's side, 0 to 1. Received: {self.occlusion}")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"`clip` is above 0, or None. Received: {self.clip}")
         _check_pairs(self.pairs, self.views)
