@@ -1,16 +1,20 @@
-"""What an augmentation costs: the median time of a training step with it, and of the augmentation alone.
+"""What a training step costs: its median time, with Keras's own batch normalisation too, and that of its augmentation.
 
     python benchmarks/augment_cost.py
 
 Steps of each entry's recipe on random pictures, the first ones left out; the augmentation is compiled alone and called
-on the same batch, in turns with the steps. Writes benchmarks/augment_cost.json. A few minutes on 2 cores.
+on the same batch, in turns with the steps. On TensorFlow the same steps are taken with the batch normalisation of Keras
+instead of the one kernel that mizoo takes on a CPU. Writes benchmarks/augment_cost.json. A few minutes on 2 cores.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -19,7 +23,7 @@ from mizoo import augment, data, files, recipes
 from mizoo.machine import hardware
 
 HERE = Path(__file__).parent
-ENTRIES = ("dim_local_cifar10", "dim_views_cifar10", "simclr_cifar10")
+ENTRIES = ("dim_local_cifar10", "dim_views_cifar10", "amdim_cifar10", "simclr_cifar10")
 ROUNDS, STEPS = 4, 10
 
 
@@ -45,6 +49,15 @@ def _compiled(function):
     return tf.function(function)
 
 
+@contextlib.contextmanager
+def _norms_of_keras() -> Iterator[None]:
+    """Steps traced within normalise as Keras does."""
+    from mizoo.objectives import _tensorflow
+
+    with mock.patch.object(_tensorflow, "_fused", lambda norms: contextlib.nullcontext()):
+        yield
+
+
 def measure(entry: str) -> dict:
     """Median seconds of a step and of its augmentation, for one entry's recipe."""
     recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml")
@@ -52,36 +65,42 @@ def measure(entry: str) -> dict:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (size * STEPS, 32, 32, 3), dtype="uint8")
     preset = augment.preset(recipe.data.augment)
-    keras.config.set_dtype_policy(recipe.training.precision)
-    model = recipe.objective.build(recipe.encoder.build(), preset, 0)
-    model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
-    keras.config.set_dtype_policy("float32")
-    batches = data.batches(images, batch_size=size, noise_size=model.noise_size)
     noise = rng.random((size, preset.noise_size), dtype="float32")
     alone = _compiled(lambda x, u: preset(x, u))
-    times, views = {"step": [], "augment": []}, recipe.objective.views
-    for turn in range(ROUNDS + 1):
-        steps = _StepTimes()
-        model.fit(batches, epochs=1, verbose=0, callbacks=[steps])
-        seconds = []
+    contexts = {"step": contextlib.nullcontext}
+    if keras.backend.backend() == "tensorflow":
+        contexts["keras_norm"] = _norms_of_keras
+    models = {name: _compiled_model(recipe, preset) for name in contexts}
+    batches = data.batches(images, batch_size=size, noise_size=models["step"].noise_size)
+    times, views = {"augment": [], **{name: [] for name in models}}, recipe.objective.views
+    for turn in range(ROUNDS + 1):  # the first turn compiles
+        for name, model in models.items():
+            steps = _StepTimes()
+            with contexts[name]():
+                model.fit(batches, epochs=1, verbose=0, callbacks=[steps])
+            times[name] += steps.seconds if turn else []
         for _ in range(STEPS):
             began = time.perf_counter()
             for _ in range(views):
                 keras.ops.convert_to_numpy(alone(images[:size], noise))
-            seconds.append(time.perf_counter() - began)
-        if turn:  # the first turn compiles
-            times["step"] += steps.seconds
-            times["augment"] += seconds
-    step, augmentation = (statistics.median(times[key]) for key in ("step", "augment"))
+            times["augment"] += [time.perf_counter() - began] if turn else []
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     return {
         "entry": entry,
         "augment": recipe.data.augment,
         "views": views,
         "batch_size": size,
-        "step_ms": round(1e3 * step, 1),
-        "augment_ms": round(1e3 * augmentation, 1),
-        "share": round(augmentation / step, 4),
+        **{f"{name}_ms": round(1e3 * seconds, 1) for name, seconds in medians.items()},
+        "share": round(medians["augment"] / medians["step"], 4),
     }
+
+
+def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
+    keras.config.set_dtype_policy(recipe.training.precision)
+    model = recipe.objective.build(recipe.encoder.build(), preset, 0)
+    model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
+    keras.config.set_dtype_policy("float32")
+    return model
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ TRIALS = {
         "critic-512": {"objective.critic_width": 512},
         "augment-none": {"data.augment": "none"},
         "augment-views": {"data.augment": "views"},
+        "occlusion-0.5": {"objective.occlusion": 0.5},
         "lamb-5e-3": {"optimizer.name": "lamb", "optimizer.learning_rate": 5e-3},
     },
     "dim_views_cifar10": {

@@ -97,7 +97,7 @@ def trials(path: str | os.PathLike, entry: str) -> str:
 
 
 def augment(path: str | os.PathLike) -> str:
-    """What augmentations cost beside a training step, as a markdown table.
+    """What training steps and their augmentations cost, as a markdown table.
 
     Args:
         path: what `benchmarks/augment_cost.py` wrote.
@@ -107,6 +107,7 @@ def augment(path: str | os.PathLike) -> str:
         [
             f"`{row['entry']}`",
             f"`{row['augment']}`, {row['views']} of {row['batch_size']} pictures",
+            f"{row['keras_norm_ms']:.0f}" if "keras_norm_ms" in row else "",
             f"{row['step_ms']:.0f}",
             f"{row['augment_ms']:.1f}",
             f"{100 * row['share']:.1f} %",
@@ -114,7 +115,8 @@ def augment(path: str | os.PathLike) -> str:
         for row in content["rows"]
     ]
     title = f"Medians. {content['hardware']}, {content['backend']} backend."
-    return title + "\n\n" + markdown(["recipe", "augmentation", "step, ms", "augmentation, ms", "share"], body)
+    header = ["recipe", "augmentation", "step with Keras's batch norm, ms", "step, ms", "augmentation, ms", "share"]
+    return title + "\n\n" + markdown(header, body)
 
 
 def spoken_digit(path: str | os.PathLike) -> str:

@@ -17,7 +17,15 @@ rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")
 chains = [preset for preset in augment.PRESETS.values() if preset]
 chains.append(
-    augment.Compose([augment.RandomResizedCrop(), augment.Blur(), augment.ColourJitter(), augment.Solarise(), augment.Occlude(0.3)])
+    augment.Compose(
+        [
+            augment.RandomResizedCrop(),
+            augment.Blur(),
+            augment.ColourJitter(),
+            augment.Solarise(),
+            augment.Occlude(0.3),
+        ]
+    )
 )
 made = [
     keras.ops.convert_to_numpy(chain(images, rng.random((16, chain.noise_size), dtype="float32"))) for chain in chains

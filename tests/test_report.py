@@ -217,10 +217,13 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
 def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
     row = {"entry": "dim_small", "augment": "views", "views": 2, "batch_size": 64, "step_ms": 200.4, "augment_ms": 5.06}
     path = tmp_path / "cost.json"
-    path.write_text(json.dumps({"hardware": "CPU, 2 cores", "backend": "jax", "rows": [row | {"share": 0.0252}]}))
+    rows = [row | {"share": 0.0252}, row | {"share": 0.0252, "keras_norm_ms": 311.6}]
+    path.write_text(json.dumps({"hardware": "CPU, 2 cores", "backend": "jax", "rows": rows}))
     text = benchmark_tables.augment(path)
     assert "CPU, 2 cores, jax backend" in text
-    assert cells(text)[2:] == [["`dim_small`", "`views`, 2 of 64 pictures", "200", "5.1", "2.5 %"]]
+    assert cells(text)[2:] == [
+        ["`dim_small`", "`views`, 2 of 64 pictures", keras, "200", "5.1", "2.5 %"] for keras in ("", "312")
+    ]
 
 
 def test_report_lists_entries_and_the_agreement_of_schedules(entry):

@@ -36,7 +36,7 @@ class Schedule:
 # "paper": as published, the end cut to 20 epochs. "fast": 16 times the batch and, as Adam's noise asks, 4 times the
 # rate; as many epochs at the full rate, because their number decides how far the probe overfits (7 of them at a higher
 # rate score 1.3 points more on `fc`), and few after each drop, where little moves. Narrow features take half that
-# batch: from 64 columns the probe learns so slowly that the fewer steps cost it half a point. How far the two agree:
+# batch: from 64 columns the probe learns slowly and needs the steps. How far the two agree:
 # benchmarks/probe_schedule.py.
 SCHEDULES = {
     "paper": Schedule(batch_size=64, rate=1e-4, epochs=120, drops=(50, 100), last=10),
