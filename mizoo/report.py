@@ -125,7 +125,8 @@ def _one_table(rows: list[Row], compare: bool) -> str:
         for paper in (published() if compare else [])
         if (paper["dataset"], paper["split"], paper["protocol"]) == (first.dataset, first.split, first.protocol)
     ]
-    columns = _columns(rows)
+    # Numbers that a source took by a rule of its own ("beside") stand in columns of their own.
+    columns = _columns(rows) + [column for paper in papers for column in paper.get("beside", ())]
     body = []
     for entry, encoder in sorted({(r.entry, r.encoder) for r in rows}, key=lambda key: (encoder_rank(key[1]), key[0])):
         cells = {

@@ -63,6 +63,15 @@ def test_a_number_stands_in_the_column_of_its_endpoint_and_the_line_of_its_encod
     ]
 
 
+def test_a_number_by_another_rule_stands_in_a_column_of_its_own():
+    rows = [dataclasses.replace(r, dataset="cifar10", split="test") for r in ROWS if r.protocol == "knn"]
+    head, _, *body = cells(report.table(rows, compare=True))
+    assert head == ["encoder", *{row.endpoint: None for row in rows}, "fc, best test epoch"]
+    ours, *others = body
+    assert ours[-1] == "" and ours[1] == "66.12"
+    assert others and all(line[1:-1] == [""] * len(line[1:-1]) and float(line[-1]) > 80 for line in others)
+
+
 def test_protocols_splits_and_schedules_never_share_a_table():
     more = [
         dataclasses.replace(ROW, split="validation"),
