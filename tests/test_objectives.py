@@ -278,7 +278,7 @@ def test_the_step_compiles_with_xla(rng):
 
 
 @pytest.mark.skipif(not TENSORFLOW, reason="the kernel is TensorFlow's")
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_batch_norm_by_one_kernel_is_that_of_keras(monkeypatch, jit):
     from mizoo.objectives import _tensorflow
 
