@@ -184,6 +184,7 @@ class ColourJitter(_Colour):
         """Four matrices multiplied; contrast keeps the mean grey of the brightened picture."""
 
         def factor(column, strength):
+            """A factor for each picture, uniform within the strength of 1: (N, 1, 1)."""
             return (1.0 + strength * (2.0 * noise[:, column] - 1.0))[:, None, None]
 
         brightness = ops.maximum(factor(1, self.brightness), 0.0)

@@ -74,6 +74,7 @@ def trials(path: str | os.PathLike, entry: str) -> str:
     ends = list(own)
 
     def line(name: str, found: dict[str, dict]) -> list[str]:
+        """A trial's line: its name and a cell for each endpoint."""
         cells = []
         for end in ends:
             cell = number(found[end]["value"], found[end]["spread"])
@@ -81,6 +82,7 @@ def trials(path: str | os.PathLike, entry: str) -> str:
         return [name, *cells]
 
     def named(changes: dict) -> str:
+        """Changes of a recipe as they stand in its file."""
         return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
 
     around = named(own[ends[0]].get("around", {}))

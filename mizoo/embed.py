@@ -145,6 +145,7 @@ def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tup
         shortest = receptive_field(encoder)[0]
 
     def encode(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The features of one batch."""
         if len(shape) == 1 and inputs.shape[1] < shortest:
             raise UserError(f"too short: {inputs.shape[1]} samples, where one frame takes {shortest}.")
         values = call(inputs)
@@ -200,6 +201,7 @@ def _read(
     """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
 
     def attempt(file: Path) -> np.ndarray | UserError:
+        """The picture of a file, or the error that says why there is none."""
         try:
             return pictures.prepare(file, shape)
         except UserError as error:
@@ -226,6 +228,7 @@ class _Spool:
         self.stream, self.count, self.shape = stream, 0, ()
 
     def add(self, values: np.ndarray) -> None:
+        """Append rows of features to the file."""
         values = np.ascontiguousarray(values, np.float32)
         self.stream.write(values)
         self.count += len(values)

@@ -65,6 +65,7 @@ def _check_shape(array: np.ndarray, shape: tuple[int | None, ...], argument: str
     wanted = "(B, " + ", ".join("any" if size is None else str(size) for size in shape) + ")"
 
     def fits(sizes: tuple[int, ...]) -> bool:
+        """Whether a picture has these sizes, None for any."""
         return len(sizes) == len(shape) and all(s in (None, size) for s, size in zip(shape, sizes, strict=True))
 
     if array.ndim == len(shape) + 1 and array.shape[0] == 0:
@@ -293,6 +294,7 @@ def _walk(folder: Path, problems: list[tuple[Path, str]], suffixes: frozenset[st
     seen: set[str] = set()
 
     def unreadable(error: OSError) -> None:
+        """Keep what the walk could not read."""
         problems.append((Path(error.filename), error.strerror or "cannot be read"))
 
     files = []

@@ -185,6 +185,7 @@ def _renumbered(config: bytes) -> bytes:
     numbers: dict[int, int] = {}
 
     def renumber(key: str, value: Any) -> Any:
+        """Shared objects numbered by first sight, so that equal models have equal files."""
         return numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else value
 
     return json.dumps(_walk(json.loads(config), renumber)).encode()

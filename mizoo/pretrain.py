@@ -189,6 +189,7 @@ def _strategy():
 
 class _NoStrategy:
     def scope(self):
+        """A scope that does nothing."""
         return contextlib.nullcontext()
 
 

@@ -152,6 +152,7 @@ def _write_split(split: str, dataset: Dataset, out: Path, limit: int, columns: i
     first = size = 0  # first picture and bytes of the chunk that is being filled
 
     def flush() -> None:
+        """Write what was gathered as the next chunk."""
         nonlocal first, size
         stop = min(first + len(waiting) * per_mosaic, len(dataset.images))
         labels = None if dataset.labels is None else dataset.labels[first:stop]

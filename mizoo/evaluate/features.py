@@ -92,6 +92,7 @@ def random_copy(encoder: Any, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
 
     def renew(layer):
+        """The layer with new weights."""
         config = layer.get_config()
         for key, value in config.items():
             if key.endswith("_initializer") and isinstance(value, dict) and "seed" in value.get("config", {}):

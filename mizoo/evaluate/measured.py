@@ -121,6 +121,7 @@ def measure(
     chosen = default_endpoints(model) if endpoints is None else list(endpoints)
 
     def extracted(images: np.ndarray, title: str) -> dict[str, np.ndarray]:
+        """Features of the pictures by endpoint, with progress."""
         step = steps.start(title, len(images))
         found = extract(model, images, chosen, step.advance)
         return {name: value.astype("float32") for name, value in found.items()}
