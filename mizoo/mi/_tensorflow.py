@@ -11,6 +11,7 @@ def compile_steps(model, optimizer):
 
     @tf.function(jit_compile=True)
     def run(xs, ys):
+        """Train on the batches, one update each."""
         values = tf.TensorArray(tf.float32, size=xs.shape[0])
         for i in tf.range(xs.shape[0]):
             with tf.GradientTape() as tape:

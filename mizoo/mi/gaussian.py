@@ -46,6 +46,7 @@ class GaussianTerm(VectorCritic):
         rank = min(rows, columns)
 
         def constant(shape, name):
+            """A variable that `fit` fills."""
             return self.add_weight(shape=shape, initializer="zeros", name=name, trainable=False)
 
         self.row_map, self.column_map = constant((rows, rank), "row_map"), constant((columns, rank), "column_map")

@@ -23,6 +23,7 @@ class JaxStep:
         trainable, other, optimizer, metrics = state
 
         def loss_of(trainable):
+            """The scaled loss, and beside it the terms and the other variables."""
             mapping = list(zip(self.trainable_variables, trainable)) + list(zip(self.non_trainable_variables, other))
             with keras.StatelessScope(state_mapping=mapping) as scope:
                 images, noise = self.unpack(data)
@@ -50,6 +51,7 @@ class JaxStep:
         values, inner = [trainable[i] for i in places], [state[i] for i in slots]
 
         def loss_of(values):
+            """The inner loss under these values of its variables."""
             with keras.StatelessScope(state_mapping=list(zip(variables, values))):
                 return self.inner_loss(terms)
 
@@ -102,6 +104,7 @@ class JaxStep:
 
 def _scan(train_step, state, images, order, noise):
     def step(state, batch):
+        """One update: (state, batch) to (new state, nothing)."""
         rows, uniform = batch
         _, state = train_step(state, {"images": images[rows], "noise": uniform})
         return state, None
