@@ -27,7 +27,14 @@ SHORT = {
     "optimizer.decay_epochs": 0.0,
 }
 # What the trials of an entry share beside their length, whatever its recipe comes to say.
-AROUND = {"dim_local_cifar10": {"data.augment": "dim"}}
+AROUND = {
+    "dim_local_cifar10": {
+        "data.augment": "dim",
+        "optimizer.warmup_epochs": 0.0,
+        "objective.occlusion": 0.0,
+        "objective.occlusion_from": 0,
+    }
+}
 TRIALS = {
     "dim_local_cifar10": {
         "recipe": {},

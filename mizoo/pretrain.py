@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -53,15 +54,34 @@ def pretrain(
     out = Path(out or Path("runs") / recipe.name)
     start = _check_run(out, recipe)
     scan = _choose_scan(scan)
-    training = recipe.training
+    last = min(recipe.training.epochs, stop_after or recipe.training.epochs)
+    if start >= last:
+        print(f"{out} is already trained for {start} epochs.", file=sys.stderr)
+    for phase in _phases(recipe, start, last):
+        _train(recipe, *phase, out, scan, jit_compile)
+    return out
 
+
+def _phases(recipe: recipes.Recipe, start: int, last: int) -> list[tuple[Any, int, int]]:
+    """The objectives that the epochs from `start` to `last` maximise, each with its own first epoch and last."""
+    objective = recipe.objective
+    turn = getattr(objective, "occlusion_from", 0)
+    phases = [(objective.model_copy(update={"occlusion": 0.0}), start, min(turn, last))] if turn > start else []
+    return [*phases, (objective, max(turn, start), last)] if last > max(turn, start) else phases
+
+
+def _train(
+    recipe: recipes.Recipe, objective: Any, start: int, last: int, out: Path, scan: bool, jit_compile: bool | str
+) -> None:
+    """Train from epoch `start` to `last` for this objective, from the checkpoint in `out` unless `start` is 0."""
+    training = recipe.training
     keras.utils.set_random_seed(training.seed)
     with _precision(training.precision), _strategy().scope():
         encoder = recipe.encoder.build()
         if recipe.init_from and not start:
             _copy_weights(recipe.init_from, encoder)
         inputs = _load(recipe, encoder)
-        model = recipe.objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
+        model = objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
         batches, sample = _batches(recipe, inputs, model.noise_size, start)
         model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)
     if start:
@@ -69,17 +89,11 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(out / RECIPE, recipe.dump())
     files.write_json(out / MACHINE, {"hardware": machine.hardware(), "backend": keras.backend.backend()})
-
-    last = min(training.epochs, stop_after or training.epochs)
-    if start >= last:
-        print(f"{out} is already trained for {start} epochs.", file=sys.stderr)
-        return out
-    callbacks = [_Record(recipe, out, sample, start), _Progress(recipe, batches, last)]
+    callbacks = [_Record(recipe, out, sample, start, last), _Progress(recipe, batches, last)]
     if scan and isinstance(batches.images, np.ndarray):
         _fit_by_scan(model, batches, start, last, callbacks)
     else:
         model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
-    return out
 
 
 def _load(recipe: recipes.Recipe, encoder: keras.Model):
@@ -218,9 +232,9 @@ def _fit_by_scan(model, batches, start: int, last: int, callbacks: list) -> None
 class _Record(keras.callbacks.Callback):
     """Writes the log and the checkpoint at the end of an epoch."""
 
-    def __init__(self, recipe: recipes.Recipe, out: Path, sample: np.ndarray, start: int) -> None:
+    def __init__(self, recipe: recipes.Recipe, out: Path, sample: np.ndarray, start: int, last: int) -> None:
         super().__init__()
-        self.recipe, self.out, self.sample = recipe, out, sample
+        self.recipe, self.out, self.sample, self.last = recipe, out, sample, last
         self.kind = "pictures" if recipe.data.window is None else "sequences"
         self.lines = [line for line in read_log(out) if line["epoch"] <= start] if (out / LOG).exists() else []
         self.seconds = self.lines[-1]["seconds"] if self.lines else 0.0
@@ -252,7 +266,7 @@ class _Record(keras.callbacks.Callback):
             "seconds": self.seconds,
         }
         self.lines.append({key: float(f"{value:.6g}") for key, value in line.items()})
-        if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == training.epochs:
+        if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == self.last:
             self.save(epoch + 1)
 
     def _encoder(self) -> keras.Model:

@@ -105,6 +105,7 @@ class DeepInfoMax(_Part):
     clip: PositiveFloat | None = None
     score_penalty: float = Field(0.0, ge=0)
     occlusion: float = Field(0.0, ge=0, le=1)
+    occlusion_from: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _something_is_maximised(self):
@@ -114,13 +115,16 @@ class DeepInfoMax(_Part):
             raise ValueError("`pairs` names a pair twice")
         if self.views == 1 and any(first == second for first, second in self.pairs):
             raise ValueError("`pairs` of equal endpoints take `views: 2`")
+        if self.occlusion_from and not self.occlusion:
+            raise ValueError("`occlusion_from` takes an `occlusion` above 0")
         return self
 
     def build(self, encoder, augment, seed: int):
         """Build the objective around `encoder`."""
         from mizoo import objectives
 
-        return objectives.DeepInfoMax(encoder, augment=augment, seed=seed, **self.model_dump(exclude={"name"}))
+        settings = self.model_dump(exclude={"name", "occlusion_from"})
+        return objectives.DeepInfoMax(encoder, augment=augment, seed=seed, **settings)
 
     @property
     def second_optimizer(self) -> str:
@@ -320,19 +324,20 @@ class Recipe(_Part):
     def _averages_whole_models(self):
         if self.optimizer.ema and self.objective.second_optimizer:
             raise ValueError(
-                f"`optimizer.ema` takes `objective.{self.objective.second_optimizer}`: as it is, two optimisers share "
-                "the model"
+                f"`optimizer.ema` takes `objective.{self.objective.second_optimizer}`: two optimisers share the model"
             )
         return self
 
     @model_validator(mode="after")
-    def _warmup_ends(self):
+    def _times_fit(self):
         if self.optimizer.warmup_epochs >= self.training.epochs:
             raise ValueError("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
         if (self.optimizer.schedule == "trapezoid") != (self.optimizer.decay_epochs > 0):
             raise ValueError("`optimizer.decay_epochs` goes with `schedule: trapezoid`, and that with it")
         if self.optimizer.warmup_epochs + self.optimizer.decay_epochs > self.training.epochs:
             raise ValueError("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
+        if getattr(self.objective, "occlusion_from", 0) >= self.training.epochs:
+            raise ValueError("`objective.occlusion_from` is as long as `training.epochs`: nothing is ever occluded")
         return self
 
     def deciding(self) -> dict[str, Any]:

@@ -69,6 +69,26 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
             assert one[key] == pytest.approx(other[key], abs=1e-4), key
 
 
+def test_occlusion_begins_after_the_epoch_that_the_recipe_names(recipe, tmp_path):
+    late = changed(recipe, objective={"occlusion": 0.5, "occlusion_from": 2}, training={"epochs": 3})
+    whole = pretrain.pretrain(late, tmp_path / "whole")
+    pretrain.pretrain(late, tmp_path / "parts", stop_after=1)
+    parts = pretrain.pretrain(late, tmp_path / "parts")
+    same(whole, parts)
+    never, always = (
+        pretrain.read_log(
+            pretrain.pretrain(
+                changed(recipe, objective={"occlusion": share}, training={"epochs": 3}), tmp_path / str(share)
+            )
+        )
+        for share in (0.0, 0.5)
+    )
+    losses = [[line["loss"] for line in log] for log in (pretrain.read_log(whole), never, always)]
+    assert losses[0][:2] == pytest.approx(losses[1][:2], abs=1e-4)
+    assert abs(losses[0][0] - losses[2][0]) > 1e-2, "occluded from the start"
+    assert abs(losses[0][2] - losses[1][2]) > 1e-2, "occluded in the last epoch"
+
+
 def test_a_killed_run_goes_on_from_its_checkpoint(recipe, tmp_path):
     recipe = recipes.validate(
         recipe.model_dump(mode="json") | {"training": recipe.training.model_dump() | {"epochs": 25}}

@@ -75,6 +75,12 @@ def test_nothing_to_maximise_and_an_endless_warm_up_are_refused():
         recipes.validate(content)
 
 
+def test_an_occlusion_that_never_begins_is_refused():
+    for objective in ({"occlusion_from": 2}, {"occlusion": 0.5, "occlusion_from": 5}):
+        with pytest.raises(UserError, match="occlusion_from"):
+            recipes.validate(GOOD | {"objective": objective, "training": {"epochs": 5}})
+
+
 def test_an_averaged_model_has_one_optimiser():
     for objective, words in (({}, "prior_weight: 0"), ({"name": "deep_co_training"}, "form: cpc")):
         content = GOOD | {"objective": objective, "optimizer": {"ema": 0.99}}
