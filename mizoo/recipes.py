@@ -337,7 +337,7 @@ class Recipe(_Part):
         if self.optimizer.warmup_epochs + self.optimizer.decay_epochs > self.training.epochs:
             raise ValueError("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
         if getattr(self.objective, "occlusion_from", 0) >= self.training.epochs:
-            raise ValueError("`objective.occlusion_from` is as long as `training.epochs`: nothing is ever occluded")
+            raise ValueError("`objective.occlusion_from` is as long as `training.epochs`: lower it with the length")
         return self
 
     def deciding(self) -> dict[str, Any]:
