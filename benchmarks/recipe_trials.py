@@ -33,7 +33,8 @@ AROUND = {
         "optimizer.warmup_epochs": 0.0,
         "objective.occlusion": 0.0,
         "objective.occlusion_from": 0,
-    }
+    },
+    "dim_views_cifar10": {"training.batch_size": 256, "objective.score_penalty": 0.0},
 }
 TRIALS = {
     "dim_local_cifar10": {
@@ -68,7 +69,9 @@ TRIALS = {
         "critic-512": {"objective.critic_width": 512},
         "rate-2e-3": {"optimizer.learning_rate": 2e-3},
         "rate-5e-4": {"optimizer.learning_rate": 5e-4},
-        "decay-0.01": {"optimizer.weight_decay": 0.01},
+        "decay-0.1": {"optimizer.weight_decay": 0.1},
+        "ema-0.99": {"optimizer.ema": 0.99},
+        "lamb-5e-3": {"optimizer.name": "lamb", "optimizer.learning_rate": 5e-3},
         "warmup-0": {"optimizer.warmup_epochs": 0.0},
         "constant": {"optimizer.schedule": "constant"},
         "epochs-8": {"training.epochs": 8},

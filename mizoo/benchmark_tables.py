@@ -90,10 +90,11 @@ def trials(path: str | os.PathLike, entry: str) -> str:
         line(f"the recipe with {around}" if around else "the recipe", own),
         *(line(named(found[ends[0]]["changes"]), found) for found in found_trials.values()),
     ]
+    machines = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
     title = (
         f"Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split after {content['epochs']} "
         "epochs on the others unless the change says otherwise, mean ± standard deviation over "
-        f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {rows[0]['hardware']}."
+        f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {machines}."
     )
     return title + "\n\n" + markdown(["change", *ends], body)
 

@@ -205,14 +205,15 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
             "trial": "rate",
             "changes": {"optimizer.learning_rate": 0.002},
             "value": 59.5,
-            "training_seconds": 60,
+            "hardware": "CPU, 1 core",
         },
         {**common, "trial": "recipe", "changes": {}, "value": 61.75},
         {**common, "trial": "recipe", "around": {"data.augment": "dim"}, "changes": {}, "value": 1.0, "entry": "other"},
     ]
     path.write_text(json.dumps({"epochs": 4, "rows": rows}))
     text = benchmark_tables.trials(path, "dim_small")
-    assert "after 4 epochs" in text and cells(text)[0] == ["change", "fc"]
+    assert "after 4 epochs" in text and text.splitlines()[0].endswith(". CPU, 1 core; CPU, 2 cores.")
+    assert cells(text)[0] == ["change", "fc"]
     assert cells(text)[2:] == [
         ["the recipe", "61.75 ± 0.25"],
         ["`optimizer.learning_rate: 0.002`", "59.50 ± 0.25 (-2.2)"],
