@@ -49,7 +49,8 @@ def pretrain(
 
     Raises:
         UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read. (A recipe with a
-            trapezoid schedule may be given another length as long as the rate is constant.)
+            trapezoid schedule may be given another length, and an occlusion that begins later, as long as the rate is
+            constant.)
     """
     out = Path(out or Path("runs") / recipe.name)
     start = _check_run(out, recipe)

@@ -322,10 +322,8 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _averages_whole_models(self):
-        if self.optimizer.ema and self.objective.second_optimizer:
-            raise ValueError(
-                f"`optimizer.ema` takes `objective.{self.objective.second_optimizer}`: two optimisers share the model"
-            )
+        if self.optimizer.ema and (key := self.objective.second_optimizer):
+            raise ValueError(f"`optimizer.ema` takes `objective.{key}`: two optimisers share the model")
         return self
 
     @model_validator(mode="after")
@@ -347,13 +345,16 @@ class Recipe(_Part):
     def goes_on(self, kept: Recipe, epochs: int) -> bool:
         """Whether a run of the recipe `kept` that has trained for `epochs` epochs is also a run of this one.
 
-        So it is if both say the same, or if they differ only in the length of a trapezoid schedule of which neither has
-        begun to decay.
+        So it is if both say the same, or if they differ only in what neither has begun: the decay of a trapezoid
+        schedule, and an occlusion that comes late.
         """
         mine, theirs = self.deciding(), kept.deciding()
         lengths = []
         for recipe in (mine, theirs):
             lengths.append(recipe["training"].pop("epochs") - recipe["optimizer"].pop("decay_epochs"))
+            objective = recipe["objective"]
+            if not objective.get("occlusion") or epochs <= objective["occlusion_from"]:
+                objective |= {"occlusion": 0.0, "occlusion_from": 0}
         still_open = self.optimizer.schedule == "trapezoid" and epochs <= min(lengths)
         return self.deciding() == kept.deciding() or (mine == theirs and still_open)
 
@@ -381,9 +382,7 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path} is not a recipe: it holds {type(content).__name__}, and a recipe is a mapping of keys."
-        )
+        raise UserError(f"{path} is not a recipe, a mapping of keys: it holds {type(content).__name__}.")
     for key, value in (changes or {}).items():
         *parents, last = key.split(".")
         place = content

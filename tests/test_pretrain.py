@@ -89,6 +89,17 @@ def test_occlusion_begins_after_the_epoch_that_the_recipe_names(recipe, tmp_path
     assert abs(losses[0][2] - losses[1][2]) > 1e-2, "occluded in the last epoch"
 
 
+def test_an_open_run_takes_an_occlusion_that_comes_later(recipe, tmp_path):
+    trapezoid = {"schedule": "trapezoid", "warmup_epochs": 0.0, "decay_epochs": 1.0}
+    plain = changed(recipe, optimizer=trapezoid, training={"epochs": 4})
+    late = changed(plain, objective={"occlusion": 0.5, "occlusion_from": 2}, training={"epochs": 3})
+    early = changed(late, objective={"occlusion_from": 1})
+    parts = pretrain.pretrain(plain, tmp_path / "parts", stop_after=2)
+    with pytest.raises(UserError, match="another recipe"):
+        pretrain.pretrain(early, parts)
+    same(pretrain.pretrain(late, parts), pretrain.pretrain(late, tmp_path / "whole"))
+
+
 def test_a_killed_run_goes_on_from_its_checkpoint(recipe, tmp_path):
     recipe = recipes.validate(
         recipe.model_dump(mode="json") | {"training": recipe.training.model_dump() | {"epochs": 25}}
