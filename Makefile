@@ -10,7 +10,7 @@ demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/python -m mizoo.demo --out demo.png
 
 test: $(TEST_ENV)/.ready
-	$(TEST_ENV)/bin/python -m pytest
+	$(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile
 
 slow: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/python -m pytest -m slow

@@ -42,15 +42,16 @@ def card(name: str) -> str:
     info = zoo.info(name)
     recipe = _yaml(zoo.locate(f"models/{name}/recipe.yaml"))
     manifest = _json(zoo.locate(f"export/{name}/manifest.json"))
+    earlier = zoo.earlier_recipe(name, recipe.get("init_from"))
     rows = entry_rows(name)
     written = (
         _what(info, recipe),
         _load(name, info),
         _endpoints(info, recipe),
-        _training(recipe, manifest.get("trained")),
+        _training(recipe, manifest.get("trained"), earlier),
         _results(rows),
         _files(info, manifest),
-        _again(name, rows),
+        _again(name, rows, earlier),
         _limits(info, recipe),
         _licence(info),
         _citation(info),
@@ -119,19 +120,30 @@ def _count(shape: list[int | None]) -> str:
     return f"{math.prod(shape):,}"
 
 
-def _training(recipe: dict[str, Any], trained: dict[str, Any] | None) -> str:
+def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: Path | None) -> str:
     from mizoo.markdown import markdown
 
-    body = []
+    body = [["`init_from`", recipe["init_from"]]] if recipe.get("init_from") else []
     for part, keys in recipe.items():
         if isinstance(keys, dict):
             body += [[f"`{part}.{key}`", _value(value)] for key, value in keys.items()]
     data = recipe.get("data", {})
     text = f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. "
     if trained:
-        where = f" on {trained['hardware']}, {trained['backend']} backend" if "hardware" in trained else ""
-        text += f"{trained['epochs']} epochs took {trained['seconds'] / 60:.0f} minutes{where}. "
+        text += _took(trained) + ". "
+        before = trained.get("before")
+        while before:
+            took = f" ({_took(before)})" if "epochs" in before else ""
+            text += f"They went on from the encoder with the SHA-256 `{before['sha256']}`{took}. "
+            before = before.get("before")
+    if earlier:
+        text += f"The recipe of what it went on from is `{earlier.name}`. "
     return text + "The recipe (`recipe.yaml`):\n\n" + markdown(["key", "value"], body)
+
+
+def _took(trained: dict[str, Any]) -> str:
+    where = f" on {trained['hardware']}, {trained['backend']} backend" if "hardware" in trained else ""
+    return f"{trained['epochs']} epochs took {trained['seconds'] / 60:.0f} minutes{where}"
 
 
 def _results(rows: list[Any]) -> str:
@@ -164,9 +176,10 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
     return text
 
 
-def _again(name: str, rows: list[Any]) -> str:
+def _again(name: str, rows: list[Any], earlier: Path | None) -> str:
     commands = list(dict.fromkeys(row.command for row in sorted(rows, key=lambda r: r.encoder != "published")))
-    lines = [f"mizoo pretrain {name}", f"mizoo publish runs/{name} {name} --replace", *commands, f"mizoo card {name}"]
+    lines = [f"mizoo pretrain models/{name}/{earlier.name}"] if earlier else []
+    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{name} {name} --replace", *commands, f"mizoo card {name}"]
     return (
         "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n```\n" + "\n".join(lines) + "\n```\n\n"
         "The order of the data, the augmentation and the noise are functions of (seed, epoch, step); weights agree "

@@ -80,7 +80,7 @@ def _train(
     with _precision(training.precision), _strategy().scope():
         encoder = recipe.encoder.build()
         if recipe.init_from and not start:
-            _copy_weights(recipe.init_from, encoder)
+            _copy_weights(recipe, encoder)
         inputs = _load(recipe, encoder)
         model = objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
         batches, sample = _batches(recipe, inputs, model.noise_size, start)
@@ -168,10 +168,17 @@ def _restore(model, path: Path) -> None:
         raise UserError(f"{path} does not fit this recipe or is damaged. Move it away to start anew.") from error
 
 
-def _copy_weights(source: str, encoder: keras.Model) -> None:
-    """Give `encoder` the weights of a published entry or of a file of one's own."""
+def _copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
+    """Give `encoder` the weights that `init_from` names: of a published entry or of a file of one's own."""
     from mizoo import zoo
 
+    source = recipe.init_from
+    earlier = zoo.earlier_recipe(recipe.name, source)
+    if earlier and not Path(source).exists():
+        raise UserError(
+            f"`init_from`: {recipe.name} goes on from the run {source}, which is not here. Train that first: "
+            f"`mizoo pretrain {earlier}`"
+        )
     given = zoo.load(source)
     shapes = [[tuple(variable.shape) for variable in model.variables] for model in (given, encoder)]
     if shapes[0] != shapes[1]:

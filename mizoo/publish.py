@@ -101,7 +101,7 @@ def publish(
             "encoder.onnx": f"export/{name}/encoder.onnx",
         }
         sources = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
-        manifest["trained"] = _trained(run_folder)
+        manifest["trained"] = _trained(run_folder, recipe.init_from)
         entry = {
             **described,
             "input": {key: value for key, value in manifest["input"].items() if key != "name"},
@@ -138,8 +138,8 @@ def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
     return said
 
 
-def _trained(run_folder: Path) -> dict[str, Any] | None:
-    """How long the run took and on what, by its log; None without one."""
+def _trained(run_folder: Path, init_from: str | None = None) -> dict[str, Any] | None:
+    """How long the run took and on what, by its log, and the same of what it went on from; None without a log."""
     from mizoo.pretrain import LOG, MACHINE, read_log
 
     if not (run_folder / LOG).is_file():
@@ -147,7 +147,25 @@ def _trained(run_folder: Path) -> dict[str, Any] | None:
     last = read_log(run_folder)[-1]
     machine = run_folder / MACHINE
     known = json.loads(machine.read_text(encoding="utf-8")) if machine.is_file() else {}
-    return {"epochs": int(last["epoch"]), "seconds": round(last["seconds"]), **known}
+    took = {"epochs": int(last["epoch"]), "seconds": round(last["seconds"]), **known}
+    return {**took, "before": _before(init_from)} if init_from else took
+
+
+def _before(init_from: str) -> dict[str, Any]:
+    """The hash of the encoder that a run went on from, and how long that one was trained as far as it is known.
+
+    A published encoder is known by its hash wherever it lies: also the one that is about to be replaced.
+    """
+    from mizoo import zoo
+
+    file = zoo.encoder_file(init_from)
+    digest = files.sha256(file)
+    took = _trained(file.parent) or {}
+    for name, entry in zoo.registry().items():
+        if entry["files"]["encoder.keras"]["sha256"] == digest:
+            manifest = json.loads(zoo.locate(f"export/{name}/manifest.json").read_text(encoding="utf-8"))
+            took = manifest.get("trained") or {}
+    return {"sha256": digest, **took}
 
 
 def _place_recipe(recipe: recipes.Recipe, source: Path, target: Path) -> None:

@@ -133,15 +133,37 @@ def load(
     entries = registry()
     if name in entries:
         _check_endpoint(endpoint, entries[name]["endpoints"], name)
-        file, title = path(str(name), _FILES[runtime]), str(name)
-    else:
-        file = _file(name, runtime)
-        title = file.parent.name if file.name in _FILES.values() else file.stem
+    file = encoder_file(name, runtime)
+    title = file.parent.name if file.name in _FILES.values() else file.stem
     if runtime == "onnx":
         from mizoo.runtime import OnnxEncoder
 
         return OnnxEncoder(file, endpoint, title)
     return _load_keras(file, endpoint, title)
+
+
+def earlier_recipe(name: str, init_from: str | None) -> Path | None:
+    """The recipe of the run that an entry's own recipe goes on from, where the entry was trained in two.
+
+    Args:
+        name: the entry.
+        init_from: what its recipe says under that key.
+
+    Returns:
+        The file beside the entry's recipe.yaml whose `name` is that of the run folder in `init_from`; None without one.
+    """
+    from mizoo import yaml_text
+
+    for file in sorted(locate(f"models/{name}").glob("*.yaml")) if init_from else []:
+        content = yaml_text.parse(file.read_text(encoding="utf-8"))
+        if file.name != "recipe.yaml" and content.get("name") == Path(init_from).name:
+            return file
+    return None
+
+
+def encoder_file(name: str | os.PathLike, runtime: Literal["keras", "onnx"] = "keras") -> Path:
+    """The file that `load` opens for `name`; errors as there, but for a damaged file of one's own."""
+    return path(str(name), _FILES[runtime]) if name in registry() else _file(name, runtime)
 
 
 def endpoints(model: keras.Model) -> dict[str, Any]:

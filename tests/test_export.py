@@ -356,6 +356,28 @@ def test_an_entry_is_replaced_only_on_request(clone, images):
     assert first["files"] != second["files"]
 
 
+def test_the_manifest_says_what_a_run_went_on_from(clone, images, monkeypatch):
+    root, run = clone
+    (run / "log.csv").write_text("epoch,seconds\n1,10.0\n2,20.4\n")
+    first = publish(run, "small_net", root=root, images=images)
+    manifest = root / "export/small_net/manifest.json"
+    took = {"epochs": 2, "seconds": 20}
+    assert json.loads(manifest.read_text())["trained"] == took
+
+    # The first weights, as published, from where they are about to be replaced or from a copy.
+    monkeypatch.setattr(zoo, "registry", lambda: json.loads((root / "mizoo/registry.json").read_text()))
+    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
+    copy = run.parent / "copy"
+    copy.mkdir()
+    shutil.copy(root / "models/small_net/encoder.keras", copy)
+    export.save_keras(_encoder(seed=4), run / "encoder.keras")
+    (run / "log.csv").write_text("epoch,seconds\n5,50.0\n")
+    (run / "recipe.yaml").write_text(RECIPE + f"init_from: {copy}\n")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    before = {"sha256": first["files"]["encoder.keras"]["sha256"], **took}
+    assert json.loads(manifest.read_text())["trained"] == {"epochs": 5, "seconds": 50, "before": before}
+
+
 def test_a_recipe_that_says_the_same_stays_as_it_was_written(tmp_path):
     run, kept = tmp_path / "run.yaml", tmp_path / "kept.yaml"
     run.write_text(RECIPE)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mizoo import pretrain, recipes
+from mizoo import pretrain, recipes, zoo
 from mizoo.errors import UserError
 
 
@@ -164,6 +164,16 @@ def test_a_run_begins_with_the_weights_that_init_from_names(recipe, tmp_path):
     wider = changed(recipe, encoder={"fc_size": 17}, init_from=str(first))
     with pytest.raises(UserError, match="`init_from`.*do not fit"):
         pretrain.pretrain(wider, tmp_path / "third")
+
+
+def test_a_run_that_has_to_come_first_is_named_with_its_command(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "locate", lambda relative: tmp_path / relative)
+    (tmp_path / "models" / "toy").mkdir(parents=True)
+    (tmp_path / "models" / "toy" / "start.yaml").write_text("name: toy_first\n")
+    with pytest.raises(UserError, match=r"runs/toy_first, which is not here.*`mizoo pretrain .*/toy/start.yaml`"):
+        pretrain.pretrain(changed(recipe, init_from="runs/toy_first"), tmp_path / "run")
+    with pytest.raises(UserError, match="No published encoder and no file is called 'runs/another'"):
+        pretrain.pretrain(changed(recipe, init_from="runs/another"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["adamw", pytest.param("lamb", marks=pytest.mark.slow)])

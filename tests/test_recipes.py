@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from mizoo import recipes, yaml_text
+from mizoo import recipes, yaml_text, zoo
 from mizoo.errors import UserError
 
 GOOD = {"name": "toy", "data": {"source": "cifar10"}}
@@ -125,3 +125,13 @@ def test_schedules_reach_what_they_say():
     rate = recipes.validate(content).optimizer.build(steps_per_epoch=10, epochs=5)._learning_rate
     values = [float(keras.ops.convert_to_numpy(rate(step))) for step in (0, 5, 10, 30, 50)]
     assert values == pytest.approx([0.0, 0.005, 0.01, 0.005, 0.0], abs=1e-6)
+
+
+def test_every_recipe_that_ships_reads_and_what_it_goes_on_from_ships_too():
+    found = sorted(zoo.locate("models/x").parent.glob("*/*.yaml"))
+    assert len(found) > 5
+    for path in found:
+        recipe = recipes.load(path)
+        if recipe.init_from and recipe.init_from not in zoo.list_models():
+            earlier = zoo.earlier_recipe(path.parent.name, recipe.init_from)
+            assert recipe.init_from == f"runs/{recipes.load(earlier).name}"

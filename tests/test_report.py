@@ -159,6 +159,22 @@ def test_a_card_says_all_that_a_reader_needs(entry):
             assert words in body, f"{section} lacks {words!r}"
 
 
+def test_a_card_says_what_the_training_went_on_from(entry):
+    models, export = entry / "models" / "dim_small", entry / "export" / "dim_small"
+    (models / "first.yaml").write_text("name: dim_small_first\n")
+    (models / "recipe.yaml").write_text(
+        "name: dim_small\ninit_from: runs/dim_small_first\ndata: {source: cifar10, split: train}\n"
+    )
+    before = {"sha256": "ef" * 32, "epochs": 39, "seconds": 4680, "hardware": "a CPU", "backend": "jax"}
+    trained = {"epochs": 50, "seconds": 6000, "hardware": "a GPU", "backend": "tensorflow", "before": before}
+    (export / "manifest.json").write_text(json.dumps({"trained": trained}))
+    text = cards.card("dim_small")
+    assert "50 epochs took 100 minutes on a GPU, tensorflow backend. " in text
+    assert f"They went on from the encoder with the SHA-256 `{'ef' * 32}` (39 epochs took 78 minutes on a CPU" in text
+    assert "| `init_from` | runs/dim_small_first |" in text
+    assert "\nmizoo pretrain models/dim_small/first.yaml\nmizoo pretrain dim_small\n" in text
+
+
 def test_write_card_puts_the_card_beside_the_encoder(entry):
     path = cards.write_card("dim_small")
     assert path == entry / "models" / "dim_small" / "README.md"
