@@ -90,9 +90,8 @@ def run(entry: str, name: str) -> list[dict]:
     """Train and probe one trial; returns its rows."""
     changes = TRIALS[entry][name]
     around = AROUND.get(entry, {})
-    folder = HERE.parent / "models" / entry
-    start = folder / "first.yaml"  # of an entry that was trained in two runs
-    recipe = recipes.load(start if start.is_file() else folder / "recipe.yaml", SHORT | around | changes)
+    path = HERE.parent / "models" / entry / "first.yaml"  # of an entry that was trained in two runs
+    recipe = recipes.load(path if path.is_file() else path.with_name("recipe.yaml"), SHORT | around | changes)
     folder = pretrain.pretrain(recipe, HERE.parent / "runs" / "trials" / entry / name)
     last = pretrain.read_log(folder)[-1]
     rows = evaluate.evaluate(
