@@ -158,7 +158,13 @@ def _before(init_from: str) -> dict[str, Any]:
     """
     from mizoo import zoo
 
-    file = zoo.encoder_file(init_from)
+    try:
+        file = zoo.encoder_file(init_from)
+    except UserError as error:
+        raise UserError(
+            f"`init_from`: {error} The manifest records the hash of the encoder that a run went on from: put it back, "
+            "or publish where it is."
+        ) from error
     digest = files.sha256(file)
     took = _trained(file.parent) or {}
     for name, entry in zoo.registry().items():

@@ -377,6 +377,10 @@ def test_the_manifest_says_what_a_run_went_on_from(clone, images, monkeypatch):
     before = {"sha256": first["files"]["encoder.keras"]["sha256"], **took}
     assert json.loads(manifest.read_text())["trained"] == {"epochs": 5, "seconds": 50, "before": before}
 
+    shutil.rmtree(copy)
+    with pytest.raises(UserError, match="`init_from`.*copy.*put it back"):
+        publish(run, "small_net", root=root, images=images, replace=True)
+
 
 def test_a_recipe_that_says_the_same_stays_as_it_was_written(tmp_path):
     run, kept = tmp_path / "run.yaml", tmp_path / "kept.yaml"
