@@ -65,6 +65,7 @@ def write_card(name: str) -> Path:
     """Write the model card of an entry beside its encoder and return its path; arguments and errors as for `card`."""
     from mizoo import zoo
 
+    zoo.needed_clone("Cards are written")
     path = zoo.locate(f"models/{name}/README.md")
     write_text(path, card(name))
     return path

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mizoo import __version__
-from mizoo.errors import UserError
+from mizoo.errors import UserError, not_installed
 
 app = typer.Typer(
     help="Encoders trained by maximising mutual information: load, embed, train, measure, export.",
@@ -32,6 +32,12 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        told = not_installed(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -150,20 +156,23 @@ def evaluate(
     schedule: Annotated[str, typer.Option(help="Of mlp200: fast or paper.")] = "fast",
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     rows: Annotated[
-        Path | None, typer.Option(help="results.json to merge the rows into; models/<entry>/results.json by default.")
+        Path | None,
+        typer.Option(help="results.json to merge the rows into; by default the entry's own, in a clone."),
     ] = None,
 ) -> None:
     """Measure frozen features, by probes or by measures without labels, and add the rows to the entry's results."""
     from mizoo import evaluate as room
     from mizoo import report, zoo
 
-    if rows is None and name in zoo.registry():
+    if rows is None and name in zoo.registry() and zoo.clone():
         rows = zoo.locate(f"models/{name}/results.json")
     protocols = tuple(protocol or room.PROTOCOLS)
     made = room.evaluate(name, dataset, protocols, endpoint, encoder, split, seeds=seeds, schedule=schedule)
     if rows is not None:
         room.merge_rows(rows, made)
         print(f"{len(made)} rows -> {rows}", file=sys.stderr)
+    else:
+        print("These rows are shown and not kept; `--rows results.json` keeps them.", file=sys.stderr)
     print(report.table(made))
 
 
@@ -217,8 +226,7 @@ def pack(
     from mizoo import data
     from mizoo.data import packed
 
-    splits = ("train",) if Path(name).is_dir() else ("train", "test")
-    index = packed.write({split: data.load(name, split) for split in splits}, out, chunk_mb)
+    index = packed.write({split: data.load(name, split) for split in data.splits(name)}, out, chunk_mb)
     for split, content in index["splits"].items():
         print(f"{split}: {content['count']} pictures in {len(content['chunks'])} chunks")
     print(out)

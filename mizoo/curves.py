@@ -38,16 +38,19 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     if not bounds:
         raise UserError(f"The log of {run} holds no bound: its columns are {', '.join(lines[0])}.")
 
+    marker = "o" if len(lines) == 1 else None  # a line through one point is none
     panels = [(bounds, "nats")] + ([(accuracies, "share of right picks")] if accuracies else [])
     figure = Figure(figsize=(5.5 * len(panels), 4), layout="constrained")
     for axes, (keys, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         for i, key in enumerate(sorted(keys, key=_number)):
             colour = colormaps["viridis"](0.9 * i / max(len(keys) - 1, 1))
-            axes.plot([line["epoch"] for line in lines], [line[key] for line in lines], color=colour, label=key)
+            values = [line[key] for line in lines]
+            axes.plot([line["epoch"] for line in lines], values, color=colour, label=key, marker=marker)
         for ceiling in sorted({lines[-1][f"{key}_ceiling"] for key in keys if f"{key}_ceiling" in lines[-1]}):
             axes.axhline(ceiling, linestyle="--", color="grey", linewidth=1)
             axes.annotate("ceiling", (0.01, ceiling), xycoords=("axes fraction", "data"), va="bottom", color="grey")
         axes.margins(y=0.08)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set(xlabel="epoch", ylabel=unit)
         axes.legend(fontsize="small", ncols=2)
     with atomic(out) as temporary:

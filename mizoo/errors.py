@@ -1,4 +1,22 @@
-"""The one exception that a user's mistake raises."""
+"""The one exception that a user's mistake raises, and what to say of a package that is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+# What the extras of setup.cfg bring, by the name that is imported.
+_EXTRAS = {
+    "pydantic": "train",
+    "sklearn": "train",
+    "tensorflow_datasets": "train",
+    "onnx": "export",
+    "tf2onnx": "export",
+    "soundfile": "sound",
+    "scipy": "mi",
+    "matplotlib": "demo",
+    "skimage": "demo",
+}
 
 
 class UserError(ValueError):
@@ -7,3 +25,22 @@ class UserError(ValueError):
     The command line prints it as `error: ...` and exits with status 2; anything else is a defect of mizoo and keeps
     its traceback.
     """
+
+
+def not_installed(error: ModuleNotFoundError) -> UserError | None:
+    """What to install for the module that was not found; None if no extra of mizoo brings it.
+
+    Keras leaves the choice of a backend to its user, so one of those may be there already under another name.
+    """
+    name = error.name
+    if name in _EXTRAS:
+        return UserError(f'This needs {name}, which is not installed: `pip install ".[{_EXTRAS[name]}]"` in a clone.')
+    if name not in _BACKENDS:
+        return None
+    present = [other for other in _BACKENDS if other != name and importlib.util.find_spec(other)]
+    switch = f" Or set KERAS_BACKEND={present[0]} to use the one that is installed." if present else ""
+    extra = "jax" if name == "jax" else "tensorflow"
+    return UserError(
+        f"Keras found no backend: {name} is not installed. Install one with "
+        f'`pip install ".[{extra}]"` in a clone of mizoo.{switch}'
+    )

@@ -223,7 +223,9 @@ def _check_same_weights(encoder: keras.Model, keras_file: Path, onnx_file: Path)
 
 
 def _clone(root: str | os.PathLike | None) -> Path:
-    root = Path(__file__).resolve().parent.parent if root is None else Path(root)
+    from mizoo import zoo
+
+    root = zoo.needed_clone("Entries are published") if root is None else Path(root)
     for needed in ("models", "export", "mizoo/registry.json"):
         if not (root / needed).exists():
             raise UserError(f"Entries are published from a clone of mizoo. {root} has no {needed}")

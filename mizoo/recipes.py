@@ -248,22 +248,10 @@ class Optimizer(_Part):
         """Build the optimiser for a run of `epochs` epochs."""
         import keras
 
-        rate: Any = self.learning_rate
-        warmup = int(self.warmup_epochs * steps_per_epoch)
-        total = steps_per_epoch * epochs
-        if self.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(
-                0.0 if warmup else rate,
-                max(total - warmup, 1),
-                warmup_target=rate if warmup else None,
-                warmup_steps=warmup,
-            )
-        elif self.schedule == "trapezoid":
-            from mizoo.schedules import Trapezoid
+        from mizoo.schedules import scheduled
 
-            rate = Trapezoid(rate, total, warmup, int(self.decay_epochs * steps_per_epoch))
-        elif warmup:
-            rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate)
+        warmup, decay = (int(part * steps_per_epoch) for part in (self.warmup_epochs, self.decay_epochs))
+        rate = scheduled(self.schedule, self.learning_rate, steps_per_epoch * epochs, warmup, decay)
         kind = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}[self.name]
         average = {"use_ema": True, "ema_momentum": self.ema} if self.ema else {}
         optimizer = kind(rate, weight_decay=self.weight_decay, beta_1=self.beta_1, beta_2=self.beta_2, **average)
@@ -328,14 +316,17 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _times_fit(self):
-        if self.optimizer.warmup_epochs >= self.training.epochs:
-            raise ValueError("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
-        if (self.optimizer.schedule == "trapezoid") != (self.optimizer.decay_epochs > 0):
-            raise ValueError("`optimizer.decay_epochs` goes with `schedule: trapezoid`, and that with it")
-        if self.optimizer.warmup_epochs + self.optimizer.decay_epochs > self.training.epochs:
-            raise ValueError("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
-        if getattr(self.objective, "occlusion_from", 0) >= self.training.epochs:
-            raise ValueError("`objective.occlusion_from` is as long as `training.epochs`: lower it with the length")
+        length, optimizer, problems = self.training.epochs, self.optimizer, []
+        if optimizer.warmup_epochs >= length:
+            problems.append("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
+        if (optimizer.schedule == "trapezoid") != (optimizer.decay_epochs > 0):
+            problems.append("`optimizer.decay_epochs` goes with `schedule: trapezoid`, and that with it")
+        if optimizer.warmup_epochs + optimizer.decay_epochs > length:
+            problems.append("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
+        if getattr(self.objective, "occlusion_from", 0) >= length:
+            problems.append("`objective.occlusion_from` is as long as `training.epochs`: lower it with the length")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     def deciding(self) -> dict[str, Any]:
@@ -407,6 +398,9 @@ def validate(content: dict[str, Any], where: str = "recipe") -> Recipe:
         raise UserError(f"{where} is refused:\n  " + "\n  ".join(lines)) from None
 
 
+_KEYS = {name: part.model_fields for name, part in (("data", Data), ("optimizer", Optimizer), ("training", Training))}
+
+
 def _explain(problem: dict) -> str:
     location = [str(part) for part in problem["loc"]]
     every = (Conv32, ResNet18, PatchGrid, Waveform, DeepInfoMax, SimCLR, CPC, DeepCoTraining)
@@ -424,7 +418,10 @@ def _explain(problem: dict) -> str:
         return f"`{key}.name` is one of {', '.join(known)}. Received: {given!r}"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], part.model_fields, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(part.model_fields)}"
+        inner = [f"{name}.{location[-1]}" for name, keys in _KEYS.items() if part is Recipe and location[-1] in keys]
+        hint = f"known keys: {', '.join(part.model_fields)}"
+        if near or inner:
+            hint = f"did you mean `{(inner or near)[0]}`?"
         return f"`{key}` is unknown; {hint}"
     if problem["type"] == "missing":
         return f"`{key}` is missing"

@@ -18,6 +18,7 @@ from mizoo.evaluate.rows import Row, read_rows
 from mizoo.files import write_text
 from mizoo.markdown import markdown, number
 from mizoo.measures_table import measures_table
+from mizoo.zoo import needed_clone
 
 __all__ = [
     "card",
@@ -101,7 +102,7 @@ def report(root: str | os.PathLike | None = None) -> list[Path]:
     Raises:
         UserError: for an unknown NAME, a block without an end, or rows that are missing; no file is changed then.
     """
-    root = Path(__file__).resolve().parent.parent if root is None else Path(root)
+    root = needed_clone("Tables are written") if root is None else Path(root)
     pages = [page for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))] if page.is_file()]
     if not pages:
         raise UserError(f"Tables are written into the README.md of a clone of mizoo. {root} has none")

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that Keras does not have."""
+"""Learning rates: the schedules that recipes name, and the one of them that Keras does not have."""
 
 from __future__ import annotations
 
@@ -36,3 +36,24 @@ class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
         """The arguments of the constructor."""
         names = ("learning_rate", "steps", "warmup_steps", "decay_steps")
         return {name: getattr(self, name) for name in names}
+
+
+def scheduled(kind: str, rate: float, steps: int, warmup_steps: int = 0, decay_steps: int = 0):
+    """A learning rate as an optimiser of Keras takes it: a schedule, or the rate itself where it never changes.
+
+    Args:
+        kind: "constant", "cosine" (to zero over the whole run) or "trapezoid" (to zero over its last `decay_steps`).
+        rate: the highest rate.
+        steps: length of the run.
+        warmup_steps: steps of a linear rise from zero.
+        decay_steps: of "trapezoid" alone.
+    """
+    schedules = keras.optimizers.schedules
+    if kind == "trapezoid":
+        return Trapezoid(rate, steps, warmup_steps, decay_steps)
+    if kind == "cosine":
+        falling = max(steps - warmup_steps, 1)
+        if not warmup_steps:
+            return schedules.CosineDecay(rate, falling)
+        return schedules.CosineDecay(0.0, falling, warmup_target=rate, warmup_steps=warmup_steps)
+    return schedules.PolynomialDecay(0.0, warmup_steps, end_learning_rate=rate) if warmup_steps else rate

@@ -8,14 +8,13 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib.resources
-import importlib.util
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mizoo import files
-from mizoo.errors import UserError
+from mizoo.errors import UserError, not_installed
 
 if TYPE_CHECKING:
     import keras
@@ -46,6 +45,23 @@ def locate(relative: str) -> Path:
     except ModuleNotFoundError:  # a clone on the path that was never installed
         root = Path(__file__).resolve().parent.parent / top
     return root / rest
+
+
+def clone() -> Path | None:
+    """The root of the clone that this package is imported from; None for a package that was installed as a copy."""
+    root = Path(__file__).resolve().parent.parent
+    return root if all((root / needed).exists() for needed in ("models", "export", "setup.cfg")) else None
+
+
+def needed_clone(what: str) -> Path:
+    """`clone()`, or a `UserError` that says what needs it."""
+    root = clone()
+    if root is None:
+        raise UserError(
+            f"{what} in a clone of mizoo, and the mizoo in {Path(__file__).resolve().parent} is a copy. In the clone, "
+            "`pip install -e .` makes it the one that is used."
+        )
+    return root
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -197,6 +213,8 @@ def _file(name: str | os.PathLike, runtime: str) -> Path:
     if file.suffix.lower() not in (".keras", ".onnx"):
         if file.exists():
             raise UserError(f"{file} is no encoder: pass a .keras or .onnx file, or a folder that holds one.")
+        if len(file.parts) > 1:
+            raise UserError(f"There is no folder {file}. Pass a run folder, an export folder, a file or an entry.")
         _entry(str(name))
     if not file.exists():
         raise UserError(f"No such file: {file}")
@@ -228,17 +246,11 @@ def _load_keras(file: Path, endpoint: str | None, title: str) -> keras.Model:
 
 def _import_keras() -> Any:
     """Keras, or the extra to install: Keras itself leaves the choice of a backend to the user."""
-    backends = ("tensorflow", "jax", "torch")
     try:
         import keras
     except ModuleNotFoundError as error:
-        if error.name not in backends:
+        told = not_installed(error)
+        if told is None:
             raise
-        present = [name for name in backends if name != error.name and importlib.util.find_spec(name)]
-        switch = f"set KERAS_BACKEND={present[0]} to use the one that is installed, " if present else ""
-        extra = "jax" if error.name == "jax" else "tensorflow"
-        raise UserError(
-            f"Keras found no backend: {error.name} is not installed. Either {switch}install one with "
-            f'`pip install ".[{extra}]"` in a clone of mizoo, or load with runtime="onnx", which needs none.'
-        ) from error
+        raise UserError(f'{told} Or load with runtime="onnx", which needs none.') from error
     return keras

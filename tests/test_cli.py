@@ -49,6 +49,7 @@ def test_every_public_name_resolves():
         (["pretrain", "dim_local_cifar10", "--set", "epochs"], "KEY=VALUE"),
         (["embed", "dim_local_cifar10", "no_such_file.png"], "no_such_file.png"),
         (["evaluate", "no_such_entry"], "no_such_entry"),
+        (["evaluate", "runs/no_such_run"], "There is no folder runs/no_such_run"),
         (["data", "pack", "./no_such_folder", "--out", "x"], "no_such_folder"),
     ],
 )
@@ -78,6 +79,10 @@ def test_without_a_backend_load_names_the_extra(tmp_path):
         (tmp_path / f"{backend}.py").write_text(missing)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     environment.pop("KERAS_BACKEND", None)
+    for arguments in (("evaluate", "dim_local_cifar10"), ("pretrain", "dim_local_cifar10")):
+        done = mizoo_command(*arguments, PYTHONPATH=str(tmp_path), KERAS_BACKEND="tensorflow")
+        assert done.returncode == 2 and done.stderr.startswith("error: Keras found no backend"), done.stderr[-2000:]
+        assert done.stderr.count("\n") == 1 and '".[tensorflow]"' in done.stderr
     code = "import mizoo; mizoo.load('dim_local_cifar10')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert "UserError" in done.stderr and "[tensorflow]" in done.stderr, done.stderr[-2000:]

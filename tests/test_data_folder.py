@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from mizoo.data import folder, load
+from mizoo.data import folder, load, splits
 from mizoo.errors import UserError
 
 
@@ -64,6 +66,24 @@ def test_every_unreadable_file_is_named_up_to_ten(tmp_path, photos):
         (tmp_path / f"more{i:02d}.png").touch()
     with pytest.raises(UserError, match="and 4 more"):
         folder.read(tmp_path, size=16)
+
+
+def test_a_folder_with_train_and_test_has_both_splits_and_one_count_of_classes(tmp_path, photos):
+    for i, file in enumerate(("train/dog/a.png", "train/emu/b.png", "test/cat/c.png", "test/dog/d.png")):
+        _save(tmp_path / "pets" / file, photos[0] // (i + 1))
+    assert splits(tmp_path / "pets") == ("train", "test") and splits(tmp_path / "pets/train") == ("train",)
+    train, test = load(tmp_path / "pets", "train"), load(tmp_path / "pets", "test[-1:]")
+    assert train.classes == test.classes == ("cat", "dog", "emu") and train.name == test.name == "pets"
+    assert train.labels.tolist() == [1, 2] and test.labels.tolist() == [1]
+    np.testing.assert_array_equal(test.images, photos[0][None] // 4)
+    with pytest.raises(UserError, match="has the splits train, test. Received: split='val'"):
+        load(tmp_path / "pets", "val")
+
+    shutil.move(tmp_path / "pets/test/cat/c.png", tmp_path / "pets/test/c.png")  # as a test part without labels
+    assert load(tmp_path / "pets", "test").labels is None
+    assert load(tmp_path / "pets").labels.tolist() == [0, 1]
+    with pytest.raises(UserError, match="the subfolders `train` and `test` has one split"):
+        load(tmp_path / "pets/train", "test")
 
 
 def test_a_folder_without_pictures_and_no_folder_are_errors(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mizoo import files
-from mizoo.data import Dataset, load, packed
+from mizoo.data import Dataset, load, packed, splits
 from mizoo.errors import UserError
 
 
@@ -58,6 +58,7 @@ def test_packing_twice_gives_the_same_files(tmp_path, rng):
 def test_slices_work_as_for_any_source(tmp_path, rng):
     dataset = _dataset(rng, 120)
     packed.write({"train": dataset}, tmp_path / "p")
+    assert splits(tmp_path / "p") == ("train",) and splits(dataset) == ("train",)
     np.testing.assert_array_equal(load(tmp_path / "p", "train[-20:]").images, dataset.images[-20:])
     with pytest.raises(UserError, match="has the splits train. Received: split='test'"):
         load(tmp_path / "p", "test")

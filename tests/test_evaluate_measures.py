@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mizoo import measures, report
-from mizoo.data import Dataset
+from mizoo.data import Dataset, load, packed
 from mizoo.errors import UserError
 from mizoo.evaluate import MEASURES, evaluate, merge_rows, read_rows
 from mizoo.evaluate.protocols import ALL, chosen
@@ -186,6 +186,9 @@ def test_a_folder_of_pictures_is_measured_whole(bare, tmp_path):
     assert (row.dataset, row.split, row.test_size) == (tmp_path.name, "whole", 12)
     with pytest.raises(UserError, match="50 pictures"):
         evaluate(encoder(), tmp_path, ["ndm"], progress=False)
+    packed.write({"train": load(tmp_path)}, tmp_path / "packed")
+    (again,) = evaluate(encoder(), tmp_path / "packed", ["uniformity"], progress=False)
+    assert (again.value, again.split) == (row.value, "whole")
 
 
 def test_other_endpoints_and_raw_pixels_on_request(bare):

@@ -67,6 +67,14 @@ def test_every_problem_is_listed_and_the_nearest_key_suggested():
     assert "did you mean `epochs`?" in str(caught.value) and "`objective.bound`" in str(caught.value)
 
 
+def test_a_key_without_its_part_and_times_that_do_not_fit_are_named_at_once():
+    with pytest.raises(UserError, match="did you mean `training.epochs`"):
+        recipes.validate(with_change("epochs", 3))
+    optimizer = {"schedule": "trapezoid", "warmup_epochs": 1, "decay_epochs": 4}
+    with pytest.raises(UserError, match="the rate never decays.*together are longer"):
+        recipes.validate(GOOD | {"optimizer": optimizer, "training": {"epochs": 1}})
+
+
 def test_nothing_to_maximise_and_an_endless_warm_up_are_refused():
     with pytest.raises(UserError, match="nothing is maximised"):
         recipes.validate(with_change("objective.local_weight", 0.0))

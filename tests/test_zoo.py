@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from small_encoder import ENDPOINTS, publish
 
-from mizoo import zoo
+from mizoo import cards, report, zoo
 from mizoo.errors import UserError
 from mizoo.runtime import OnnxEncoder
 
@@ -211,7 +211,7 @@ class Hide:
         if name.partition(".")[0] == "tensorflow":
             raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
 sys.meta_path.insert(0, Hide())
-from mizoo import zoo
+from mizoo import cards, report, zoo
 for attempt in range(2):
     try:
         zoo.load(sys.argv[1])
@@ -226,3 +226,11 @@ def test_without_a_backend_the_error_names_the_extra(published):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.count('pip install ".[tensorflow]"') == 2  # the second attempt is told the same
     assert 'runtime="onnx"' in done.stdout
+
+
+def test_what_changes_a_clone_names_the_way_to_one(monkeypatch):
+    assert (zoo.clone() / "models").is_dir()
+    monkeypatch.setattr(zoo, "clone", lambda: None)
+    for call in (report.report, lambda: cards.write_card("dim_local_cifar10")):
+        with pytest.raises(UserError, match="pip install -e"):
+            call()

@@ -11,8 +11,9 @@ import numpy as np
 
 from mizoo.errors import UserError
 
-__all__ = ["Dataset", "batches", "load"]
+__all__ = ["Dataset", "batches", "load", "splits"]
 
+_BOTH = ("train", "test")
 _SPLIT = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
 
 
@@ -42,9 +43,9 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train",
     Args:
         source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
             that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sequences (N, T) or (N, T, d), or
-            a `Dataset`.
-        split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Folders of pictures and
-            arrays have one split, "train".
+            a `Dataset`. A folder of pictures with the subfolders `train` and `test` has both splits.
+        split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Other folders of pictures
+            and arrays have one split, "train".
         size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
             centre crop (`mizoo.pictures.square`). By default they stay as they are.
 
@@ -65,6 +66,24 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train",
 
         part = replace(part, images=np.stack([square(image, size) for image in part.images]))
     return part
+
+
+def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
+    """The splits of what `load` takes: ("train",) of arrays and plain folders, ("train", "test") of TFDS data sets.
+
+    A folder of pictures with the subfolders `train` and `test`, each laid out like a folder of pictures of its own, has
+    both; packed data have those that were packed.
+    """
+    if isinstance(source, (Dataset, np.ndarray)):
+        return ("train",)
+    path = Path(source)
+    if not path.is_dir():
+        return _BOTH
+    from mizoo.data import packed
+
+    if packed.is_packed(path):
+        return packed.splits(path)
+    return _BOTH if all((path / each).is_dir() for each in _BOTH) else ("train",)
 
 
 def parse_split(split: str) -> tuple[str, slice]:
@@ -92,13 +111,25 @@ def _load_split(source, split: str, size: int | None) -> Dataset:
 
         if packed.is_packed(path):
             return packed.read(path, split)
-        _check_single_split(split, "a folder of pictures")
+        if splits(path) == _BOTH:
+            if split not in _BOTH:
+                raise UserError(f"{path} has the splits {', '.join(_BOTH)}. Received: split={split!r}")
+            return _of_both(path, split, size)
+        _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
         return folder.read(path, size)
     if os.sep in str(source) or str(source).startswith((".", "~")):
         raise UserError(f"There is no folder {str(source)!r}.")
     from mizoo.data import _tfds
 
     return _tfds.read(str(source), split)
+
+
+def _of_both(path: Path, split: str, size: int | None) -> Dataset:
+    """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
+    from mizoo.data import folder
+
+    classes = sorted({label for each in _BOTH for label in folder.classes(path / each)})
+    return replace(folder.read(path / split, size, classes), name=path.resolve().name)
 
 
 def _check_single_split(split: str, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from mizoo.errors import UserError
 _LISTED = 10
 
 
-def read(path: str | os.PathLike, size: int | None = None) -> Dataset:
+def classes(path: str | os.PathLike) -> tuple[str, ...]:
+    """Names of the subfolders directly below a folder, sorted, where every picture lies in one; else ()."""
+    from mizoo import pictures
+
+    folder = Path(path).expanduser()
+    parts = [file.relative_to(folder).parts for file in pictures.find(folder)]
+    return () if any(len(part) < 2 for part in parts) else tuple(sorted({part[0] for part in parts}))
+
+
+def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] | None = None) -> Dataset:
     """Read every picture file below a folder, in the order of their paths.
 
     When every picture lies in a subfolder, the names of the subfolders directly below `path` are the classes, sorted.
@@ -22,6 +32,7 @@ def read(path: str | os.PathLike, size: int | None = None) -> Dataset:
         path: the folder, searched recursively; hidden files and files without the suffix of a picture are passed over.
         size: side of the square that every picture is brought to with `mizoo.pictures.square`. None leaves the
             pictures as they are, which must then be of one size.
+        among: the classes to count the labels over, where the folder is not all there is; its own if None.
 
     Returns:
         Dataset named after the folder: images uint8 (N, size, size, 3), or (N, H, W, 3) without `size`; labels
@@ -66,9 +77,10 @@ def read(path: str | os.PathLike, size: int | None = None) -> Dataset:
             f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Mend or remove them:\n{listed}{more}"
         )
     name = folder.resolve().name
-    parts = [file.relative_to(folder).parts for file in paths]
-    if any(len(part) < 2 for part in parts):
+    own = classes(folder)
+    if not own:
         return Dataset(name, images, None, ())
-    classes = tuple(sorted({part[0] for part in parts}))
-    number = {label: i for i, label in enumerate(classes)}
-    return Dataset(name, images, np.array([number[part[0]] for part in parts], np.int64), classes)
+    known = own if among is None else tuple(among)
+    number = {label: i for i, label in enumerate(known)}
+    labels = [number[file.relative_to(folder).parts[0]] for file in paths]
+    return Dataset(name, images, np.array(labels, np.int64), known)

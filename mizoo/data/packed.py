@@ -107,6 +107,11 @@ def read(path: str | os.PathLike, split: str) -> Dataset:
     return Dataset(index["name"], images, labels, tuple(index["classes"]))
 
 
+def splits(path: str | os.PathLike) -> tuple[str, ...]:
+    """The splits in a folder that `write` made; errors as of `read`."""
+    return tuple(_read_index(Path(path))["splits"])
+
+
 def is_packed(path: str | os.PathLike) -> bool:
     """Whether a folder was written by `write`; one with a damaged index counts, so that `read` says what is wrong."""
     index = Path(path) / _INDEX

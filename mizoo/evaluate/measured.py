@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,15 +42,6 @@ class Pictures:
     scored: np.ndarray
 
 
-def undivided(dataset: Any) -> bool:
-    """Whether the data have one split only: a folder of pictures, an array or a `Dataset`."""
-    from mizoo.data import packed
-
-    if not isinstance(dataset, (str, os.PathLike)):
-        return True
-    return Path(dataset).is_dir() and not packed.is_packed(Path(dataset))
-
-
 def pictures(dataset: Any, parts: Sequence[str], split: str, size: int | None, fitted: bool) -> Pictures:
     """The pictures of the measures.
 
@@ -72,8 +61,9 @@ def pictures(dataset: Any, parts: Sequence[str], split: str, size: int | None, f
     given = getattr(dataset, "images", dataset)
     if isinstance(given, np.ndarray):
         _check(given)
-    if undivided(dataset):
-        whole = data.load(dataset, "train", size=size)
+    splits = data.splits(dataset)
+    if len(splits) == 1:
+        whole = data.load(dataset, splits[0], size=size)
         _check(whole.images)
         order = np.random.default_rng(SEED).permutation(len(whole))
         cut = min(round(HELD_OUT * len(order)), AT_MOST)
