@@ -82,7 +82,8 @@ def _train(
         if recipe.init_from and not start:
             _copy_weights(recipe, encoder)
         inputs = _load(recipe, encoder)
-        model = objective.build(encoder, augment.preset(recipe.data.augment), training.seed)
+        trained, side = _for_views(recipe, encoder), recipe.data.view_side
+        model = objective.build(trained, augment.preset(recipe.data.augment, side), training.seed)
         batches, sample = _batches(recipe, inputs, model.noise_size, start)
         model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)
     if start:
@@ -90,11 +91,20 @@ def _train(
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(out / RECIPE, recipe.dump())
     files.write_json(out / MACHINE, {"hardware": machine.hardware(), "backend": keras.backend.backend()})
-    callbacks = [_Record(recipe, out, sample, start, last), _Progress(recipe, batches, last)]
+    callbacks = [_Record(recipe, encoder, out, sample, start, last), _Progress(recipe, batches, last)]
     if scan and isinstance(batches.images, np.ndarray):
         _fit_by_scan(model, batches, start, last, callbacks)
     else:
         model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
+
+
+def _for_views(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
+    """The encoder that is trained: a copy for smaller views, if the recipe says so, which has the same weights."""
+    if recipe.data.view_side is None:
+        return encoder
+    copy = recipe.encoder.model_copy(update={"side": recipe.data.view_side}).build()
+    copy.set_weights(encoder.get_weights())
+    return copy
 
 
 def _load(recipe: recipes.Recipe, encoder: keras.Model):
@@ -240,9 +250,11 @@ def _fit_by_scan(model, batches, start: int, last: int, callbacks: list) -> None
 class _Record(keras.callbacks.Callback):
     """Writes the log and the checkpoint at the end of an epoch."""
 
-    def __init__(self, recipe: recipes.Recipe, out: Path, sample: np.ndarray, start: int, last: int) -> None:
+    def __init__(
+        self, recipe: recipes.Recipe, whole: keras.Model, out: Path, sample: np.ndarray, start: int, last: int
+    ) -> None:
         super().__init__()
-        self.recipe, self.out, self.sample, self.last = recipe, out, sample, last
+        self.recipe, self.whole, self.out, self.sample, self.last = recipe, whole, out, sample, last
         self.kind = "pictures" if recipe.data.window is None else "sequences"
         self.lines = [line for line in read_log(out) if line["epoch"] <= start] if (out / LOG).exists() else []
         self.seconds = self.lines[-1]["seconds"] if self.lines else 0.0
@@ -261,7 +273,7 @@ class _Record(keras.callbacks.Callback):
                 f"The loss of epoch {epoch + 1} is {logs['loss']}: the run stopped before its checkpoint was replaced. "
                 "Lower `optimizer.learning_rate`, or add `optimizer.warmup_epochs`."
             )
-        features = self.model.predict(self.sample, batch_size=250, verbose=0)["global"]
+        features = self._on_pictures().predict(self.sample, batch_size=250, verbose=0)["global"]
         rate = self.model.optimizer
         rate = rate.optimizers[-1].learning_rate if hasattr(rate, "optimizers") else rate.learning_rate
         line = {"epoch": epoch + 1, **{key: float(logs[key]) for key in self.model.term_metrics}}
@@ -277,9 +289,15 @@ class _Record(keras.callbacks.Callback):
         if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == self.last:
             self.save(epoch + 1)
 
+    def _on_pictures(self) -> keras.Model:
+        """The encoder for whole pictures, with the weights as they are now."""
+        if self.whole is not self.model.encoder:
+            self.whole.set_weights(self.model.encoder.get_weights())
+        return self.whole
+
     def _encoder(self) -> keras.Model:
         """The encoder in float32, with the averages of its weights if the optimiser keeps them."""
-        encoder, optimizer = to_float32(self.model.encoder), self.model.optimizer
+        encoder, optimizer = to_float32(self._on_pictures()), self.model.optimizer
         if self.recipe.optimizer.ema:
             optimizer = getattr(optimizer, "inner_optimizer", optimizer)
             averages = dict(

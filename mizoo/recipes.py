@@ -21,7 +21,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Conv32(_Part):
+class _Encoder(_Part):
+    def build(self):
+        """Build the encoder, with fresh weights: the function of `mizoo.encoders` of this name."""
+        from mizoo import encoders
+
+        return getattr(encoders, self.name)(**self.model_dump(exclude={"name"}))
+
+
+class Conv32(_Encoder):
     """Arguments of `mizoo.encoders.conv32`."""
 
     name: Literal["conv32"] = "conv32"
@@ -29,14 +37,8 @@ class Conv32(_Part):
     fc_size: PositiveInt = 1024
     global_size: PositiveInt = 64
 
-    def build(self):
-        """Build the encoder, with fresh weights."""
-        from mizoo import encoders
 
-        return encoders.conv32(**self.model_dump(exclude={"name"}))
-
-
-class ResNet18(_Part):
+class ResNet18(_Encoder):
     """Arguments of `mizoo.encoders.resnet18`."""
 
     name: Literal["resnet18"] = "resnet18"
@@ -45,14 +47,8 @@ class ResNet18(_Part):
     global_size: PositiveInt = 128
     side: PositiveInt = Field(32, multiple_of=8)
 
-    def build(self):
-        """Build the encoder, with fresh weights."""
-        from mizoo import encoders
 
-        return encoders.resnet18(**self.model_dump(exclude={"name"}))
-
-
-class PatchGrid(_Part):
+class PatchGrid(_Encoder):
     """Arguments of `mizoo.encoders.patch_grid`."""
 
     name: Literal["patch_grid"] = "patch_grid"
@@ -62,14 +58,8 @@ class PatchGrid(_Part):
     size: PositiveInt = 256
     blocks: int = Field(3, ge=0)
 
-    def build(self):
-        """Build the encoder, with fresh weights."""
-        from mizoo import encoders
 
-        return encoders.patch_grid(**self.model_dump(exclude={"name"}))
-
-
-class Waveform(_Part):
+class Waveform(_Encoder):
     """Arguments of `mizoo.encoders.waveform`; `sampling_rate` is that of the data, in Hz."""
 
     name: Literal["waveform"] = "waveform"
@@ -79,12 +69,6 @@ class Waveform(_Part):
     widths: PositiveInt | _Sizes = 512
     context_size: PositiveInt = 256
     norm: bool = True
-
-    def build(self):
-        """Build the encoder, with fresh weights."""
-        from mizoo import encoders
-
-        return encoders.waveform(**self.model_dump(exclude={"name"}))
 
 
 class DeepInfoMax(_Part):
@@ -215,12 +199,14 @@ class CPC(_Part):
 class Data(_Part):
     """Where pictures or sounds come from: arguments of `mizoo.data.load` or `mizoo.data.sounds.load`.
 
-    `window` and `without_speakers` are for sounds: samples in a training window, and whom to leave out.
+    `view_side` is for resized crops: the height and width of the views that are trained on, where they are smaller than
+    the pictures. `window` and `without_speakers` are for sounds: samples in a training window, and whom to leave out.
     """
 
     source: str
     split: str = "train"
     augment: Literal["none", "dim", "amdim", "simclr", "views"] = "dim"
+    view_side: PositiveInt | None = None
     window: PositiveInt | None = None
     without_speakers: tuple[str, ...] = Field((), strict=False)
 
@@ -297,6 +283,21 @@ class Recipe(_Part):
     def _views_differ(self):
         if self.objective.views > 1 and self.data.augment == "none":
             raise ValueError("two views take an augmentation, and `data.augment` is none: they would be equal")
+        return self
+
+    @model_validator(mode="after")
+    def _smaller_views_fit(self):
+        side = self.data.view_side
+        if side is None:
+            return self
+        if self.data.augment not in ("simclr", "views"):
+            raise ValueError("`data.view_side` takes `data.augment` simclr or views, which resize crops")
+        if not isinstance(self.encoder, ResNet18):
+            raise ValueError(
+                "`data.view_side` takes `encoder.name: resnet18`, whose weights fit pictures of every size"
+            )
+        if side % 8 or side >= self.encoder.side:
+            raise ValueError("`data.view_side` is a multiple of 8 below `encoder.side`")
         return self
 
     @model_validator(mode="after")

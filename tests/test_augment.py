@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 from scipy import ndimage
 
 from mizoo import augment
@@ -98,6 +99,29 @@ def test_resized_crop_against_interpolation_at_the_same_points(rng):
         for c in range(3):
             expected = ndimage.map_coordinates(image[..., c].astype(float), grid, order=1, mode="nearest")
             np.testing.assert_allclose(found[..., c], expected, atol=2e-3)
+
+
+def test_a_smaller_crop_is_what_pillow_resizes_it_to(rng):
+    """Pillow's bilinear filter, which widens where a picture shrinks; crops of whole pixels, flipped and recoloured."""
+    images = pictures(rng, 8, 16, 16)
+    noise = np.concatenate([rng.random((8, 4)), np.full((8, 1), 0.1), np.zeros((8, 1))], axis=1)
+    shares = np.array([16, 14, 12, 10, 8, 16, 12, 8]) / 16
+    noise[:, 0] = (shares**2 - 0.1) / 0.9
+    noise[:, 2:4] = 1.0  # the lower right corner
+    operations = [augment.RandomResizedCrop((0.1, 1.0), (1.0, 1.0), side=8), augment.Flip(), augment.Grey(1.0)]
+    result = applied(operations, images, noise)
+    assert result.shape == (8, 8, 8, 3)
+    for image, share, found in zip(images, shares, result):
+        size = round(16 * share)
+        planes = [Image.fromarray(image[..., c].astype("float32")) for c in range(3)]
+        box = (16 - size, 16 - size, 16, 16)
+        resized = np.stack([np.asarray(plane.resize((8, 8), Image.Resampling.BILINEAR, box)) for plane in planes], -1)
+        grey = resized[:, ::-1] @ np.array([0.299, 0.587, 0.114])
+        inner = slice(1, -1)  # at its border Pillow takes nothing from outside the box
+        np.testing.assert_allclose(found[inner, inner, 0], grey[inner, inner], atol=0.05)
+    assert augment.preset("views", 8).operations[0] == augment.RandomResizedCrop((0.3, 1.0), side=8)
+    with pytest.raises(UserError, match="simclr, views. Received: 'dim'"):
+        augment.preset("dim", 8)
 
 
 def test_a_crop_of_everything_is_the_picture(rng):

@@ -166,6 +166,26 @@ def test_a_run_begins_with_the_weights_that_init_from_names(recipe, tmp_path):
         pretrain.pretrain(wider, tmp_path / "third")
 
 
+def test_an_encoder_trained_on_smaller_views_is_saved_for_whole_pictures(recipe, tmp_path):
+    content = recipe.model_dump(mode="json") | {
+        "encoder": {"name": "resnet18", "width": 0.0625, "head_size": 8, "global_size": 5}
+    }
+    small = changed(
+        recipes.validate(content),
+        objective={"prior_weight": 0.0, "views": 2},
+        data={"augment": "views", "view_side": 16},
+        optimizer={"ema": 0.5},
+        training={"epochs": 2},
+    )
+    run = pretrain.pretrain(small, tmp_path / "whole")
+    encoder = load(run)
+    assert encoder.input_shape == (None, 32, 32, 3) and encoder.output["local"].shape[1:] == (8, 8, 16)
+    assert not np.allclose(weights(run)[0], small.encoder.build().get_weights()[0])
+    pretrain.pretrain(small, tmp_path / "parts", stop_after=1)
+    pretrain.pretrain(small, tmp_path / "parts")
+    same(run, tmp_path / "parts")
+
+
 def test_a_run_that_has_to_come_first_is_named_with_its_command(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "locate", lambda relative: tmp_path / relative)
     (tmp_path / "models" / "toy").mkdir(parents=True)

@@ -75,6 +75,20 @@ def test_a_key_without_its_part_and_times_that_do_not_fit_are_named_at_once():
         recipes.validate(GOOD | {"optimizer": optimizer, "training": {"epochs": 1}})
 
 
+@pytest.mark.parametrize(
+    "data, encoder, words",
+    [
+        ({"augment": "dim", "view_side": 16}, {"name": "resnet18"}, "resize crops"),
+        ({"augment": "views", "view_side": 16}, {"name": "conv32"}, "every size"),
+        ({"augment": "views", "view_side": 32}, {"name": "resnet18"}, "below `encoder.side`"),
+        ({"augment": "views", "view_side": 20}, {"name": "resnet18"}, "multiple of 8"),
+    ],
+)
+def test_smaller_views_are_refused_where_they_do_not_fit(data, encoder, words):
+    with pytest.raises(UserError, match=words):
+        recipes.validate({**GOOD, "data": {**GOOD["data"], **data}, "encoder": encoder})
+
+
 def test_nothing_to_maximise_and_an_endless_warm_up_are_refused():
     with pytest.raises(UserError, match="nothing is maximised"):
         recipes.validate(with_change("objective.local_weight", 0.0))

@@ -1,10 +1,4 @@
-"""Augmentations on the accelerator: functions of the pictures and of uniform noise, on every backend the same.
-
-Each operation takes some columns of uniform noise per picture and does one of three things: it resamples rows and
-columns (a matrix for each axis), it maps the colours of a pixel (a 3x3 matrix and an offset for each picture), or it
-works pixel by pixel. `Compose` multiplies neighbouring matrices before any pixel is touched, so that a crop with flip
-and blur costs as much as the crop alone, and colour jitter with grey as much as the jitter.
-"""
+"""Operations: each takes columns of uniform noise and resamples, recolours or works pixel by pixel."""
 
 from __future__ import annotations
 
@@ -20,7 +14,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], "float32")
 
 
-class _Operation:
+class Operation:
     """Base of the operations: configuration for `model.save`."""
 
     noise_size = 0  # columns of noise that an operation takes
@@ -35,15 +29,15 @@ class _Operation:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
 
 
-class _Resample(_Operation):
+class Resample(Operation):
     """An operation that is one matrix for the rows and one for the columns of a picture.
 
-    `matrices(noise, height, width)` returns row matrices (N, height, height) and column matrices (N, width, width),
-    each None for the identity.
+    `matrices(noise, height, width)` returns row matrices (N, new height, height) and column matrices (N, new width,
+    width), each None for the identity.
     """
 
 
-class _Colour(_Operation):
+class Colour(Operation):
     """An operation that maps each pixel's colour by one matrix and one offset for a whole picture.
 
     `affine(noise, mean)` returns a matrix (N, 3, 3), acting as colour @ matrix, and an offset (N, 1, 3), from the noise
@@ -51,13 +45,13 @@ class _Colour(_Operation):
     """
 
 
-class _Pixel(_Operation):
+class Pixel(Operation):
     """Any other operation: `apply(noise, images)` takes and returns pictures (N, H, W, C), float32 in 0..255."""
 
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class Translate(_Resample):
+class Translate(Resample):
     """Translation with reflected borders; noise: down, right.
 
     Attributes:
@@ -82,21 +76,25 @@ class Translate(_Resample):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class RandomResizedCrop(_Resample):
+class RandomResizedCrop(Resample):
     """A random rectangle resized to the whole picture, bilinear (Szegedy et al. 2015); noise: area, aspect, y, x.
 
     Attributes:
         area: range of the rectangle's share of the picture, drawn uniformly.
         aspect: range of its width over its height, drawn log-uniformly; a side longer than the picture is cut to it.
+        side: height and width that the rectangle is resized to; those of the picture if None. Views smaller than the
+            pictures cost less, and show things at the size at which whole pictures show them: crops are enlarged less
+            (Touvron et al. 2019, section 3).
     """
 
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    side: int | None = None
 
     noise_size = 4
 
     def matrices(self, noise, height, width):
-        """Two-tap interpolation matrices; without antialiasing, which enlarging does not need."""
+        """Interpolation by triangles: two taps where the rectangle grows, wider where it shrinks (antialiased)."""
         area = self.area[0] + noise[:, 0:1] * (self.area[1] - self.area[0])
         low, high = np.log(self.aspect[0]), np.log(self.aspect[1])
         root = ops.exp(0.5 * (low + noise[:, 1:2] * (high - low)))
@@ -104,15 +102,18 @@ class RandomResizedCrop(_Resample):
         sides = []
         for axis, (size, share) in enumerate(zip((height, width), shares)):
             first = noise[:, 2 + axis : 3 + axis] * (1.0 - share) * size
-            place = first + (ops.arange(size, dtype="float32")[None] + 0.5) * share - 0.5
+            step = share * (size / (self.side or size))  # pixels of the picture for each of the view
+            place = first + (ops.arange(self.side or size, dtype="float32")[None] + 0.5) * step - 0.5
             place = ops.clip(place, 0.0, size - 1.0)[:, :, None]
-            sides.append(ops.maximum(1.0 - ops.abs(place - ops.arange(size, dtype="float32")), 0.0))
+            reach = ops.maximum(step, 1.0)[:, :, None]
+            taps = ops.maximum(1.0 - ops.abs(place - ops.arange(size, dtype="float32")) / reach, 0.0)
+            sides.append(taps / ops.sum(taps, axis=-1, keepdims=True) if self.side else taps)
         return tuple(sides)
 
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class Flip(_Resample):
+class Flip(Resample):
     """A horizontal flip; noise: whether.
 
     Attributes:
@@ -132,7 +133,7 @@ class Flip(_Resample):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class Blur(_Resample):
+class Blur(Resample):
     """Gaussian blur; noise: whether, how much.
 
     Attributes:
@@ -160,7 +161,7 @@ class Blur(_Resample):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class ColourJitter(_Colour):
+class ColourJitter(Colour):
     """Brightness, contrast, saturation and hue, in this order; noise: whether, then one for each.
 
     All four are linear in the colour, so they are one matrix; values are clipped to 0..255 once, after the last colour
@@ -214,7 +215,7 @@ class ColourJitter(_Colour):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class Grey(_Colour):
+class Grey(Colour):
     """Grey pictures (luma of BT.601 in all channels); noise: whether.
 
     Attributes:
@@ -234,7 +235,7 @@ class Grey(_Colour):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class DropColour(_Colour):
+class DropColour(Colour):
     """One colour channel in the place of all three (Henaff et al. 2019: colour dropping); noise: whether, which.
 
     Attributes:
@@ -255,7 +256,7 @@ class DropColour(_Colour):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class Solarise(_Pixel):
+class Solarise(Pixel):
     """Values at or above a threshold are inverted (255 - v); noise: whether.
 
     Attributes:
@@ -276,7 +277,7 @@ class Solarise(_Pixel):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
-class Occlude(_Pixel):
+class Occlude(Pixel):
     """A grey square over part of the picture (DeVries and Taylor 2017); noise: down, right.
 
     The grey is 127.5, zero for the encoders, and the square lies wholly within the picture, everywhere as likely.
@@ -304,137 +305,3 @@ class Occlude(_Pixel):
             covered.append(ops.logical_and(places >= first, places < first + square))
         inside = ops.logical_and(covered[0][:, :, None], covered[1][:, None, :])[..., None]
         return ops.where(inside, 127.5, images)
-
-
-@keras.saving.register_keras_serializable("mizoo")
-class Compose:
-    """Operations one after the other, as a function of pictures and noise.
-
-    Args:
-        operations: instances of the classes of this module, in the order in which they work.
-
-    Raises:
-        UserError: for anything else.
-    """
-
-    def __init__(self, operations) -> None:
-        self.operations = tuple(operations)
-        for operation in self.operations:
-            if not isinstance(operation, _Operation):
-                raise UserError(f"An augmentation is made of operations of mizoo.augment. Received: {operation!r}")
-
-    @property
-    def noise_size(self) -> int:
-        """Columns of uniform noise that a call takes: those of the operations, in order."""
-        return sum(operation.noise_size for operation in self.operations)
-
-    def __call__(self, images, noise):
-        """Augment a batch.
-
-        Args:
-            images: (N, H, W, C), values in 0..255; colour operations take C = 3.
-            noise: (N, noise_size), uniform in [0, 1).
-
-        Returns:
-            float32 pictures of the same shape, in 0..255. Picture i depends on picture i and row i of the noise alone.
-        """
-        images = ops.cast(images, "float32")
-        noise = ops.convert_to_tensor(noise)
-        height, width, channels = images.shape[1:]
-        rows = columns = colours = None  # matrices that wait for more of their kind
-        begin = 0
-        for operation in self.operations:
-            own = noise[:, begin : begin + operation.noise_size]
-            begin += operation.noise_size
-            if not isinstance(operation, _Resample) and (rows is not None or columns is not None):
-                images, rows, columns = _resample(images, rows, columns), None, None
-            if not isinstance(operation, _Colour) and colours is not None:
-                images, colours = _recolour(images, *colours), None
-            if isinstance(operation, _Resample):
-                more_rows, more_columns = operation.matrices(own, height, width)
-                rows, columns = _product(more_rows, rows), _product(more_columns, columns)
-            elif isinstance(operation, _Colour):
-                if channels != 3:
-                    raise UserError(f"{type(operation).__name__} takes pictures of 3 channels. Received: {channels}")
-                if colours is None:
-                    mean = ops.mean(images, axis=(1, 2))[:, None]
-                    colours = operation.affine(own, mean)
-                else:
-                    matrix, offset = colours
-                    more, shift = operation.affine(own, ops.matmul(mean, matrix) + offset)
-                    colours = ops.matmul(matrix, more), ops.matmul(offset, more) + shift
-            else:
-                images = operation.apply(own, images)
-        images = _resample(images, rows, columns)
-        return images if colours is None else _recolour(images, *colours)
-
-    def get_config(self) -> dict:
-        """The operations, for `model.save`."""
-        return {"operations": [keras.saving.serialize_keras_object(operation) for operation in self.operations]}
-
-    @classmethod
-    def from_config(cls, config: dict) -> Compose:
-        """Build it again from `get_config`."""
-        return cls([keras.saving.deserialize_keras_object(operation) for operation in config["operations"]])
-
-    def __eq__(self, other) -> bool:
-        return isinstance(other, Compose) and self.operations == other.operations
-
-    def __hash__(self) -> int:
-        return hash(self.operations)
-
-    def __repr__(self) -> str:
-        return f"Compose({list(self.operations)})"
-
-
-def _product(later, earlier):
-    if later is None or earlier is None:
-        return earlier if later is None else later
-    return ops.matmul(later, earlier)
-
-
-def _resample(images, rows, columns):
-    """rows (N, H, H) times picture times columns transposed (N, W, W), channel by channel."""
-    height, width, channels = images.shape[1:]
-    if rows is not None:
-        images = ops.reshape(
-            ops.matmul(rows, ops.reshape(images, (-1, height, width * channels))), (-1, *images.shape[1:])
-        )
-    if columns is not None:
-        # The picture on its side, so that one product for each picture does all its rows and channels.
-        flat = ops.reshape(ops.transpose(images, (0, 2, 1, 3)), (-1, width, height * channels))
-        images = ops.transpose(ops.reshape(ops.matmul(columns, flat), (-1, width, height, channels)), (0, 2, 1, 3))
-    return images
-
-
-def _recolour(images, matrix, offset):
-    shape = images.shape[1:]
-    flat = ops.matmul(ops.reshape(images, (-1, shape[0] * shape[1], 3)), matrix) + offset
-    return ops.reshape(ops.clip(flat, 0.0, 255.0), (-1, *shape))
-
-
-PRESETS = {
-    "none": None,
-    "dim": Compose([Translate(4), Flip()]),
-    "amdim": Compose([Translate(4), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.2), Grey(0.25)]),
-    "simclr": Compose([RandomResizedCrop((0.08, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
-    "patches": Compose([Translate(1), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), DropColour(0.5)]),
-    "views": Compose([RandomResizedCrop((0.3, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
-}
-
-
-def preset(name: str):
-    """The augmentation that a recipe names.
-
-    Args:
-        name: "none" (None); "dim": translations of 4 pixels and flips; "amdim": the same with colour jitter and grey
-            (Bachman et al. 2019 on CIFAR); "simclr": resized crops from 8% of the area on, flips, colour jitter and
-            grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders; "patches":
-            for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
-
-    Raises:
-        UserError: for any other name.
-    """
-    if name not in PRESETS:
-        raise UserError(f"`augment` is one of {', '.join(PRESETS)}. Received: augment={name!r}")
-    return PRESETS[name]

@@ -1,0 +1,73 @@
+"""Augmentations on the accelerator: functions of the pictures and of uniform noise, on every backend the same.
+
+Each operation takes some columns of uniform noise per picture and does one of three things: it resamples rows and
+columns (a matrix for each axis), it maps the colours of a pixel (a 3x3 matrix and an offset for each picture), or it
+works pixel by pixel. `Compose` multiplies neighbouring matrices before any pixel is touched, so that a crop with flip
+and blur costs as much as the crop alone, and colour jitter with grey as much as the jitter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mizoo.augment.compose import Compose
+from mizoo.augment.operations import (
+    Blur,
+    ColourJitter,
+    DropColour,
+    Flip,
+    Grey,
+    Occlude,
+    RandomResizedCrop,
+    Solarise,
+    Translate,
+)
+from mizoo.errors import UserError
+
+__all__ = [
+    "PRESETS",
+    "Blur",
+    "ColourJitter",
+    "Compose",
+    "DropColour",
+    "Flip",
+    "Grey",
+    "Occlude",
+    "RandomResizedCrop",
+    "Solarise",
+    "Translate",
+    "preset",
+]
+
+PRESETS = {
+    "none": None,
+    "dim": Compose([Translate(4), Flip()]),
+    "amdim": Compose([Translate(4), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.2), Grey(0.25)]),
+    "simclr": Compose([RandomResizedCrop((0.08, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
+    "patches": Compose([Translate(1), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), DropColour(0.5)]),
+    "views": Compose([RandomResizedCrop((0.3, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
+}
+RESIZED = ("simclr", "views")  # those that begin with a resized crop
+
+
+def preset(name: str, side: int | None = None):
+    """The augmentation that a recipe names.
+
+    Args:
+        name: "none" (None); "dim": translations of 4 pixels and flips; "amdim": the same with colour jitter and grey
+            (Bachman et al. 2019 on CIFAR); "simclr": resized crops from 8% of the area on, flips, colour jitter and
+            grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders; "patches":
+            for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
+        side: height and width of the views, for the presets with resized crops; those of the pictures if None.
+
+    Raises:
+        UserError: for any other name, or a `side` without a resized crop.
+    """
+    if name not in PRESETS:
+        raise UserError(f"`augment` is one of {', '.join(PRESETS)}. Received: augment={name!r}")
+    if side is None:
+        return PRESETS[name]
+    if name not in RESIZED:
+        raise UserError(f"`side` is for the presets with resized crops, {', '.join(RESIZED)}. Received: {name!r}")
+    crop, *others = PRESETS[name].operations
+    return Compose([replace(crop, side=side), *others])
