@@ -23,7 +23,12 @@ from mizoo import augment, data, files, recipes
 from mizoo.machine import hardware
 
 HERE = Path(__file__).parent
-ENTRIES = ("dim_local_cifar10", "dim_views_cifar10", "simclr_cifar10")
+CASES = (  # entries, and what is changed in their recipes
+    ("dim_local_cifar10", {}),
+    ("dim_views_cifar10", {}),
+    ("simclr_cifar10", {}),
+    ("simclr_cifar10", {"data.view_side": 24}),
+)
 ROUNDS, STEPS = 3, 10
 
 
@@ -58,13 +63,13 @@ def _norms_of_keras() -> Iterator[None]:
         yield
 
 
-def measure(entry: str) -> dict:
+def measure(entry: str, changes: dict) -> dict:
     """Median seconds of a step and of its augmentation, for one entry's recipe."""
-    recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml")
+    recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml", changes)
     size = recipe.training.batch_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (size * STEPS, 32, 32, 3), dtype="uint8")
-    preset = augment.preset(recipe.data.augment)
+    preset = augment.preset(recipe.data.augment, recipe.data.view_side)
     noise = rng.random((size, preset.noise_size), dtype="float32")
     alone = _compiled(lambda x, u: preset(x, u))
     contexts = {"step": contextlib.nullcontext}
@@ -87,6 +92,7 @@ def measure(entry: str) -> dict:
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     return {
         "entry": entry,
+        "changes": changes,
         "augment": recipe.data.augment,
         "views": views,
         "batch_size": size,
@@ -97,7 +103,10 @@ def measure(entry: str) -> dict:
 
 def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
     keras.config.set_dtype_policy(recipe.training.precision)
-    model = recipe.objective.build(recipe.encoder.build(), preset, 0)
+    encoder = recipe.encoder
+    if recipe.data.view_side:
+        encoder = encoder.model_copy(update={"side": recipe.data.view_side})
+    model = recipe.objective.build(encoder.build(), preset, 0)
     model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
     keras.config.set_dtype_policy("float32")
     return model
@@ -106,8 +115,8 @@ def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
 def main() -> None:
     """Measure every entry and write the result."""
     rows = []
-    for entry in ENTRIES:
-        rows.append(measure(entry))
+    for case in CASES:
+        rows.append(measure(*case))
         print(rows[-1], flush=True)
     files.write_json(
         HERE / "augment_cost.json", {"hardware": hardware(), "backend": keras.backend.backend(), "rows": rows}

@@ -81,14 +81,10 @@ def trials(path: str | os.PathLike, entry: str) -> str:
             cells.append(cell if found is own else f"{cell} ({found[end]['value'] - own[end]['value']:+.1f})")
         return [name, *cells]
 
-    def named(changes: dict) -> str:
-        """Changes of a recipe as they stand in its file."""
-        return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
-
-    around = named(own[ends[0]].get("around", {}))
+    around = _named(own[ends[0]].get("around", {}))
     body = [
         line(f"the recipe with {around}" if around else "the recipe", own),
-        *(line(named(found[ends[0]]["changes"]), found) for found in found_trials.values()),
+        *(line(_named(found[ends[0]]["changes"]), found) for found in found_trials.values()),
     ]
     machines = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
     title = (
@@ -97,6 +93,11 @@ def trials(path: str | os.PathLike, entry: str) -> str:
         f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {machines}."
     )
     return title + "\n\n" + markdown(["change", *ends], body)
+
+
+def _named(changes: dict) -> str:
+    """Changes of a recipe as they stand in its file."""
+    return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
 
 
 def augment(path: str | os.PathLike) -> str:
@@ -108,7 +109,7 @@ def augment(path: str | os.PathLike) -> str:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     body = [
         [
-            f"`{row['entry']}`",
+            ", ".join([f"`{row['entry']}`", *filter(None, [_named(row.get("changes", {}))])]),
             f"`{row['augment']}`, {row['views']} of {row['batch_size']} pictures",
             f"{row['keras_norm_ms']:.0f}" if "keras_norm_ms" in row else "",
             f"{row['step_ms']:.0f}",
