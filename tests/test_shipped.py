@@ -42,9 +42,9 @@ def test_its_features_classify_real_pictures_far_better_than_random_ones(cifar10
     from mizoo.evaluate import random_copy
 
     images, labels = cifar10.images[:4000], cifar10.labels[:4000]
-    keras_fc = encoder.predict(images.astype("float32"), batch_size=500, verbose=0)["fc"]
+    keras_fc = encoder.predict(images[:500].astype("float32"), batch_size=500, verbose=0)["fc"]
     onnx_fc = zoo.load(name, endpoint="fc", runtime="onnx").predict(images)
-    assert np.abs(keras_fc - onnx_fc).max() < 1e-3
+    assert np.abs(keras_fc - onnx_fc[:500]).max() < 1e-3
     trained = probe(onnx_fc, labels)
     random = probe(random_copy(encoder).predict(images.astype("float32"), batch_size=500, verbose=0)["fc"], labels)
     assert trained > 50.0, trained

@@ -211,7 +211,7 @@ class Hide:
         if name.partition(".")[0] == "tensorflow":
             raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
 sys.meta_path.insert(0, Hide())
-from mizoo import cards, report, zoo
+from mizoo import zoo
 for attempt in range(2):
     try:
         zoo.load(sys.argv[1])
