@@ -21,6 +21,7 @@ import numpy as np
 
 from mizoo import augment, data, files, recipes
 from mizoo.machine import hardware
+from mizoo.pretrain import for_views
 
 HERE = Path(__file__).parent
 CASES = (  # entries, and what is changed in their recipes
@@ -103,10 +104,7 @@ def measure(entry: str, changes: dict) -> dict:
 
 def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
     keras.config.set_dtype_policy(recipe.training.precision)
-    encoder = recipe.encoder
-    if recipe.data.view_side:
-        encoder = encoder.model_copy(update={"side": recipe.data.view_side})
-    model = recipe.objective.build(encoder.build(), preset, 0)
+    model = recipe.objective.build(for_views(recipe, recipe.encoder.build()), preset, 0)
     model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
     keras.config.set_dtype_policy("float32")
     return model

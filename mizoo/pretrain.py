@@ -82,7 +82,7 @@ def _train(
         if recipe.init_from and not start:
             _copy_weights(recipe, encoder)
         inputs = _load(recipe, encoder)
-        trained, side = _for_views(recipe, encoder), recipe.data.view_side
+        trained, side = for_views(recipe, encoder), recipe.data.view_side
         model = objective.build(trained, augment.preset(recipe.data.augment, side), training.seed)
         batches, sample = _batches(recipe, inputs, model.noise_size, start)
         model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)
@@ -98,7 +98,7 @@ def _train(
         model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
 
 
-def _for_views(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
+def for_views(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
     """The encoder that is trained: a copy for smaller views, if the recipe says so, which has the same weights."""
     if recipe.data.view_side is None:
         return encoder
