@@ -43,6 +43,7 @@ def card(name: str) -> str:
     recipe = _yaml(zoo.locate(f"models/{name}/recipe.yaml"))
     manifest = _json(zoo.locate(f"export/{name}/manifest.json"))
     earlier = zoo.earlier_recipe(name, recipe.get("init_from"))
+    _check_hashes(name, info, manifest)
     rows = entry_rows(name)
     written = (
         _what(info, recipe),
@@ -51,7 +52,7 @@ def card(name: str) -> str:
         _training(recipe, manifest.get("trained"), earlier),
         _results(rows),
         _files(info, manifest),
-        _again(name, rows, earlier),
+        _again(name, recipe["name"], rows, earlier),
         _limits(info, recipe),
         _licence(info),
         _citation(info),
@@ -69,6 +70,16 @@ def write_card(name: str) -> Path:
     path = zoo.locate(f"models/{name}/README.md")
     write_text(path, card(name))
     return path
+
+
+def _check_hashes(name: str, info: dict[str, Any], manifest: dict[str, Any]) -> None:
+    for file, pinned in info["files"].items():
+        described = manifest.get("files", {}).get(file, {}).get("sha256")
+        if described != pinned["sha256"]:
+            raise UserError(
+                f"export/{name}/manifest.json describes another {file} than the published one. Bring it back from "
+                "the history of the clone, or publish the run again."
+            )
 
 
 def _what(info: dict[str, Any], recipe: dict[str, Any]) -> str:
@@ -177,10 +188,10 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
     return text
 
 
-def _again(name: str, rows: list[Any], earlier: Path | None) -> str:
+def _again(name: str, run: str, rows: list[Any], earlier: Path | None) -> str:
     commands = list(dict.fromkeys(row.command for row in sorted(rows, key=lambda r: r.encoder != "published")))
     lines = [f"mizoo pretrain models/{name}/{earlier.name}"] if earlier else []
-    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{name} {name} --replace", *commands, f"mizoo card {name}"]
+    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands, f"mizoo card {name}"]
     return (
         "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n```\n" + "\n".join(lines) + "\n```\n\n"
         "The order of the data, the augmentation and the noise are functions of (seed, epoch, step); weights agree "

@@ -61,7 +61,7 @@ def embed(
 
     An encoder of sounds takes files of any length, each by itself and whole: several channels are averaged, another
     sampling rate is resampled (and reported). Its endpoints of frames, such as `context`, hold the frames of all files
-    one after the other, (sum of frames, C), and `frames` (N,) says how many belong to each.
+    one after the other, (sum of frames, C), and `frames`, int64 (N,), says how many belong to each.
 
     Args:
         name: a published encoder or the path of one, as for `mizoo.load`.
@@ -179,7 +179,7 @@ def _sounds(
             resampled[own] = resampled.get(own, 0) + 1
         frames = {len(value[0]) for value in values.values() if value.ndim == 3}
         features = {key: value[0] if value.ndim == 3 else value for key, value in values.items()}
-        yield [file], features | ({"frames": np.array([frames.pop()], np.float32)} if frames else {})
+        yield [file], features | ({"frames": np.array([frames.pop()], np.int64)} if frames else {})
 
 
 def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray]:
@@ -225,11 +225,12 @@ class _Spool:
     """Rows of one endpoint on disk, because all of them together may not fit in memory."""
 
     def __init__(self, stream: Any) -> None:
-        self.stream, self.count, self.shape = stream, 0, ()
+        self.stream, self.count, self.shape, self.dtype = stream, 0, (), np.dtype("<f4")
 
     def add(self, values: np.ndarray) -> None:
-        """Append rows of features to the file."""
-        values = np.ascontiguousarray(values, np.float32)
+        """Append rows to the file: counts stay int64, features are float32."""
+        self.dtype = np.dtype("<i8" if np.issubdtype(values.dtype, np.integer) else "<f4")
+        values = np.ascontiguousarray(values, self.dtype)
         self.stream.write(values)
         self.count += len(values)
         self.shape = values.shape[1:]
@@ -246,7 +247,7 @@ def _write(output: Path, spools: dict[str, _Spool], done: list[str]) -> None:
     with atomic(output) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
         for key, spool in spools.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as stream:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (spool.count, *spool.shape)}
+                header = {"descr": spool.dtype.str, "fortran_order": False, "shape": (spool.count, *spool.shape)}
                 np.lib.format.write_array_header_1_0(stream, header)
                 spool.stream.seek(0)
                 shutil.copyfileobj(spool.stream, stream, 1 << 20)

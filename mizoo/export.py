@@ -144,7 +144,9 @@ def export(
     """Write `encoder.onnx`, `saved_model/` and `manifest.json`, once both are proven to compute what Keras computes.
 
     Both forms are read back and compared with Keras, endpoint by endpoint, by max|a - b| / max|b| over 256 real
-    pictures (CIFAR-10's test split where it is prepared, otherwise cuttings of scikit-image's photographs).
+    pictures (CIFAR-10's test split where it is prepared, otherwise cuttings of scikit-image's photographs). In the
+    folder of a published entry `saved_model/` alone is written: the ONNX file is there already, byte for byte, and its
+    manifest also tells how the weights were trained.
 
     Args:
         encoder: a published name, a `.keras` file, a run folder, or a Functional `keras.Model`.
@@ -166,10 +168,13 @@ def export(
     with building(out) as folder:
         manifest = build(model, name, folder, images, half)
         if isinstance(encoder, (str, os.PathLike)) and len(model.inputs[0].shape) == 2:
-            manifest["input"]["sampling_rate"] = sounds.sampling_rate(encoder)
-        _refuse_unpinned(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"])
-        files.write_json(folder / "manifest.json", manifest)
-        place(folder, out, ("encoder.onnx", "saved_model", "manifest.json"))
+            if rate := sounds.written_rate(encoder):
+                manifest["input"]["sampling_rate"] = rate
+        if _is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
+            place(folder, out, ("saved_model",))
+        else:
+            files.write_json(folder / "manifest.json", manifest)
+            place(folder, out, ("encoder.onnx", "saved_model", "manifest.json"))
     return manifest
 
 
@@ -338,17 +343,21 @@ def _examples(model: keras.Model, count: int) -> list[np.ndarray]:
     return [sample_pictures(count, shape)]
 
 
-def _refuse_unpinned(path: Path, sha256: str) -> None:
-    """Refuse to put another file in the place of a published one, whose hash is pinned in the package."""
+def _is_published(path: Path, sha256: str) -> bool:
+    """Whether a file is that of a published entry; refused where it is to be replaced by one of another hash."""
     from mizoo import zoo
 
     for name, entry in zoo.registry().items():
         pinned = entry["files"].get(path.name, {})
-        if pinned and pinned["sha256"] != sha256 and zoo.locate(pinned["path"]).resolve() == path.resolve():
+        if not pinned or zoo.locate(pinned["path"]).resolve() != path.resolve():
+            continue
+        if pinned["sha256"] != sha256:
             raise UserError(
                 f"{path} is the published file of {name}, and these versions of the libraries write other bytes: "
                 "replaced, it would be refused by its pinned hash. Choose another folder with `out` (--out)."
             )
+        return True
+    return False
 
 
 def _require_export() -> None:

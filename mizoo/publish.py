@@ -30,6 +30,7 @@ _PAPERS = {  # by objective and number of views
     "arXiv:1906.00910",
     ("simclr", 2): "Chen et al. 2020, A simple framework for contrastive learning of visual representations, "
     "arXiv:2002.05709",
+    ("deep_co_training", 2): "McAllester 2018, Information theoretic co-training, arXiv:1802.07572",
     (
         "cpc",
         1,
@@ -55,8 +56,9 @@ def publish(
         run_folder: holds `encoder.keras` and `recipe.yaml`. A recipe that the entry has already stays as it is
             written when it says the same.
         name: the entry, lower-case words joined by underscores.
-        replace: allow an entry that exists to be replaced. Its results and card then describe other weights: make
-            them anew.
+        replace: allow an entry that exists to be replaced. Its rows are of other weights then and are taken out of
+            `models/<name>/results.json`, those of random weights too if the architecture is another; make them and
+            the card anew.
         root: the clone to write into; the one that this package is imported from if None.
         images: pictures to compare the forms on, as for `mizoo.export.export`.
         **fields: summary, objective, dataset, paper, license: what the registry says of the entry, where it differs
@@ -86,8 +88,11 @@ def publish(
 
     import keras
 
+    from mizoo.evaluate.rows import keep_rows, read_rows
     from mizoo.export import building, file_facts
 
+    old = root / "models" / name
+    measured = read_rows(old / "results.json") if (old / "results.json").is_file() else []
     given = keras.saving.load_model(run_folder / "encoder.keras", compile=False)
     check_stock(given)
     encoder = half_precision(given)
@@ -109,9 +114,14 @@ def publish(
             "files": {file: {"path": places[file], **file_facts(sources[file])} for file in places},
         }
         (root / "export" / name).mkdir(parents=True, exist_ok=True)
+        keeps_recipe = _says_the_same(old / "recipe.yaml", recipe)
+        same = bool(measured) and _same_architecture(old / "encoder.keras", encoder)
         for file, place in places.items():
             os.replace(sources[file], root / place)
-        _place_recipe(recipe, run_folder / "recipe.yaml", root / "models" / name / "recipe.yaml")
+        if not keeps_recipe:
+            files.write_text(old / "recipe.yaml", (run_folder / "recipe.yaml").read_text(encoding="utf-8"))
+        if measured:
+            keep_rows(old / "results.json", lambda row: same and row.encoder != "published")
     files.write_json(root / "export" / name / "manifest.json", manifest)
     registry = json.loads(registry_file.read_text(encoding="utf-8"))
     files.write_json(registry_file, dict(sorted({**registry, name: entry}.items())))
@@ -174,12 +184,24 @@ def _before(init_from: str) -> dict[str, Any]:
     return {"sha256": digest, **took}
 
 
-def _place_recipe(recipe: recipes.Recipe, source: Path, target: Path) -> None:
+def _says_the_same(file: Path, recipe: recipes.Recipe) -> bool:
+    """Whether the entry's own recipe is there and may stay: a run writes out every default, it is the better read."""
     from mizoo import recipes
 
-    # A run writes out every default; the recipe that it was started from is the better read.
-    if not target.is_file() or recipes.load(target).deciding() != recipe.deciding():
-        files.write_text(target, source.read_text(encoding="utf-8"))
+    return file.is_file() and recipes.load(file).deciding() == recipe.deciding()
+
+
+def _same_architecture(file: Path, encoder: keras.Model) -> bool:
+    import keras
+
+    if not file.is_file():
+        return False
+    old = keras.saving.load_model(file, compile=False)
+    first, second = (
+        (model.input_shape, [(variable.path, tuple(variable.shape)) for variable in model.weights])
+        for model in (old, encoder)
+    )
+    return first == second
 
 
 def _build(

@@ -134,13 +134,7 @@ def sampling_rate(name: str | os.PathLike) -> int:
     Raises:
         UserError: if none is written down there.
     """
-    from mizoo import zoo
-
-    if name in zoo.registry():
-        rate = zoo.info(str(name))["input"].get("sampling_rate")
-    else:
-        folder = Path(name) if Path(name).is_dir() else Path(name).parent
-        rate = _written(folder)
+    rate = written_rate(name)
     if rate is None:
         raise UserError(
             f"The sampling rate of {name} is written nowhere: it stands in the manifest.json or recipe.yaml beside "
@@ -149,7 +143,14 @@ def sampling_rate(name: str | os.PathLike) -> int:
     return rate
 
 
-def _written(folder: Path) -> int | None:
+def written_rate(name: str | os.PathLike) -> int | None:
+    """The same as `sampling_rate`, or None if it is not written down."""
+    from mizoo import zoo
+
+    if name in zoo.registry():
+        return zoo.info(str(name))["input"].get("sampling_rate")
+    path = Path(name).expanduser()
+    folder = path if path.is_dir() else path.parent
     if (folder / "manifest.json").is_file():
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if rate := manifest.get("input", {}).get("sampling_rate"):

@@ -62,3 +62,27 @@ def publish() -> Published:
 
 
 publish.folder = tempfile.TemporaryDirectory(prefix="mizoo-tests-")
+
+
+def planted(policy: str = "float32", seed: int = 1) -> Any:
+    """A small encoder whose every weight, statistics included, is far from its initial value."""
+    import keras
+
+    from mizoo import encoders
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = encoders.conv32((4, 6, 8), fc_size=16, global_size=5)
+    finally:
+        keras.config.set_dtype_policy(before)
+    draw = np.random.default_rng(seed)
+    for variable in model.variables:
+        shape = variable.shape
+        variable.assign(draw.uniform(0.2, 1.8, shape) if len(shape) == 1 else draw.normal(size=shape) * 0.2)
+    return model
+
+
+def values_of(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What an encoder computes, endpoint by endpoint."""
+    return {name: np.asarray(value) for name, value in model(images, training=False).items()}

@@ -80,9 +80,35 @@ def test_wrong_arrays_are_refused():
 def test_a_source_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="no folder"):
         data.load(tmp_path / "nowhere")
+    for name in ("./nowhere", "~/nowhere", "nowhere/", "up\\nowhere"):
+        with pytest.raises(UserError, match="no folder"):
+            data.splits(name)
     pytest.importorskip("tensorflow_datasets")
-    with pytest.raises(UserError, match="ciphar10"):
-        data.load("ciphar10")
+    for name in ("ciphar10", "ciphar/ten"):
+        with pytest.raises(UserError, match=f"{name}.*neither a folder"):
+            data.load(name)
+
+
+def test_a_named_data_set_may_have_a_config_and_has_its_own_splits(tmp_path, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    made, asked = tfds.testing.DummyMnist(data_dir=tmp_path), []
+    monkeypatch.setattr(tfds, "builder", lambda name: asked.append(name) or made)
+    assert data.splits("written/by_hand") == ("train", "test")
+    found = data.load("written/by_hand", "test[:3]")
+    assert found.images.shape == (3, 28, 28, 3) and len(found.classes) == 10 and set(asked) == {"written/by_hand"}
+
+
+def test_a_decoder_that_is_missing_is_named(monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from mizoo.data import _tfds
+
+    def fail(self, **options):
+        raise ImportError("no pydub here")
+
+    with tfds.testing.mock_data(num_examples=1):
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+        with pytest.raises(UserError, match="no pydub here.*`sound` what sounds"):
+            list(_tfds.examples("spoken_digit", "train", "audio"))
 
 
 def test_cifar10_is_the_real_one(cifar10):

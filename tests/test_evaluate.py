@@ -248,7 +248,7 @@ def squares(rng, monkeypatch):
 
     def load(source, split, size=None):
         asked.append(split)
-        return parts["train" if split.endswith(("train", "[:-5000]")) else "test"]
+        return parts[split]
 
     monkeypatch.setattr(data, "load", load)
     return asked
@@ -268,8 +268,8 @@ def test_evaluate_makes_a_row_for_each_protocol_and_endpoint(squares):
 
 
 def test_validation_reads_the_training_split_only(squares):
-    evaluate(small_encoder(), "squares", ["knn"], split="validation", progress=False)
-    assert squares == ["train[:-5000]", "train[-5000:]"]
+    (row,) = evaluate(small_encoder(), "squares", ["knn"], ["flat"], split="validation", progress=False)
+    assert squares == ["train"] and (row.train_size, row.test_size, row.split) == (1280, 320, "validation")
     with pytest.raises(UserError, match="whole"):
         evaluate(small_encoder(), "squares", ["knn"], split="validation", train_split="train[:9]", progress=False)
 
@@ -311,6 +311,52 @@ def test_a_file_is_measured_with_the_hash_of_its_weights(squares, tmp_path):
 def test_a_wrong_argument_is_named_before_anything_is_measured(squares, wrong, hint):
     with pytest.raises(UserError, match=hint):
         evaluate(small_encoder(), "squares", progress=False, **wrong)
+
+
+def test_a_folder_of_sorted_classes_is_probed_on_both_splits(tmp_path, rng):
+    """Files come one class after the other; every protocol and either split sees all classes."""
+    from PIL import Image
+
+    for part, each in (("train", 30), ("test", 5)):
+        whole = coloured(rng, 40 * each)
+        for label in range(CLASSES):
+            (tmp_path / "photos" / part / f"class{label}").mkdir(parents=True)
+            for i, picture in enumerate(whole.images[whole.labels == label][:each]):
+                Image.fromarray(picture).save(tmp_path / "photos" / part / f"class{label}" / f"{i}.png")
+    for split, sizes in (("test", (120, 20)), ("validation", (96, 24))):
+        rows = evaluate(small_encoder(), tmp_path / "photos", ["linear", "knn"], ["flat"], split=split, progress=False)
+        assert all((row.train_size, row.test_size) == sizes and row.value >= 90 for row in rows), split
+    (raw,) = evaluate(small_encoder(), tmp_path / "photos", ["knn"], encoder="pixels", progress=False)
+    assert raw.value >= 90
+
+
+def test_linear_chooses_on_all_classes_and_refits_one_that_only_the_last_tenth_had(rng):
+    x, y = planted(rng, 400)
+    order = np.argsort(y, kind="stable")
+    scores, settings = linear.fit_score(x[order], y[order], x, y, CLASSES)
+    assert scores[0] >= 99 and settings["held_out_accuracy"] >= 97
+    rare = np.concatenate([np.flatnonzero(y != 3), np.flatnonzero(y == 3)[:20]])
+    rare[:2] = rare[1::-1]  # not grouped: the second class comes twice
+    y_rare = y[rare].copy()
+    assert len(np.unique(y_rare[: len(rare) - 20])) == 3
+    scores, _ = linear.fit_score(x[rare], y_rare, x, y, CLASSES)
+    assert scores[0] >= 95
+
+
+def test_a_scored_class_that_no_fit_saw_is_named(monkeypatch):
+    from mizoo import data
+
+    images = np.zeros((6, 8, 8, 3), np.uint8)
+    parts = {
+        "train": Dataset("pets", images, np.array([0, 0, 1, 1, 0, 1]), ("cat", "dog", "emu")),
+        "test": Dataset("pets", images, np.array([0, 1, 2, 2, 0, 1]), ("cat", "dog", "emu")),
+    }
+    monkeypatch.setattr(data, "load", lambda source, split, size=None: parts[split])
+    with pytest.raises(UserError, match="no picture of emu"):
+        evaluate(small_encoder(), "pets", progress=False)
+    parts["train"] = Dataset("pets", images, np.zeros(6, np.int64), ("cat", "dog", "emu"))
+    with pytest.raises(UserError, match="all of one"):
+        evaluate(small_encoder(), "pets", progress=False)
 
 
 def test_pictures_without_labels_are_refused(monkeypatch, rng):

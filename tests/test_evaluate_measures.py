@@ -206,14 +206,15 @@ def test_a_split_of_a_named_data_set_is_fitted_on_and_another_scored(bare, monke
 
     def load(source, split, size=None):
         asked.append(split)
-        return Dataset("named", bare[:200] if split.startswith("train[:") or split == "train" else bare[200:])
+        return Dataset("named", bare[:250] if split == "train" else bare[200:])
 
     monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(data, "splits", lambda source: ("train", "test"))
     (row,) = evaluate(encoder(), "named", ["effective_rank"], progress=False)
     assert asked == ["test"] and (row.split, row.train_size, row.test_size) == ("test", 0, 100)
     rows = evaluate(encoder(), "named", ["ndm"], split="validation", progress=False)
-    assert asked[1:] == ["train[-5000:]", "train[:-5000]"]
-    assert {(row.split, row.train_size, row.test_size) for row in rows} == {("validation", 200, 100)}
+    assert asked[1:] == ["train"]
+    assert {(row.split, row.train_size, row.test_size) for row in rows} == {("validation", 200, 50)}
 
 
 def test_probes_still_ask_for_labels_and_name_the_measures(bare, monkeypatch):

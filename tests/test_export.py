@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,34 +20,18 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
 
-from mizoo import encoders, export, files, recipes, zoo  # noqa: E402
+from small_encoder import planted, values_of  # noqa: E402
+
+from mizoo import export, files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
-from mizoo.export import publish  # noqa: E402
 from mizoo.portable import check_stock  # noqa: E402
-from mizoo.publish import _place_recipe  # noqa: E402
 
 ENDPOINTS = ("local", "conv", "fc", "global")
-RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
-
-
-def _encoder(policy="float32", seed=1):
-    """A small encoder whose every weight, statistics included, is far from its initial value."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = encoders.conv32((4, 6, 8), fc_size=16, global_size=5)
-    finally:
-        keras.config.set_dtype_policy(before)
-    draw = np.random.default_rng(seed)
-    for variable in model.variables:
-        shape = variable.shape
-        variable.assign(draw.uniform(0.2, 1.8, shape) if len(shape) == 1 else draw.normal(size=shape) * 0.2)
-    return model
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return _encoder()
+    return planted()
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +42,6 @@ def half(encoder):
 @pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(3).integers(0, 256, (7, 32, 32, 3)).astype("float32")
-
-
-def _features(model, images):
-    return {name: np.asarray(value) for name, value in model(images, training=False).items()}
 
 
 def _run(path, images):
@@ -81,7 +60,7 @@ def _subprocess(code, tmp_path, **environment):
 
 
 def test_mixed_precision_and_synchronised_statistics_stay_behind(images):
-    mixed = _encoder("mixed_bfloat16")
+    mixed = planted("mixed_bfloat16")
     for layer in mixed.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
@@ -90,8 +69,8 @@ def test_mixed_precision_and_synchronised_statistics_stay_behind(images):
     assert "bfloat16" not in config
     assert '"synchronized": true' not in config
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
-    expected = _features(_encoder("float32"), images)
-    for name, value in _features(plain, images).items():
+    expected = values_of(planted("float32"), images)
+    for name, value in values_of(plain, images).items():
         np.testing.assert_array_equal(value, expected[name])
     assert mixed.get_layer("conv2").compute_dtype == "bfloat16", "the given model was changed"
 
@@ -107,7 +86,7 @@ def test_half_precision_rounds_and_leaves_the_original_alone(encoder):
 
 @pytest.mark.parametrize("value", [np.nan, 1e6])
 def test_weights_that_float16_cannot_hold_are_refused(value):
-    model = _encoder()
+    model = planted()
     model.get_layer("conv2_norm").moving_variance.assign(np.full(6, value))
     with pytest.raises(UserError, match="conv2_norm/moving_variance"):
         export.half_precision(model)
@@ -132,8 +111,8 @@ def test_keras_file_holds_halves_and_loads_with_stock_keras(tmp_path, half, imag
     assert set(dtypes) == {np.dtype("float16")}
     loaded = keras.saving.load_model(path)
     assert {variable.dtype for variable in loaded.variables} == {"float32"}
-    for name, value in _features(loaded, images).items():
-        np.testing.assert_array_equal(value, _features(half, images)[name])
+    for name, value in values_of(loaded, images).items():
+        np.testing.assert_array_equal(value, values_of(half, images)[name])
 
 
 def test_keras_file_never_rounds_by_itself(tmp_path, encoder):
@@ -165,7 +144,7 @@ def test_keras_file_loads_on_jax_without_this_package_or_tensorflow(tmp_path, ha
     export.save_keras(half, tmp_path / "a.keras")
     np.save(tmp_path / "images.npy", images)
     _subprocess(_ABSENT + "Absent.names.append('tensorflow')" + _LOAD, tmp_path, KERAS_BACKEND="jax")
-    differences = export.compare(dict(np.load(tmp_path / "out.npz")), _features(half, images))
+    differences = export.compare(dict(np.load(tmp_path / "out.npz")), values_of(half, images))
     assert set(differences) == set(ENDPOINTS)
     assert max(differences.values()) < 1e-5
 
@@ -183,7 +162,7 @@ export.save_onnx(model, "b.onnx")
 """
     root = os.path.dirname(os.path.dirname(os.path.abspath(export.__file__)))
     _subprocess(_ABSENT + _LOAD + again, tmp_path, PYTHONPATH=root, PYTHONHASHSEED="5")
-    assert max(export.compare(dict(np.load(tmp_path / "out.npz")), _features(half, images)).values()) < 1e-5
+    assert max(export.compare(dict(np.load(tmp_path / "out.npz")), values_of(half, images)).values()) < 1e-5
     assert files.sha256(tmp_path / "a.keras") == files.sha256(tmp_path / "b.keras")
     assert files.sha256(tmp_path / "a.onnx") == files.sha256(tmp_path / "b.onnx")
 
@@ -195,7 +174,7 @@ def test_onnx_file_has_named_endpoints_any_batch_and_half_weights(tmp_path, half
     assert [value.name for value in graph.input] == ["images"]
     assert tuple(value.name for value in graph.output) == ENDPOINTS
     for batch in (1, 2, 7):
-        differences = export.compare(_run(path, images[:batch]), _features(half, images[:batch]))
+        differences = export.compare(_run(path, images[:batch]), values_of(half, images[:batch]))
         assert max(differences.values()) < 1e-5
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     casts = {node.input[0] for node in graph.node if node.op_type == "Cast"}
@@ -207,7 +186,7 @@ def test_onnx_file_has_named_endpoints_any_batch_and_half_weights(tmp_path, half
 
 def test_onnx_file_keeps_float32_weights_that_halves_cannot_hold(tmp_path, encoder, images):
     export.save_onnx(encoder, tmp_path / "encoder.onnx")
-    assert max(export.compare(_run(tmp_path / "encoder.onnx", images), _features(encoder, images)).values()) < 1e-5
+    assert max(export.compare(_run(tmp_path / "encoder.onnx", images), values_of(encoder, images)).values()) < 1e-5
 
 
 def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half, images):
@@ -229,7 +208,7 @@ def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half,
     assert set(manifest["versions"]) == {"keras", "tensorflow", "onnx", "onnxruntime", "tf2onnx"}
 
     signatures = tf.saved_model.load(tmp_path / "out/saved_model").signatures
-    expected = _features(half, images)
+    expected = values_of(half, images)
     assert set(signatures["serve"](images=tf.constant(images))) == set(ENDPOINTS)
     for name in ENDPOINTS:
         (value,) = signatures[name](images=tf.constant(images)).values()
@@ -237,8 +216,8 @@ def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half,
 
 
 def test_export_again_replaces_what_was_there(tmp_path, images):
-    first = export.export(_encoder(seed=1), tmp_path, images=images)
-    second = export.export(_encoder(seed=2), tmp_path, images=images)
+    first = export.export(planted(seed=1), tmp_path, images=images)
+    second = export.export(planted(seed=2), tmp_path, images=images)
     assert first["files"]["encoder.onnx"]["sha256"] != second["files"]["encoder.onnx"]["sha256"]
     assert files.sha256(tmp_path / "encoder.onnx") == second["files"]["encoder.onnx"]["sha256"]
     assert sorted(os.listdir(tmp_path)) == ["encoder.onnx", "manifest.json", "saved_model"]
@@ -299,117 +278,6 @@ def test_the_comparison_finds_real_pictures_without_cifar10(tmp_path, monkeypatc
         sample_pictures(8, (8000, 1))
 
 
-@pytest.fixture
-def clone(tmp_path):
-    """An empty clone and a finished run."""
-    root = tmp_path / "clone"
-    for folder in ("models", "export", "mizoo"):
-        (root / folder).mkdir(parents=True)
-    (root / "mizoo/registry.json").write_text("{}")
-    run = tmp_path / "run"
-    _encoder("mixed_bfloat16").save(tmp_path / "encoder.keras")
-    run.mkdir()
-    shutil.move(tmp_path / "encoder.keras", run / "encoder.keras")
-    (run / "recipe.yaml").write_text(RECIPE)
-    return root, run
-
-
-def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkeypatch):
-    root, run = clone
-    entry = publish(run, "small_net", root=root, images=images)
-    registry = json.loads((root / "mizoo/registry.json").read_text())
-    assert registry == {"small_net": entry}
-    assert (entry["summary"], entry["objective"], entry["dataset"]) == ("a small net", "deep_infomax", "cifar10")
-    assert "Hjelm" in entry["paper"]
-    assert entry["license"] == "CC-BY-4.0"
-    assert entry["endpoints"] == {"local": [8, 8, 6], "conv": [4, 4, 8], "fc": [16], "global": [5]}
-    assert entry["input"] == {"shape": [32, 32, 3], "range": [0, 255]}
-    assert (root / "models/small_net/recipe.yaml").read_text() == RECIPE
-    assert sorted(os.listdir(root / "models/small_net")) == ["encoder.keras", "recipe.yaml"]
-    assert sorted(os.listdir(root / "export/small_net")) == ["encoder.onnx", "manifest.json"]
-
-    monkeypatch.setattr(zoo, "registry", lambda: registry)
-    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
-    model, fast = zoo.load("small_net"), zoo.load("small_net", runtime="onnx")
-    assert max(export.compare(fast(images), _features(model, images)).values()) < 1e-5
-    assert max(export.compare(_features(model, images), _features(_encoder(), images)).values()) < 1e-2
-    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-
-    # Exporting the entry again finds nothing left to round, and may not put other bytes in the pinned file's place.
-    manifest = export.export("small_net", root / "export/small_net", images=images)
-    assert max(manifest["rounding"].values()) == 0
-    assert manifest["files"]["encoder.onnx"]["sha256"] == entry["files"]["encoder.onnx"]["sha256"]
-    with pytest.raises(UserError, match="published file of small_net"):
-        export.export(_encoder(seed=9), root / "export/small_net", images=images)
-    assert zoo.path("small_net", "encoder.onnx").is_file()
-
-
-def test_an_entry_is_replaced_only_on_request(clone, images):
-    root, run = clone
-    first = publish(run, "small_net", root=root, images=images)
-    export.save_keras(_encoder(seed=4), run / "encoder.keras")
-    with pytest.raises(UserError, match="published already"):
-        publish(run, "small_net", root=root, images=images)
-    assert files.sha256(root / "models/small_net/encoder.keras") == first["files"]["encoder.keras"]["sha256"]
-    second = publish(run, "small_net", root=root, images=images, replace=True)
-    assert files.sha256(root / "models/small_net/encoder.keras") == second["files"]["encoder.keras"]["sha256"]
-    assert first["files"] != second["files"]
-
-
-def test_the_manifest_says_what_a_run_went_on_from(clone, images, monkeypatch):
-    root, run = clone
-    (run / "log.csv").write_text("epoch,seconds\n1,10.0\n2,20.4\n")
-    first = publish(run, "small_net", root=root, images=images)
-    manifest = root / "export/small_net/manifest.json"
-    took = {"epochs": 2, "seconds": 20}
-    assert json.loads(manifest.read_text())["trained"] == took
-
-    # The first weights, as published, from where they are about to be replaced or from a copy.
-    monkeypatch.setattr(zoo, "registry", lambda: json.loads((root / "mizoo/registry.json").read_text()))
-    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
-    copy = run.parent / "copy"
-    copy.mkdir()
-    shutil.copy(root / "models/small_net/encoder.keras", copy)
-    export.save_keras(_encoder(seed=4), run / "encoder.keras")
-    (run / "log.csv").write_text("epoch,seconds\n5,50.0\n")
-    (run / "recipe.yaml").write_text(RECIPE + f"init_from: {copy}\n")
-    publish(run, "small_net", root=root, images=images, replace=True)
-    before = {"sha256": first["files"]["encoder.keras"]["sha256"], **took}
-    assert json.loads(manifest.read_text())["trained"] == {"epochs": 5, "seconds": 50, "before": before}
-
-    shutil.rmtree(copy)
-    with pytest.raises(UserError, match="`init_from`.*copy.*put it back"):
-        publish(run, "small_net", root=root, images=images, replace=True)
-
-
-def test_a_recipe_that_says_the_same_stays_as_it_was_written(tmp_path):
-    run, kept = tmp_path / "run.yaml", tmp_path / "kept.yaml"
-    run.write_text(RECIPE)
-    kept.write_text(f"# why these settings\n{RECIPE}")
-    _place_recipe(recipes.load(run), run, kept)
-    assert kept.read_text().startswith("# why")
-    run.write_text(RECIPE + "training:\n  epochs: 3\n")
-    _place_recipe(recipes.load(run), run, kept)
-    assert kept.read_text().endswith("epochs: 3\n")
-
-
-def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, images):
-    root, run = clone
-    with pytest.raises(UserError, match="Empty: license"):
-        publish(run, "small_net", root=root, images=images, license=" ")
-    with pytest.raises(UserError, match="lower-case words"):
-        publish(run, "../escape", root=root, images=images)
-    with pytest.raises(UserError, match="Received: licence"):
-        publish(run, "small_net", root=root, images=images, licence="CC0")
-    (run / "recipe.yaml").unlink()
-    with pytest.raises(UserError, match="has no recipe.yaml"):
-        publish(run, "small_net", root=root, images=images)
-    with pytest.raises(UserError, match="clone"):
-        publish(run, "small_net", root=run, images=images)
-    assert not list((root / "models").iterdir())
-    assert (root / "mizoo/registry.json").read_text() == "{}"
-
-
 def test_layers_that_need_this_package_or_hold_code_are_refused():
     @keras.saving.register_keras_serializable(package="mizoo_test")
     class Own(keras.layers.Layer):
@@ -421,4 +289,4 @@ def test_layers_that_need_this_package_or_hold_code_are_refused():
         check_stock(keras.Model(inputs, {"fc": Own()(inputs)}))
     with pytest.raises(UserError, match="Lambda"):
         check_stock(keras.Model(inputs, {"fc": keras.layers.Lambda(lambda x: x)(inputs)}))
-    check_stock(_encoder())
+    check_stock(planted())

@@ -81,6 +81,14 @@ def test_an_exported_run_says_its_sampling_rate(exported, tmp_path):
     assert max(manifest["differences"]["onnx"].values()) < 1e-4
 
 
+def test_an_encoder_of_sounds_alone_is_exported_without_a_rate(exported, tmp_path):
+    _, encoder, _ = exported["waveform"]
+    encoder.save(tmp_path / "mine.keras")
+    assert "sampling_rate" not in export.export(tmp_path / "mine.keras", tmp_path / "out")["input"]
+    with pytest.raises(UserError, match="--sampling-rate"):
+        sounds.sampling_rate(tmp_path / "out")
+
+
 def test_an_encoder_of_sounds_is_published_with_named_half_weights_and_the_same_bytes_again(exported, tmp_path):
     _, encoder, _ = exported["waveform"]
     root, run = tmp_path / "clone", tmp_path / "run"

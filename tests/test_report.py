@@ -132,9 +132,8 @@ def entry(tmp_path, monkeypatch):
         "name: dim_small\nencoder: {name: conv32, widths: [64, 128, 256]}\n"
         "objective: {prior_weight: 0.1}\ndata: {source: cifar10, split: train}\ntraining: {epochs: 33}\n"
     )
-    (export / "manifest.json").write_text(
-        json.dumps({"pictures": 256, "differences": {"onnx": {"fc": 2.5e-7}, "saved_model": {"fc": 1e-7}}})
-    )
+    described = {"pictures": 256, "differences": {"onnx": {"fc": 2.5e-7}, "saved_model": {"fc": 1e-7}}}
+    (export / "manifest.json").write_text(json.dumps({"files": info["files"], **described}))
     merge_rows(models / "results.json", ROWS)
     return tmp_path
 
@@ -167,7 +166,8 @@ def test_a_card_says_what_the_training_went_on_from(entry):
     )
     before = {"sha256": "ef" * 32, "epochs": 39, "seconds": 4680, "hardware": "a CPU", "backend": "jax"}
     trained = {"epochs": 50, "seconds": 6000, "hardware": "a GPU", "backend": "tensorflow", "before": before}
-    (export / "manifest.json").write_text(json.dumps({"trained": trained}))
+    manifest = json.loads((export / "manifest.json").read_text())
+    (export / "manifest.json").write_text(json.dumps({**manifest, "trained": trained}))
     text = cards.card("dim_small")
     assert "50 epochs took 100 minutes on a GPU, tensorflow backend. " in text
     assert f"They went on from the encoder with the SHA-256 `{'ef' * 32}` (39 epochs took 78 minutes on a CPU" in text
@@ -185,6 +185,15 @@ def test_rows_of_other_weights_are_not_printed_as_the_entrys(entry):
     stale = dataclasses.replace(ROW, settings={"schedule": "fast", "weights": "ef" * 32})
     merge_rows(entry / "models" / "dim_small" / "results.json", [stale])
     with pytest.raises(UserError, match="mizoo evaluate dim_small"):
+        cards.card("dim_small")
+
+
+def test_a_manifest_of_other_files_is_not_printed_as_the_entrys(entry):
+    file = entry / "export/dim_small/manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["files"]["encoder.keras"]["sha256"] = "ef" * 32
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="another encoder.keras than the published one"):
         cards.card("dim_small")
 
 

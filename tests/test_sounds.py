@@ -219,6 +219,8 @@ def test_sound_files_are_embedded_one_by_one_and_bad_ones_named(encoder, tape, t
         assert names == ["a.wav", "b.flac", "fast.wav", "stereo.wav"]
         assert saved["global"].shape == (4, 5) and saved["frames"].tolist() == [9, 6, 10, 8]
         assert saved["context"].shape == (33, 5) and saved["local"].shape == (33, 8)
+        each = np.split(saved["context"], np.cumsum(saved["frames"])[:-1])
+        assert [len(frames) for frames in each] == [9, 6, 10, 8]
         np.testing.assert_allclose(saved["context"][:9].mean(axis=0), saved["global"][0], atol=1e-6)
         stereo, rate = sounds.read(tape / "stereo.wav")
         alone = np.asarray(encoder(stereo[None])["global"])[0]

@@ -50,7 +50,7 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train",
             centre crop (`mizoo.pictures.square`). By default they stay as they are.
 
     Returns:
-        The pictures, in a fixed order.
+        The pictures, in a fixed order; those of a folder of pictures are mixed, so that any slice is a fair sample.
 
     Raises:
         UserError: if the source, the split or the pictures are not there, or the slice is empty.
@@ -69,16 +69,21 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train",
 
 
 def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
-    """The splits of what `load` takes: ("train",) of arrays and plain folders, ("train", "test") of TFDS data sets.
+    """The splits of what `load` takes: ("train",) of arrays and plain folders, those of its own of a TFDS data set.
 
     A folder of pictures with the subfolders `train` and `test`, each laid out like a folder of pictures of its own, has
     both; packed data have those that were packed.
+
+    Raises:
+        UserError: if there is no such folder or data set.
     """
     if isinstance(source, (Dataset, np.ndarray)):
         return ("train",)
-    path = Path(source)
-    if not path.is_dir():
-        return _BOTH
+    path = _folder(source)
+    if path is None:
+        from mizoo.data import _tfds
+
+        return _tfds.splits(str(source))
     from mizoo.data import packed
 
     if packed.is_packed(path):
@@ -105,8 +110,8 @@ def _load_split(source, split: str, size: int | None) -> Dataset:
         _check_array(dataset.images)
         _check_single_split(split, "an array")
         return dataset
-    path = Path(source)
-    if path.is_dir():
+    path = _folder(source)
+    if path is not None:
         from mizoo.data import folder, packed
 
         if packed.is_packed(path):
@@ -116,12 +121,21 @@ def _load_split(source, split: str, size: int | None) -> Dataset:
                 raise UserError(f"{path} has the splits {', '.join(_BOTH)}. Received: split={split!r}")
             return _of_both(path, split, size)
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return folder.read(path, size)
-    if os.sep in str(source) or str(source).startswith((".", "~")):
-        raise UserError(f"There is no folder {str(source)!r}.")
+        return _mixed(folder.read(path, size))
     from mizoo.data import _tfds
 
     return _tfds.read(str(source), split)
+
+
+def _folder(source: str | os.PathLike) -> Path | None:
+    """The folder that is meant, or None where it is the name of a TFDS data set, such as "emnist/balanced"."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    given = str(source)
+    if path.is_absolute() or given.startswith((".", "~")) or given.endswith("/") or "\\" in given:
+        raise UserError(f"There is no folder {given!r}.")
+    return None
 
 
 def _of_both(path: Path, split: str, size: int | None) -> Dataset:
@@ -129,7 +143,14 @@ def _of_both(path: Path, split: str, size: int | None) -> Dataset:
     from mizoo.data import folder
 
     classes = sorted({label for each in _BOTH for label in folder.classes(path / each)})
-    return replace(folder.read(path / split, size, classes), name=path.resolve().name)
+    return replace(_mixed(folder.read(path / split, size, classes)), name=path.resolve().name)
+
+
+def _mixed(dataset: Dataset) -> Dataset:
+    """The same pictures in an order drawn once and for all: a slice of sorted files would hold few of the classes."""
+    order = np.random.default_rng(0).permutation(len(dataset))
+    labels = None if dataset.labels is None else dataset.labels[order]
+    return replace(dataset, images=dataset.images[order], labels=labels)
 
 
 def _check_single_split(split: str, what: str) -> None:

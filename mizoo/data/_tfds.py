@@ -41,6 +41,11 @@ def read(name: str, split: str) -> Dataset:
     return Dataset(name, stacked, np.asarray(labels, np.int64) if has_labels else None, classes)
 
 
+def splits(name: str) -> tuple[str, ...]:
+    """The splits of a TFDS data set of pictures; errors as of `read`."""
+    return tuple(_prepared(name, None, "image").info.splits)
+
+
 def examples(name: str, split: str, feature: str) -> Iterator[dict[str, np.ndarray]]:
     """The examples of one split of a TFDS data set that has `feature`, in their fixed order; errors as of `read`."""
     yield from _arrays(_prepared(name, split, feature), split)
@@ -52,7 +57,7 @@ def _arrays(builder: Any, split: str) -> Iterable[dict[str, np.ndarray]]:
     return tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
 
 
-def _prepared(name: str, split: str, feature: str) -> Any:
+def _prepared(name: str, split: str | None, feature: str) -> Any:
     """The builder of a data set that holds `feature` and `split`, its data prepared."""
     try:
         import tensorflow_datasets as tfds
@@ -71,12 +76,17 @@ def _prepared(name: str, split: str, feature: str) -> Any:
         raise UserError(f"{name!r} holds {held} and no `{feature}`, which is what mizoo reads from it here.")
     try:
         builder.download_and_prepare()
+    except ImportError as error:  # tensorflow-datasets leaves it to its users which decoders are there
+        raise UserError(
+            f"Preparing {name!r} needs a package that is not installed ({error}). Install it; the `train` "
+            'extra has what pictures take, `sound` what sounds take: `pip install ".[tensorflow,train,sound]"`.'
+        ) from error
     except Exception as error:  # any of a dozen network and checksum errors: what helps is the same
         where = os.environ.get("TFDS_DATA_DIR", str(Path("~/tensorflow_datasets")))
         raise UserError(
             f"{name!r} is not prepared in {where} and could not be fetched ({type(error).__name__}). Set TFDS_DATA_DIR "
             "to a folder that holds it, or try again with a network."
         ) from error
-    if split not in builder.info.splits:
+    if split is not None and split not in builder.info.splits:
         raise UserError(f"{name!r} has the splits {', '.join(builder.info.splits)}. Received: split={split!r}")
     return builder

@@ -67,7 +67,7 @@ def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] 
             sizes = [f"{each.shape[-2]}x{each.shape[-3]}" for each in (images, picture)]
             raise UserError(
                 f"The pictures below {folder} differ in size: {first} is {sizes[0]} and {file} is {sizes[1]} (width x "
-                "height). Pass `size` to bring all to one square."
+                "height). Pass `size` (--size) to bring all to one square."
             )
         images[i] = picture
     if problems:

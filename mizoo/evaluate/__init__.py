@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,14 @@ from mizoo.errors import UserError
 from mizoo.evaluate import heard, knn, linear, measured, mlp200
 from mizoo.evaluate._progress import Steps
 from mizoo.evaluate.features import features, pixels, random_copy
+from mizoo.evaluate.parts import fitted_and_scored
 from mizoo.evaluate.protocols import ALL, MEASURES, PROBES, chosen
 from mizoo.evaluate.rows import ENCODERS, Row, merge_rows, read_rows
 from mizoo.evaluate.task import Task
 from mizoo.machine import hardware
+
+if TYPE_CHECKING:
+    from mizoo.data import Dataset
 
 __all__ = [
     "MEASURES",
@@ -33,7 +37,6 @@ __all__ = [
 ]
 
 PROTOCOLS = PROBES  # what is measured unless something else is asked for
-VALIDATION_SIZE = 5000
 
 
 def evaluate(
@@ -63,8 +66,8 @@ def evaluate(
         encoder: `published` (the weights as they are), `random` (the same architecture, new weights) or `pixels` (no
             encoder at all).
         split: `test`: fit on the whole of `train_split`, score on the test split. `validation`: fit on all but the
-            last 5,000 pictures of `train_split`, score on those; the test split is not read. Measures of a folder of
-            pictures, which has one split, take that whole (`mizoo.evaluate.measured.pictures`).
+            last 5,000 pictures of `train_split` (all but a fifth where that is less), score on those; the test split
+            is not read. Measures of data of one split take that whole (`mizoo.evaluate.measured.pictures`).
         train_split: the training split.
         seeds: number of `mlp200` probes; the other protocols run once, with a fixed seed.
         schedule: of `mlp200`: `fast`, or `paper` for the published one.
@@ -90,7 +93,11 @@ def evaluate(
         "hardware": hardware(),
     }
     model, provenance = _open(name_or_encoder, encoder)
-    hears = heard.takes_sounds(model)
+    hears, side = heard.takes_sounds(model), _side(model)
+    if encoder == "pixels":
+        if hears:
+            raise UserError(f"`pixels` is a baseline of pictures, and {common['entry']} takes sounds.")
+        model = None
     if dataset is None:
         dataset = "spoken_digit" if hears else "cifar10"
     common["command"] = command or _command(
@@ -104,8 +111,11 @@ def evaluate(
     with Steps(progress) as steps:
         found = []
         if probes:
-            tasks = heard.tasks if hears else _picture_tasks
-            found = tasks(model, dataset, split, train_split, endpoints, steps)
+            if hears:
+                found = heard.tasks(model, dataset, split, train_split, endpoints, steps)
+            else:
+                train, test = fitted_and_scored(dataset, split, train_split, side)
+                found = [_picture_task(model, train, test, endpoints, steps)]
         for task in found:
             common |= {"dataset": task.dataset, "split": split}
             sizes = (len(task.train_y), len(task.test_y))
@@ -120,9 +130,8 @@ def evaluate(
                         _row(common, protocol, endpoint, scores, settings | provenance, sizes, seconds, digits=3)
                     )
         if measures:
-            parts = _parts(split, train_split)
             fitted = any(ALL[protocol].fits for protocol in measures)
-            pictures = measured.pictures(dataset, parts, split, _side(model), fitted)
+            pictures = measured.pictures(dataset, split, train_split, side, fitted)
             common |= {"dataset": pictures.name, "split": pictures.split}
             for protocol, endpoint, value, settings, sizes, seconds in measured.measure(
                 model, pictures, measures, endpoints, steps
@@ -157,19 +166,17 @@ def _row(
 
 
 def _open(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
-    """The model to measure, None for raw pixels, and the settings that say which weights it has."""
-    if encoder == "pixels":
-        return None, {}
+    """The model to measure and the settings that say which weights it has."""
     model, provenance = name_or_encoder, {}
     if isinstance(name_or_encoder, (str, os.PathLike)):
         from mizoo import zoo
         from mizoo.files import sha256
 
         name = os.fspath(name_or_encoder)
-        model = zoo.load(name, runtime="onnx" if name.endswith(".onnx") else "keras")
+        runtime = "onnx" if name.endswith(".onnx") else "keras"
+        model = zoo.load(name, runtime=runtime)
         if encoder == "published":
-            file = zoo.path(name, "encoder.keras") if name in zoo.registry() else Path(name)
-            provenance = {"weights": sha256(file / "encoder.keras" if file.is_dir() else file)}
+            provenance = {"weights": sha256(zoo.encoder_file(name, runtime))}
     if encoder == "random":
         return random_copy(model, seed=0), {"encoder_seed": 0}
     return model, provenance
@@ -206,47 +213,36 @@ def _extract(
 
 
 def _side(model: Any) -> int | None:
-    """Height of the pictures that a model takes, or None where it takes any or there is none."""
+    """Height of the pictures that a model takes, or None where it takes any."""
     shape = getattr(model, "input_shape", None)
     return shape[1] if isinstance(shape, tuple) and len(shape) == 4 else None
 
 
-def _parts(split: str, train_split: str) -> tuple[str, str]:
-    """The splits to fit on and to score."""
-    if split == "test":
-        return train_split, "test"
-    if "[" in train_split:
-        raise UserError(
-            'With split="validation" the last 5,000 pictures of `train_split` are scored, so it has to be a whole '
-            f"split. Received: {train_split!r}"
-        )
-    return f"{train_split}[:-{VALIDATION_SIZE}]", f"{train_split}[-{VALIDATION_SIZE}:]"
-
-
-def _picture_tasks(
-    model: Any, dataset: Any, split: str, train_split: str, endpoints: Sequence[str] | None, steps: Steps
-) -> list[Task]:
-    """The one task of labelled pictures."""
-    from mizoo import data
-
-    parts = _parts(split, train_split)
-    train, test = (data.load(dataset, part, size=_side(model)) for part in parts)
-    for part, found in zip(parts, (train, test), strict=True):
-        if found.labels is None:
+def _picture_task(model: Any, train: Dataset, test: Dataset, endpoints: Sequence[str] | None, steps: Steps) -> Task:
+    """The task of labelled pictures."""
+    for part, use in ((train, "fitted on"), (test, "scored")):
+        if part.labels is None:
             raise UserError(
-                f"A probe needs labels, and split {part!r} of {found.name} has none. Without labels there are the "
-                'measures: protocols=("measures",), on the command line `--protocol measures`'
+                f"A probe needs labels, and the part of {part.name} that is {use} has none. Without labels there are "
+                'the measures: protocols=("measures",), on the command line `--protocol measures`'
             )
-    return [
-        Task(
-            dataset=train.name,
-            train_x=_extract(model, train.images, endpoints, steps, "features to fit on"),
-            train_y=train.labels,
-            test_x=_extract(model, test.images, endpoints, steps, "features to score"),
-            test_y=test.labels,
-            classes=max(len(train.classes), int(train.labels.max()) + 1),
+    fitted, scored = set(train.labels.tolist()), set(test.labels.tolist())
+    if len(fitted) < 2:
+        raise UserError(f"A probe tells classes apart, and the labels of {train.name} are all of one.")
+    if unseen := sorted(scored - fitted):
+        names = [train.classes[label] if label < len(train.classes) else str(label) for label in unseen]
+        raise UserError(
+            f"The part of {train.name} that is fitted on holds no picture of {', '.join(names)}, which the scored part "
+            "has: no probe can tell what it never saw. Put some there, or leave them out of both."
         )
-    ]
+    return Task(
+        dataset=train.name,
+        train_x=_extract(model, train.images, endpoints, steps, "features to fit on"),
+        train_y=train.labels,
+        test_x=_extract(model, test.images, endpoints, steps, "features to score"),
+        test_y=test.labels,
+        classes=max(len(train.classes), int(train.labels.max()) + 1),
+    )
 
 
 def _check_choice(argument: str, given: Sequence[str], known: Sequence[str]) -> None:

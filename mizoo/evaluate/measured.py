@@ -12,6 +12,7 @@ import numpy as np
 from mizoo import measures
 from mizoo.errors import UserError
 from mizoo.evaluate.features import features, pixels
+from mizoo.evaluate.parts import fitted_and_scored
 from mizoo.evaluate.protocols import ALL
 
 ENDPOINT = "global"
@@ -42,14 +43,13 @@ class Pictures:
     scored: np.ndarray
 
 
-def pictures(dataset: Any, parts: Sequence[str], split: str, size: int | None, fitted: bool) -> Pictures:
+def pictures(dataset: Any, split: str, train_split: str, size: int | None, fitted: bool) -> Pictures:
     """The pictures of the measures.
 
     Args:
         dataset: as `mizoo.data.load` takes it; labels are not looked at.
-        parts: splits to fit on and to score. Data of a single split are measured whole, and for the fitted measures a
-            fifth of them, 5,000 at most, drawn at random, is held out.
-        split: the name of these parts.
+        split, train_split: what is fitted on and what is scored (`mizoo.evaluate.parts`). Data of a single split are
+            measured whole, and for the fitted measures a fifth of them, 5,000 at most, drawn at random, is held out.
         size: height and width that the pictures get.
         fitted: whether any measure is fitted.
 
@@ -69,10 +69,9 @@ def pictures(dataset: Any, parts: Sequence[str], split: str, size: int | None, f
         cut = min(round(HELD_OUT * len(order)), AT_MOST)
         train, held = whole.images[np.sort(order[cut:])], whole.images[np.sort(order[:cut])]
         return Pictures(whole.name, WHOLE, train if fitted else None, held, whole.images)
-    scored = data.load(dataset, parts[1], size=size)
+    train, scored = fitted_and_scored(dataset, split, train_split, size, fitted)
     _check(scored.images)
-    train = data.load(dataset, parts[0], size=size).images if fitted else None
-    return Pictures(scored.name, split, train, scored.images, scored.images)
+    return Pictures(scored.name, split, train.images if fitted else None, scored.images, scored.images)
 
 
 def _check(images: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,22 @@ def merge_rows(path: str | os.PathLike, rows: Iterable[Row]) -> list[Row]:
     merged = {row.key: row for row in (read_rows(path) if path.exists() else [])}
     merged.update({row.key: row for row in rows})
     ordered = [merged[key] for key in sorted(merged)]
-    write_json(path, {"format": FORMAT, "rows": [dataclasses.asdict(row) for row in ordered]})
+    _write(path, ordered)
     return ordered
+
+
+def keep_rows(path: str | os.PathLike, wanted: Callable[[Row], bool]) -> None:
+    """Take the rows that are not wanted out of a results file, and the file away where none is; errors as above."""
+    path = Path(path)
+    kept = [row for row in read_rows(path) if wanted(row)]
+    if kept:
+        _write(path, kept)
+    else:
+        path.unlink()
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    write_json(path, {"format": FORMAT, "rows": [dataclasses.asdict(row) for row in rows]})
 
 
 def _row(item: Any, path: Path, index: int) -> Row:

@@ -1,0 +1,203 @@
+"""Entries of the zoo made of runs: pinned files, what is kept and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("export runs on the TensorFlow backend", allow_module_level=True)
+for needed in ("onnx", "onnxruntime", "tf2onnx"):
+    pytest.importorskip(needed)
+
+from small_encoder import planted, values_of  # noqa: E402
+
+from mizoo import encoders, export, files, zoo  # noqa: E402
+from mizoo.errors import UserError  # noqa: E402
+from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
+from mizoo.export import publish  # noqa: E402
+
+RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(3).integers(0, 256, (7, 32, 32, 3)).astype("float32")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """An empty clone and a finished run."""
+    root = tmp_path / "clone"
+    for folder in ("models", "export", "mizoo"):
+        (root / folder).mkdir(parents=True)
+    (root / "mizoo/registry.json").write_text("{}")
+    run = tmp_path / "run"
+    planted("mixed_bfloat16").save(tmp_path / "encoder.keras")
+    run.mkdir()
+    shutil.move(tmp_path / "encoder.keras", run / "encoder.keras")
+    (run / "recipe.yaml").write_text(RECIPE)
+    return root, run
+
+
+def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkeypatch):
+    root, run = clone
+    entry = publish(run, "small_net", root=root, images=images)
+    registry = json.loads((root / "mizoo/registry.json").read_text())
+    assert registry == {"small_net": entry}
+    assert (entry["summary"], entry["objective"], entry["dataset"]) == ("a small net", "deep_infomax", "cifar10")
+    assert "Hjelm" in entry["paper"]
+    assert entry["license"] == "CC-BY-4.0"
+    assert entry["endpoints"] == {"local": [8, 8, 6], "conv": [4, 4, 8], "fc": [16], "global": [5]}
+    assert entry["input"] == {"shape": [32, 32, 3], "range": [0, 255]}
+    assert (root / "models/small_net/recipe.yaml").read_text() == RECIPE
+    assert sorted(os.listdir(root / "models/small_net")) == ["encoder.keras", "recipe.yaml"]
+    assert sorted(os.listdir(root / "export/small_net")) == ["encoder.onnx", "manifest.json"]
+
+    monkeypatch.setattr(zoo, "registry", lambda: registry)
+    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
+    model, fast = zoo.load("small_net"), zoo.load("small_net", runtime="onnx")
+    assert max(export.compare(fast(images), values_of(model, images)).values()) < 1e-5
+    assert max(export.compare(values_of(model, images), values_of(planted(), images)).values()) < 1e-2
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+    # Exporting the entry again finds nothing left to round, leaves the manifest that tells of the training as it is,
+    # and may not put other bytes in the pinned file's place.
+    published = (root / "export/small_net/manifest.json").read_bytes()
+    manifest = export.export("small_net", root / "export/small_net", images=images)
+    assert max(manifest["rounding"].values()) == 0
+    assert (root / "export/small_net/manifest.json").read_bytes() == published
+    assert (root / "export/small_net/saved_model/saved_model.pb").is_file()
+    assert manifest["files"]["encoder.onnx"]["sha256"] == entry["files"]["encoder.onnx"]["sha256"]
+    with pytest.raises(UserError, match="published file of small_net"):
+        export.export(planted(seed=9), root / "export/small_net", images=images)
+    assert zoo.path("small_net", "encoder.onnx").is_file()
+
+
+def test_an_entry_is_replaced_only_on_request(clone, images):
+    root, run = clone
+    first = publish(run, "small_net", root=root, images=images)
+    export.save_keras(planted(seed=4), run / "encoder.keras")
+    with pytest.raises(UserError, match="published already"):
+        publish(run, "small_net", root=root, images=images)
+    assert files.sha256(root / "models/small_net/encoder.keras") == first["files"]["encoder.keras"]["sha256"]
+    second = publish(run, "small_net", root=root, images=images, replace=True)
+    assert files.sha256(root / "models/small_net/encoder.keras") == second["files"]["encoder.keras"]["sha256"]
+    assert first["files"] != second["files"]
+
+
+def test_replaced_weights_take_their_rows_with_them(clone, images):
+    """Rows of the old weights go; those of random weights stay as long as the architecture is the same."""
+    root, run = clone
+    publish(run, "small_net", root=root, images=images)
+    results = root / "models/small_net/results.json"
+    merge_rows(results, [_row(encoder) for encoder in ("published", "random", "pixels")])
+    export.save_keras(planted(seed=4), run / "encoder.keras")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    assert {row.encoder for row in read_rows(results)} == {"random", "pixels"}
+
+    export.save_keras(encoders.conv32((4, 6, 8), fc_size=12, global_size=5), run / "encoder.keras")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    assert not results.exists()
+
+
+def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images):
+    root, run = clone
+    first = publish(run, "small_net", root=root, images=images)
+    export.save_keras(planted(seed=4), run / "encoder.keras")
+    for file in ("recipe.yaml", "results.json"):
+        damaged = root / "models/small_net" / file
+        before = damaged.read_bytes() if damaged.exists() else None
+        damaged.write_text("name: small_net\nwidth: 3\n")
+        with pytest.raises(UserError):
+            publish(run, "small_net", root=root, images=images, replace=True)
+        assert files.sha256(root / "models/small_net/encoder.keras") == first["files"]["encoder.keras"]["sha256"]
+        if before:
+            damaged.write_bytes(before)
+
+
+def _row(encoder):
+    return Row(
+        entry="small_net",
+        encoder=encoder,
+        dataset="cifar10",
+        endpoint="fc",
+        protocol="knn",
+        value=50.0,
+        spread=0.0,
+        seeds=1,
+        split="test",
+        train_size=10,
+        test_size=10,
+        settings={},
+        command="mizoo evaluate small_net",
+        version="0",
+        hardware="CPU",
+        seconds=1.0,
+    )
+
+
+def test_the_manifest_says_what_a_run_went_on_from(clone, images, monkeypatch):
+    root, run = clone
+    (run / "log.csv").write_text("epoch,seconds\n1,10.0\n2,20.4\n")
+    first = publish(run, "small_net", root=root, images=images)
+    manifest = root / "export/small_net/manifest.json"
+    took = {"epochs": 2, "seconds": 20}
+    assert json.loads(manifest.read_text())["trained"] == took
+
+    # The first weights, as published, from where they are about to be replaced or from a copy.
+    monkeypatch.setattr(zoo, "registry", lambda: json.loads((root / "mizoo/registry.json").read_text()))
+    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
+    copy = run.parent / "copy"
+    copy.mkdir()
+    shutil.copy(root / "models/small_net/encoder.keras", copy)
+    export.save_keras(planted(seed=4), run / "encoder.keras")
+    (run / "log.csv").write_text("epoch,seconds\n5,50.0\n")
+    (run / "recipe.yaml").write_text(RECIPE + f"init_from: {copy}\n")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    before = {"sha256": first["files"]["encoder.keras"]["sha256"], **took}
+    assert json.loads(manifest.read_text())["trained"] == {"epochs": 5, "seconds": 50, "before": before}
+
+    shutil.rmtree(copy)
+    with pytest.raises(UserError, match="`init_from`.*copy.*put it back"):
+        publish(run, "small_net", root=root, images=images, replace=True)
+
+
+def test_a_recipe_that_says_the_same_stays_as_it_was_written(clone, images):
+    root, run = clone
+    publish(run, "small_net", root=root, images=images)
+    kept = root / "models/small_net/recipe.yaml"
+    kept.write_text(f"# why these settings\n{RECIPE}")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    assert kept.read_text().startswith("# why")
+    (run / "recipe.yaml").write_text(RECIPE + "training:\n  epochs: 3\n")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    assert kept.read_text().endswith("epochs: 3\n")
+
+
+def test_every_objective_of_a_recipe_has_its_paper(clone, images):
+    root, run = clone
+    (run / "recipe.yaml").write_text(RECIPE + "objective:\n  name: deep_co_training\n")
+    assert "McAllester" in publish(run, "small_net", root=root, images=images)["paper"]
+
+
+def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, images):
+    root, run = clone
+    with pytest.raises(UserError, match="Empty: license"):
+        publish(run, "small_net", root=root, images=images, license=" ")
+    with pytest.raises(UserError, match="lower-case words"):
+        publish(run, "../escape", root=root, images=images)
+    with pytest.raises(UserError, match="Received: licence"):
+        publish(run, "small_net", root=root, images=images, licence="CC0")
+    (run / "recipe.yaml").unlink()
+    with pytest.raises(UserError, match="has no recipe.yaml"):
+        publish(run, "small_net", root=root, images=images)
+    with pytest.raises(UserError, match="clone"):
+        publish(run, "small_net", root=run, images=images)
+    assert not list((root / "models").iterdir())
+    assert (root / "mizoo/registry.json").read_text() == "{}"
