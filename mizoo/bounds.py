@@ -1,4 +1,4 @@
-"""Bounds: a score matrix in, mutual information in nats out.
+"""Bounds and estimates of mutual information: a score matrix in, nats out; each says which it is.
 
 Every function takes scores (N, L, M): the critic's value for row i against column j, L of them for each pair (the
 locations of a feature map; 1 where there is one). `positives` (N,) is the column that belongs to each row; all other
@@ -27,7 +27,7 @@ def _split_means(scores, positives, on_positive, on_negative):
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
     pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")
-    others = ops.cast(ops.shape(scores)[2] - 1, "float32")
+    others = ops.cast(ops.maximum(ops.shape(scores)[2] - 1, 1), "float32")  # a batch of one has none: their mean is 0
     positive = ops.sum(on_positive(scores) * mask) / pairs
     negative = ops.sum(on_negative(scores) * (1.0 - mask)) / (pairs * others)
     return positive, negative
@@ -65,7 +65,9 @@ def infonce_locations(scores, positives):
         positives: (N,) int, the picture of each row.
 
     Returns:
-        Nats, at most log(1 + (M - 1) L).
+        Nats, at most log(1 + (M - 1) L). No lower bound of mutual information: the locations of one other picture are
+        no independent draws, so the value can be larger than the information (two pictures, each drawn as one of two
+        with the same feature at all of 64 locations: 2.1 nats, where the information is 0.69).
     """
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
@@ -116,8 +118,8 @@ def nwj(scores, positives):
     Returns:
         Nats: a lower bound of the mutual information, without ceiling and of large variance when that is large.
     """
-    # exp overflows float32 at 88; a critic that far off is reported as a huge negative bound instead of a NaN.
-    positive, negative = _split_means(scores, positives, lambda t: t, lambda t: ops.exp(ops.minimum(t, 80.0)))
+    # exp overflows float32 at 88, and a sum of many before; a critic that far off is reported as a huge negative bound.
+    positive, negative = _split_means(scores, positives, lambda t: t, lambda t: ops.exp(ops.minimum(t, 60.0)))
     return 1.0 + positive - negative
 
 

@@ -151,7 +151,8 @@ class PairMoments(layers.Layer):
         for variable, new in news:
             kept.append(self.momentum * variable + (1.0 - self.momentum) * new)
             variable.assign(kept[-1])
-        small = 1e-6 * ops.eye(self.size)
+        # A batch of fewer rows than `size` leaves directions without variance, and float32 rounds 1e-6 of them away.
+        small = 1e-4 * ops.eye(self.size)
         covariance, cross = kept[0] / kept[2] + small, kept[1] / kept[2]
         slope = ops.linalg.solve(covariance, cross)
         residual = covariance - ops.matmul(cross, slope)

@@ -67,7 +67,8 @@ def _phases(recipe: recipes.Recipe, start: int, last: int) -> list[tuple[Any, in
     """The objectives that the epochs from `start` to `last` maximise, each with its own first epoch and last."""
     objective = recipe.objective
     turn = getattr(objective, "occlusion_from", 0)
-    phases = [(objective.model_copy(update={"occlusion": 0.0}), start, min(turn, last))] if turn > start else []
+    before = objective.model_copy(update={"occlusion": 0.0})
+    phases = [(before, start, min(turn, last))] if min(turn, last) > start else []
     return [*phases, (objective, max(turn, start), last)] if last > max(turn, start) else phases
 
 
@@ -271,7 +272,7 @@ class _Record(keras.callbacks.Callback):
         if not np.isfinite(logs["loss"]):
             raise UserError(
                 f"The loss of epoch {epoch + 1} is {logs['loss']}: the run stopped before its checkpoint was replaced. "
-                "Lower `optimizer.learning_rate`, or add `optimizer.warmup_epochs`."
+                "Lower `optimizer.learning_rate`, add `optimizer.warmup_epochs`, or raise `training.batch_size`."
             )
         features = self._on_pictures().predict(self.sample, batch_size=250, verbose=0)["global"]
         rate = self.model.optimizer

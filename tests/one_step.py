@@ -15,6 +15,7 @@ parser.add_argument("--objective", choices=("dim", "views", "simclr", "cpc", "co
 parser.add_argument("--form", default="doe")
 parser.add_argument("--replicas", type=int, default=1)
 parser.add_argument("--epochs", type=int, default=1)
+parser.add_argument("--last", type=int, help="Pictures of a second, smaller batch.")
 parser.add_argument("--scan", action="store_true")
 options = parser.parse_args()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -98,7 +99,12 @@ if options.scan:
     for epoch in range(options.epochs):
         terms = model.scan_epoch(pictures, 16, 4, epoch)
 else:
-    history = model.fit(batches, epochs=options.epochs, verbose=0).history
+    arguments = {"x": batches}
+    if options.last:
+        noise = np.random.default_rng(2).random((16 + options.last, model.noise_size), dtype="float32")
+        images = pictures[: 16 + options.last]
+        arguments = {"x": {"images": images, "noise": noise}, "batch_size": 16, "shuffle": False}
+    history = model.fit(**arguments, epochs=options.epochs, verbose=0).history
     terms = {name: values[-1] for name, values in history.items()}
 norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 print(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from mizoo import data
 from mizoo.encoders import conv32
 from mizoo.errors import UserError
 from mizoo.objectives import DeepInfoMax
@@ -32,3 +34,9 @@ with strategy.scope():
     attempt(build(), steps_per_execution=4)
     attempt(build(), accumulate=2)
     attempt(build())
+    model = build()
+    model.compile("sgd")
+    try:
+        model.fit(data.batches(np.zeros((15, 32, 32, 3), np.uint8), batch_size=15))
+    except UserError as error:
+        print(error)

@@ -167,5 +167,16 @@ def test_rows_of_a_gathered_batch_add_up_to_the_whole(rng, bound):
 
 @pytest.mark.parametrize("bound", [*BOUNDS, bounds.dv, bounds.smile, bounds.club])
 def test_huge_scores_stay_finite(bound):
-    scores = np.where(np.eye(4)[:, None, :] > 0, -500.0, 500.0).astype("float32")
-    assert np.isfinite(ops.convert_to_numpy(bound(scores, np.arange(4))))
+    for rows, locations in ((4, 1), (128, 64)):
+        scores = np.where(np.eye(rows)[:, None, :] > 0, -500.0, 500.0).astype("float32").repeat(locations, axis=1)
+        assert np.isfinite(ops.convert_to_numpy(bound(scores, np.arange(rows))))
+
+
+def test_candidates_that_depend_on_each_other_are_no_lower_bound():
+    """Two pictures, each one of two at random, their feature the same at all 64 locations: the value and ln 2."""
+    values = []
+    for same in (True, False):
+        scores = np.full((2, 64, 2), -50.0, "float32")
+        scores[np.arange(2), :, np.arange(2)] = 0.0
+        values.append(float(bounds.infonce_locations(np.zeros_like(scores) if same else scores, np.arange(2))))
+    assert np.mean(values) == pytest.approx(2.09, abs=0.01) and np.mean(values) > 3 * np.log(2)

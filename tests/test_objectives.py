@@ -111,6 +111,33 @@ def test_two_optimisers_each_move_their_own_variables(rng):
     assert sum(moved[False]) > len(moved[False]) * 0.8
 
 
+def test_the_prior_optimizer_spares_the_same_from_weight_decay():
+    model = small()
+    first = keras.optimizers.AdamW(3e-4, weight_decay=0.1)
+    first.exclude_from_weight_decay(var_names=["bias", "gamma"])
+    model.compile(first)
+    adversary = [v for v in model.trainable_variables if ADVERSARY in v.path]
+    (prior,) = (each for each in model.optimizer.optimizers if each is not first)
+    spared = {v.name for v in adversary if not prior._use_weight_decay(v)}
+    assert spared == {"bias"} and len(adversary) > len([v for v in adversary if v.name == "bias"])
+
+
+def test_there_is_no_validation_step_and_it_says_what_there_is(rng):
+    model = small()
+    model.compile("adam", run_eagerly=True)
+    images = rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8")
+    with pytest.raises(UserError, match="no validation step.*mizoo.evaluate"):
+        model.fit(images, validation_data=images, batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize("bound", ["infonce", "jsd", "dv"])
+def test_a_last_batch_of_one_picture_leaves_weights_finite(rng, bound):
+    model = small(bound=bound)
+    model.compile(keras.optimizers.SGD(0.01))
+    model.fit(rng.integers(0, 256, (9, 32, 32, 3), dtype="uint8"), batch_size=8, shuffle=False, verbose=0)
+    assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.trainable_variables)
+
+
 def test_the_prior_optimizer_is_a_copy_unless_given():
     model = small()
     first = keras.optimizers.Adam(3e-4, beta_1=0.5)
@@ -240,7 +267,11 @@ def test_an_encoder_without_endpoints_is_refused():
     inputs = keras.Input((4,))
     with pytest.raises(UserError, match="no endpoint local"):
         DeepInfoMax(keras.Model(inputs, {"global": keras.layers.Dense(2)(inputs)}))
-    with pytest.raises(UserError, match="prior_weight` is 0"):
+    pictures = keras.Input((None, None, 3))
+    local = keras.layers.Conv2D(4, 3)(pictures)
+    with pytest.raises(UserError, match="the size of local is free"):
+        DeepInfoMax(keras.Model(pictures, {"local": local, "global": keras.layers.GlobalAveragePooling2D()(local)}))
+    with pytest.raises(UserError, match="trains one alone"):
         small(prior_weight=0.0).compile("adam", "adam")
 
 
@@ -328,6 +359,8 @@ def test_batch_norm_by_one_kernel_keeps_the_moving_averages(rng, shape, dtype):
     "objective, negatives",
     [
         ("views", "both"),
+        ("simclr", "images --last 7"),
+        pytest.param("views", "both --last 7", marks=pytest.mark.slow),
         pytest.param("dim", "images", marks=pytest.mark.slow),
         pytest.param("simclr", "images", marks=pytest.mark.slow),
         pytest.param("dim", "images --bound dv --critic concat_conv", marks=pytest.mark.slow),
@@ -352,7 +385,8 @@ def test_two_replicas_make_the_update_of_one_device(objective, negatives):
 def test_what_cannot_work_with_replicas_is_refused_at_compile():
     script = STEP.with_name("strategy_refusals.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
-    outside, steps, accumulation, good = done.stdout.splitlines()
+    outside, steps, accumulation, good, batch = done.stdout.splitlines()
+    assert batch == "`batch_size` is a multiple of the 2 replicas. Received: batch_size=15"
     assert "strategy.scope()" in outside and "steps_per_execution" in steps
     assert "gradient_accumulation_steps" in accumulation and good == "compiled"
 

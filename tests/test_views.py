@@ -110,6 +110,20 @@ def test_pairs_of_scales_draw_one_location_for_each_picture(rng):
     assert float(loss) == pytest.approx(expected, abs=1e-4)
 
 
+def test_occlusion_leaves_the_statistics_of_whole_pictures(rng):
+    """The moving averages after a step are those of the same step without occlusion, on the step of the backend."""
+    images = rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8")
+    found = []
+    for share in (0.0, 0.5):
+        model = small(views=1, occlusion=share, augment=None)
+        model.compile(keras.optimizers.SGD(0.0))
+        model.fit(data.batches(images, batch_size=8, noise_size=model.noise_size), epochs=1, verbose=0)
+        found.append([ops.convert_to_numpy(v) for v in model.encoder.non_trainable_variables])
+    assert any(np.abs(v).max() > 0.01 for v in found[0])
+    for plain, occluded in zip(*found):
+        np.testing.assert_allclose(occluded, plain, atol=1e-5)
+
+
 @pytest.mark.parametrize("views", [1, 2])
 def test_occlusion_hides_the_picture_from_the_vector_alone(rng, views):
     model = small(views=views, occlusion=0.5, negatives="images", prior_weight=0.1, global_weight=0.5)

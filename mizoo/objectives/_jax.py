@@ -67,6 +67,13 @@ class JaxStep:
         """The column of each row, int32 (rows,)."""
         return jnp.arange(rows, dtype="int32")
 
+    def check_batch_size(self, size) -> None:
+        """Any will do on one device."""
+
+    def draw_noise(self, shape):
+        """Uniform noise in [0, 1) from the model's own generator."""
+        return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+
     def scan_epoch(self, images, batch_size: int, seed: int, epoch: int) -> dict[str, float]:
         """Train one epoch as one compiled scan, with the data set on the device.
 

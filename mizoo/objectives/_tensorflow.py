@@ -25,17 +25,18 @@ class TensorFlowStep:
             with _batch_norm(self):
                 loss, terms = self.forward(images, noise)
             # Keras optimisers add up the gradients of the replicas; the loss here is a mean over one replica's rows.
-            scaled = self.optimizer.scale_loss(loss / _replicas())
+            share = _share(images)
+            scaled = self.optimizer.scale_loss(loss * share)
         variables = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables))
-        self._inner_loop(terms)
-        return self.update_metrics(terms)
+        self._inner_loop(terms, share)
+        return self.update_metrics(terms, share)
 
-    def _inner_loop(self, terms: dict) -> None:
+    def _inner_loop(self, terms: dict, share) -> None:
         optimizer, variables = self.inner_part()
         for _ in range(self.inner_steps - 1 if optimizer else 0):
             with tf.GradientTape() as tape:
-                loss = self.inner_loss(terms) / _replicas()
+                loss = self.inner_loss(terms) * share
             optimizer.apply(tape.gradient(loss, variables), variables)
 
     def gather(self, x):
@@ -47,10 +48,25 @@ class TensorFlowStep:
 
     def positives(self, rows):
         """The place of each of this replica's `rows` rows in the gathered batch, int32 (rows,)."""
-        first = 0
-        if _replicas() > 1:
-            first = tf.distribute.get_replica_context().replica_id_in_sync_group * rows
-        return tf.range(rows) + first
+        if _replicas() == 1:
+            return tf.range(rows)
+        before = _rows_of_all(rows)[: tf.distribute.get_replica_context().replica_id_in_sync_group]
+        return tf.range(rows) + tf.cast(tf.reduce_sum(before), "int32")
+
+    def check_batch_size(self, size) -> None:
+        """Refuse a batch that the replicas cannot share equally: Keras adds up their parts of the first one."""
+        with self.distribute_strategy.scope():
+            replicas = _replicas()
+        if size and size % replicas:
+            raise UserError(f"`batch_size` is a multiple of the {replicas} replicas. Received: batch_size={size}")
+
+    def draw_noise(self, shape):
+        """Uniform noise in [0, 1) from the model's own generator, other noise on every replica."""
+        if _replicas() == 1:
+            return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = tf.cast(self.seed_generator.next(), "int32") + tf.stack([0, replica])
+        return tf.random.stateless_uniform(shape, seed)
 
     def compile(self, *args, optimizer, steps_per_execution: int = 1, **kwargs) -> None:
         """As `keras.Model.compile`; refuses what fails late and darkly under a distribution strategy."""
@@ -73,6 +89,20 @@ def _parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optim
 
 def _replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _rows_of_all(rows):
+    """How many rows each replica holds, float32 (replicas,); the last has fewer where a batch does not divide."""
+    mine = tf.reshape(tf.cast(rows, "float32"), (1,))
+    return tf.ensure_shape(tf.distribute.get_replica_context().all_gather(mine, axis=0), (_replicas(),))
+
+
+def _share(images):
+    """This replica's share of the pictures of the whole batch."""
+    if _replicas() == 1:
+        return 1.0
+    rows = tf.shape(images)[0]
+    return tf.cast(rows, "float32") / tf.reduce_sum(_rows_of_all(rows))
 
 
 def _batch_norm(model: keras.Model) -> contextlib.AbstractContextManager:

@@ -124,7 +124,7 @@ class Objective(Step, keras.Model):
         noise = data.get("noise")
         if noise is None:
             shape = (ops.shape(images)[0], self.noise_size)
-            noise = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+            noise = self.draw_noise(shape)
         elif noise.shape[-1] != self.noise_size:
             raise UserError(
                 f"A batch for {type(self).__name__} brings {self.noise_size} columns of noise. Received: "
@@ -158,6 +158,7 @@ class Objective(Step, keras.Model):
         if adversary and not isinstance(innermost, keras.optimizers.MultiOptimizer):
             if prior_optimizer is None:
                 prior_optimizer = optimizer.from_config(optimizer.get_config())
+                _spare_the_same(optimizer, prior_optimizer)
             prior_optimizer = keras.optimizers.get(prior_optimizer)
             for each in (optimizer, prior_optimizer):
                 if each.use_ema:
@@ -166,7 +167,7 @@ class Objective(Step, keras.Model):
                 keras.optimizers.OptimizerMap(optimizer, {f".*{ADVERSARY}.*": prior_optimizer})
             )
         elif prior_optimizer is not None and not adversary:
-            raise UserError("`prior_optimizer` trains the discriminator of the prior, and `prior_weight` is 0.")
+            raise UserError(f"`prior_optimizer` is for a second part, and this {type(self).__name__} trains one alone.")
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
 
@@ -191,19 +192,37 @@ class Objective(Step, keras.Model):
         """One running mean for each term."""
         return list(self.term_metrics.values())
 
-    def update_metrics(self, terms) -> dict:
-        """Add one batch to the running means and return them."""
+    def update_metrics(self, terms, weight=None) -> dict:
+        """Add one batch, or a replica's part of it with its weight, to the running means and return them."""
         for name, metric in self.term_metrics.items():
-            metric.update_state(terms[name])
+            metric.update_state(terms[name], sample_weight=weight)
         return {name: metric.result() for name, metric in self.term_metrics.items()}
 
+    def test_step(self, *args):
+        """There is none: what features are worth is measured on frozen ones, by `mizoo.evaluate`."""
+        raise UserError(
+            "An objective has no validation step: leave out `validation_data` and `validation_split`, and measure the "
+            "encoder by mizoo.evaluate.evaluate(model.encoder, ...), with split='validation' to keep the test split."
+        )
+
     def fit(self, x=None, *args, steps_per_epoch=None, **kwargs):
-        """As `keras.Model.fit`; `mizoo.data.batches` brings its own number of steps.
+        """As `keras.Model.fit`, without validation; `mizoo.data.batches` brings its own number of steps.
 
         A batch is pictures (N, H, W, C) in 0..255 or a dict {"images": pictures, "noise": (N, noise_size)}.
+
+        Raises:
+            UserError: for a batch that several replicas cannot share equally (a last, smaller one they can).
         """
         if steps_per_epoch is None:
             steps_per_epoch = getattr(x, "steps_per_epoch", None)
+        self.check_batch_size(getattr(x, "batch_size", kwargs.get("batch_size")))
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
         return super().fit(x, *args, steps_per_epoch=steps_per_epoch, **kwargs)
+
+
+def _spare_the_same(optimizer, other) -> None:
+    """Spare the same names from weight decay, which Keras leaves out of an optimiser's configuration."""
+    optimizer, other = (getattr(each, "inner_optimizer", each) for each in (optimizer, other))
+    if pattern := getattr(optimizer, "_exclude_from_weight_decay_pattern", None):
+        other.exclude_from_weight_decay(var_names=[pattern.pattern])

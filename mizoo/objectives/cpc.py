@@ -230,10 +230,14 @@ class CPC(Objective):
             raise UserError(f"A sequence takes the endpoint `context` (B, L, D); there is {', '.join(shapes)}.")
         if len(local) == 2 and (self.patch_augment is not None or self.directions != ("down",)):
             raise UserError("`directions` and `patch_augment` are for grids, and this encoder gives sequences.")
+        if len(local) == 2 and self.augment is not None:
+            raise UserError("`augment` is for pictures, and this encoder takes sequences.")
+        if len(local) == 3 and None in local[:2]:
+            raise UserError("CPC takes a grid of known size: give the encoder's Input a height and a width.")
         if len(local) == 3:
             for direction in self.directions:
                 length = local[0] if direction in ("down", "up") else local[1]
-                if length is not None and self.steps >= length:
+                if self.steps >= length:
                     raise UserError(
                         f"`steps` is less than the side of the grid. Received: steps={self.steps} {direction} on "
                         f"{local[0]}x{local[1]}."

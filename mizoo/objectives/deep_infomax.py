@@ -43,7 +43,8 @@ class DeepInfoMax(Objective):
             biased because the logarithm is.
         negatives: of InfoNCE over `pairs`. "images": each location picks its vector among those of the batch.
             "locations": each vector picks a location of its picture among all locations of all other pictures, as in
-            both papers. "both": the mean of the two.
+            both papers. "both": the mean of the two. Of the values, that of "images" alone is a lower bound of mutual
+            information; the locations of one picture are no independent draws, so the others can be larger than it.
         critic: "encode_dot": both sides go through networks of their own, and a score is their dot product.
             "concat_conv": a network on [local feature, vector] scores every pair (the paper's other critic); about
             `critic_width` times the work of the dot products, see `mizoo.critics.ConcatConvolve`.
@@ -193,7 +194,12 @@ class DeepInfoMax(Objective):
         if self.occlude:
             columns = self.views * self.occlude.noise_size
             squares = ops.concatenate(ops.split(noise[:, :columns], self.views, axis=1))
+            # What is published sees whole pictures: its statistics are those of the first pass alone.
+            averages = [v for v in self.encoder.non_trainable_variables if v.dtype.startswith("float")]
+            whole = [ops.copy(variable) for variable in averages]
             hidden, noise = self.encoder(self.occlude.apply(squares, images), training=True), noise[:, columns:]
+            for variable, value in zip(averages, whole):
+                variable.assign(value)
         positives = self.positives(ops.shape(images)[0] // self.views)
         loss, terms, penalties = 0.0, {}, []
 
@@ -342,6 +348,12 @@ class DeepInfoMax(Objective):
         if missing := needed - set(self.encoder.output):
             raise UserError(
                 f"The encoder has no endpoint {' and '.join(sorted(missing))}; it has {', '.join(self.encoder.output)}."
+            )
+        free = [name for name, value in self.encoder.output.items() if None in value.shape[1:]]
+        if free:
+            raise UserError(
+                f"Deep InfoMax takes maps of known size, and the size of {', '.join(free)} is free: give the encoder's "
+                "Input a height and a width."
             )
 
 

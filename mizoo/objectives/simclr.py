@@ -12,12 +12,13 @@ from mizoo.objectives.base import Objective
 
 @keras.saving.register_keras_serializable("mizoo")
 class SimCLR(Objective):
-    """SimCLR (Chen et al. 2020): the NT-Xent loss, stated as the InfoNCE bound that it is.
+    """SimCLR (Chen et al. 2020): the NT-Xent loss, stated as the InfoNCE value that it is.
 
     Each of the 2N views of a batch picks the other view of its picture among the 2N - 1 other views, by the cosine of
     the projections over a temperature. `global_mi` is log(2N - 1) minus that cross-entropy, in nats: a lower bound of
-    the information between the projections of two views that never passes its ceiling log(2N - 1). NT-Xent (eq. 1) is
-    the difference from the ceiling.
+    the information between the projections of two views that never passes its ceiling log(2N - 1), as far as the two
+    views of another picture count as independent draws (thousandths of a nat at N = 256). NT-Xent (eq. 1) is the
+    difference from the ceiling.
 
     Args:
         encoder: pictures to a dict with the endpoint `global` (B, d): the projection. The encoder's own head is the
