@@ -188,10 +188,10 @@ def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray
         values = encode(samples)
     except UserError:
         raise
-    except Exception:  # Keras lays a kernel on fewer samples than it is long
-        values = {}
-    if not values or not all(value.size and np.isfinite(value).all() for value in values.values()):
-        raise UserError(f"too short for one frame of the encoder: {samples.shape[1]} samples at its rate.")
+    except Exception as error:  # of the backend: no memory, above all
+        raise UserError(f"its {samples.shape[1]} samples could not be encoded ({type(error).__name__}).") from error
+    if not all(np.isfinite(value).all() for value in values.values()):
+        raise UserError(f"the features of its {samples.shape[1]} samples are not finite.")
     return values
 
 

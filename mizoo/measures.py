@@ -68,10 +68,12 @@ def uniformity(features: np.ndarray, t: float = 2.0, block: int = 1000) -> float
         opposite points, and for rows spread evenly over a sphere of many dimensions near -2 t.
     """
     points = _on_sphere(features)
+    lengths = np.square(points).sum(axis=1)  # 1, or 0 of a row of zeros, which has no direction
     count, total = len(points), 0.0
     for start in range(0, count, block):
         near = points[start : start + block] @ points.T
-        total += np.exp(2 * t * (np.minimum(near, 1.0) - 1.0)).sum(dtype=np.float64)
+        squares = lengths[start : start + block, None] + lengths - 2 * near
+        total += np.exp(-t * np.maximum(squares, 0.0)).sum(dtype=np.float64)
     # Every row met itself once, at distance 0.
     return float(np.log(max(total - count, np.finfo(np.float64).tiny) / (count * (count - 1))))
 

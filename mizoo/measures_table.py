@@ -94,5 +94,6 @@ def _variant(row: Row) -> str:
 def _text(row: Row) -> str:
     """The value, with the standard error of the critic's value where there is one."""
     digits = 3 if row.protocol == "prior_fit" else 2
-    error = row.settings.get("standard_error")
-    return f"{row.value:.{digits}f}" + ("" if error is None else f" ± {error:.2f}")
+    error, gaussian = row.settings.get("standard_error"), row.settings.get("gaussian_nats", 0.0)
+    text = f"{row.value:.{digits}f}" + ("" if error is None else f" ± {error:.2f}")
+    return text + (f" ({gaussian:.0f})" if gaussian > 2 * row.value else "")

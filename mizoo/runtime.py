@@ -100,15 +100,21 @@ class OnnxEncoder:
 
     def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         if len(self.input_shape) == 2 and (values := self._attempt(batch)) is None:
+            samples, shortest = batch.shape[1], self.shortest()
+            if samples < shortest:
+                raise UserError(
+                    f"{self.name} takes sounds of {shortest} samples and more. Received: {samples} samples."
+                )
             raise UserError(
-                f"{self.name} takes sounds of {self.shortest()} samples and more. Received: {batch.shape[1]} samples."
+                f"{self.name} could not encode {samples} samples at once: the memory may be too small for so many, or "
+                "the features are not finite. Cut the sound into shorter pieces."
             )
         if len(self.input_shape) != 2:
             values = self._session.run(list(self.endpoints), {self._input: batch})
         return dict(zip(self.endpoints, values, strict=True))
 
     def _attempt(self, batch: np.ndarray) -> list[np.ndarray] | None:
-        """The outputs for sounds; None if they are too short for one frame."""
+        """The outputs for sounds; None if there are none, or none that are finite."""
         import onnxruntime
 
         quiet = onnxruntime.RunOptions()

@@ -60,6 +60,10 @@ def test_uniformity_of_points_with_known_distances(rng):
     assert measures.uniformity(square) == pytest.approx(expected)
     points = rng.normal(size=(70, 5))
     assert measures.uniformity(points, block=9) == pytest.approx(measures.uniformity(points))
+    # Rows of zeros have no direction, and are one point all the same: nothing is spread where all rows are alike.
+    assert measures.uniformity(np.zeros((30, 4))) == pytest.approx(0.0)
+    mixed = np.concatenate([np.zeros((2, 3)), [[1.0, 0, 0]]])
+    assert measures.uniformity(mixed) == pytest.approx(np.log((1 + 2 * np.exp(-2)) / 3))
 
 
 def short(module, **changes):
@@ -138,12 +142,12 @@ def test_mine_finds_nothing_where_features_belong_to_other_pictures(rng):
     assert abs(value) < 0.05
 
 
-def encoder():
+def encoder(channels=3):
     """Two endpoints: the mean colour, as `global`, and all pixels."""
     import keras
     from keras import layers
 
-    images = keras.Input((8, 8, 3), name="images")
+    images = keras.Input((8, 8, channels), name="images")
     scaled = layers.Rescaling(1 / 64, -2)(images)
     return keras.Model(images, {"wide": layers.Flatten()(scaled), "global": layers.GlobalAveragePooling2D()(scaled)})
 
@@ -197,6 +201,17 @@ def test_other_endpoints_and_raw_pixels_on_request(bare):
     assert rows[1].settings["augment"] == "views"
     (row,) = evaluate(encoder(), bare, ["uniformity"], encoder="pixels", progress=False)
     assert row.endpoint == "pixels"
+    assert row.command == f"mizoo evaluate {row.entry} --dataset array --protocol uniformity --encoder pixels"
+
+
+def test_alignment_of_grey_pictures_is_refused_before_anything_is_fitted(bare, monkeypatch):
+    from mizoo.evaluate import ndm
+
+    monkeypatch.setattr(ndm, "fit_score", lambda *data, **more: pytest.fail("fitted first"))
+    with pytest.raises(UserError, match="one channel"):
+        evaluate(encoder(1), bare[..., :1], ["ndm", "alignment"], progress=False)
+    (row,) = evaluate(encoder(1), bare[..., :1], ["uniformity"], ["wide"], progress=False)
+    assert np.isfinite(row.value)
 
 
 def test_a_split_of_a_named_data_set_is_fitted_on_and_another_scored(bare, monkeypatch):

@@ -218,6 +218,7 @@ def test_bad_rows_are_refused(x, y, message):
         ({"folds": 2}, "1, or 3 to 10"),
         ({"batch_size": 1}, "2 or more"),
         ({"bound": "smile", "tau": 0}, "`tau` is above 0"),
+        ({"candidates": 0}, "`candidates` is 1 or more"),
     ],
 )
 def test_bad_settings_are_refused(options, message):
@@ -229,6 +230,47 @@ def test_vectors_and_integers_are_columns(rng):
     x = rng.integers(0, 5, 300)
     found = mizoo.mi.estimate(x, x + rng.integers(0, 2, 300), **{**SMALL, "max_steps": 50})
     assert found.nats > 0.3
+
+
+def test_estimators_of_continuous_values_say_so_of_discrete_ones(rng):
+    x = rng.integers(0, 10, 400)
+    with pytest.raises(UserError, match="continuous values, and 400 of 400 rows"):
+        mizoo.mi.estimate(x, x, bound="ksg", progress=False)
+    few = {"folds": 1, "hidden": (8,), "max_steps": 50, "progress": False}
+    with pytest.warns(UserWarning, match="10 different values in 400 rows, and 'doe'"):
+        found = mizoo.mi.estimate(rng.normal(size=400), x, bound="doe", **few)
+    assert len(found.warnings) == 1 and found.settings["max_steps"] == 50
+
+
+@pytest.mark.parametrize("preprocess", ["rank", "none"])
+def test_a_value_that_one_row_alone_has_does_not_stop_the_estimate(rng, preprocess):
+    x = np.zeros(300)
+    x[7] = 1.0
+    found = mizoo.mi.estimate(x, rng.normal(size=300), preprocess=preprocess, **{**SMALL, "folds": 3, "max_steps": 50})
+    assert abs(found.nats) < 0.1
+
+
+def test_large_offsets_cost_no_digits(rng):
+    t = 1.7e9 + 10 * rng.normal(size=500)
+    plain, ranked = (
+        mizoo.mi.estimate(t, t - 1.7e9 + rng.normal(size=500), bound="ksg", preprocess=how, progress=False)
+        for how in ("none", "rank")
+    )
+    assert plain.nats == pytest.approx(ranked.nats, abs=0.4) and plain.nats > 1.5
+
+
+def test_the_last_steps_of_a_budget_are_done(rng):
+    x, y = gaussian_pair(rng, 300, 1, 0.7)
+    found = mizoo.mi.estimate(x, y, **{**SMALL, "max_steps": 70, "patience": 9})
+    assert [step for step, _, _ in found.curve[0]] == [0, 50, 70]
+
+
+def test_donsker_varadhan_beyond_its_pairs_is_marked(rng):
+    """20 nats between 20 columns: a mean over mismatched rows cannot show that much."""
+    x = rng.standard_normal((400, 20))
+    y = x + 0.37 * rng.standard_normal((400, 20))
+    with pytest.warns(UserWarning, match="logarithm of the mismatched pairs.*'infonce'"):
+        mizoo.mi.estimate(x, y, bound="dv", critic="bilinear", folds=1, max_steps=1, progress=False)
 
 
 @pytest.mark.slow

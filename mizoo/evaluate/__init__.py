@@ -274,7 +274,8 @@ def _command(
 ) -> str:
     named = isinstance(name_or_encoder, (str, os.PathLike))
     words = ["mizoo evaluate", os.fspath(name_or_encoder) if named else _entry_name(name_or_encoder)]
-    words += ["--dataset", str(getattr(dataset, "name", dataset))]
+    given = "array" if isinstance(dataset, np.ndarray) else getattr(dataset, "name", dataset)
+    words += ["--dataset", str(given)]
     if tuple(protocols) != PROTOCOLS:
         words += [f"--protocol {protocol}" for protocol in protocols]
     words += [f"--endpoint {endpoint}" for endpoint in endpoints or ()]

@@ -107,6 +107,11 @@ def measure(
     Yields:
         Protocol, endpoint, value, settings, (pictures fitted on, scored), (seconds, CPU seconds).
     """
+    if "alignment" in protocols and data.scored.shape[-1] != 3:
+        raise UserError(
+            "`alignment` compares views that differ in colour, and these pictures have one channel: name the other "
+            "measures one by one (`--protocol effective_rank`, ...)."
+        )
     chosen = default_endpoints(model) if endpoints is None else list(endpoints)
 
     def extracted(images: np.ndarray, title: str) -> dict[str, np.ndarray]:

@@ -27,7 +27,8 @@ class Estimate:
         nats: the estimate. A lower bound on few rows can come out below zero: read that as no dependence found.
         standard_error: of `nats`, from the spread over the scored rows, given the fitted critic.
         ceiling: the largest value this estimator can report, in nats; None where it has none.
-        kind: "lower": in expectation below the truth. "upper": above it, if the fitted density is right. "neither".
+        kind: "lower": in expectation below the truth ("dv" and "mine" as far as their mean over mismatched rows is well
+            sampled: there is a warning where it is not). "upper": above it, if the fitted density is right. "neither".
         bound: the estimator.
         curve: for each fold the tuples (step, value on training batches, value on validation rows), in nats.
         warnings: what a reader of the number has to know.
@@ -114,7 +115,10 @@ def estimate(
             vary, and for an unknown or contradictory setting.
     """
     x, y = check(x, y)
-    check_settings(bound, critic, preprocess, folds, neighbours, tau, batch_size, max_steps, patience, learning_rate)
+    check_settings(
+        bound, critic, preprocess, folds, neighbours, candidates, tau, batch_size, max_steps, patience, learning_rate
+    )
+    found = [_discrete(bound, y)] if bound in ("club", "doe") and _ties(y) else []
     x, y = prepare(x, preprocess), prepare(y, preprocess)
     settings = {"seed": seed, "preprocess": preprocess}
     if bound == "ksg":
@@ -124,7 +128,7 @@ def estimate(
             raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows.")
         shares = ksg.ksg(x, y, neighbours)
         settings |= {"neighbours": neighbours}
-        return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings)
+        return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings, found)
 
     from mizoo.critics import vector_critic
     from mizoo.mi import fit, held_out, models
@@ -132,12 +136,17 @@ def estimate(
 
     d_x, d_y = x.shape[1], y.shape[1]
     schedule = fit.Schedule(batch_size, learning_rate, max_steps, patience=patience)
+    settings |= {"hidden": tuple(hidden), "batch_size": batch_size, "learning_rate": learning_rate}
+    settings |= {"max_steps": max_steps, "patience": patience, "folds": folds}
     if bound in models.DENSITY:
         settings |= {"family": family}
         model = models.DensityPair(bound, d_x, d_y, family, hidden, seed)
     else:
         critic = critic or "concat"
         settings |= {"critic": critic, "gaussian": gaussian, "norms": norms}
+        settings |= {"candidates": candidates} if critic == "concat" else {}
+        settings |= {"embedding": embedding} if critic == "separable" else {}
+        settings |= {"tau": tau} if bound == "smile" else {}
         if norms and critic in ("concat", "separable"):
             network = models.WithNorm(vector_critic(critic, d_x + 1, d_y + 1, hidden, embedding, seed))
         else:
@@ -174,11 +183,33 @@ def estimate(
     ceiling = models.infonce_ceilings(sizes) if bound == "infonce" else None
     if ceiling is not None:
         nats = min(nats, ceiling)  # float32 rounds a perfect score up by a few units of its last place
-    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings | {"folds": folds})
+    sampled = sum(size * math.log(size * (size - 1)) for size in sizes) / sum(sizes)
+    if bound in ("dv", "mine") and nats > sampled:
+        found.append(
+            f"The estimate of {nats:.2f} nats is above {sampled:.2f}, the logarithm of the mismatched pairs that are "
+            f"scored together: their mean is badly sampled there, and {bound!r} can be far above the truth. Use more "
+            "rows, or 'infonce'."
+        )
+    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings, found)
 
 
-def _result(bound: str, nats: float, shares: np.ndarray, ceiling: float | None, curve, settings: dict) -> Estimate:
-    found = []
+def _ties(values: np.ndarray) -> bool:
+    """Whether a column repeats most of its values, as numbers that count or name something do."""
+    return min(len(np.unique(column)) for column in values.T) < len(values) / 2
+
+
+def _discrete(bound: str, y: np.ndarray) -> str:
+    fewest = min(len(np.unique(column)) for column in y.T)
+    return (
+        f"`y` has a column of {fewest} different values in {len(y)} rows, and {bound!r} fits a density of continuous "
+        "values to it: the number says more of that density than of the information. Use 'infonce'."
+    )
+
+
+def _result(
+    bound: str, nats: float, shares: np.ndarray, ceiling: float | None, curve, settings: dict, found: list[str]
+) -> Estimate:
+    found = list(found)
     if ceiling is not None and nats > (1.0 - NEAR_CEILING) * ceiling:
         found.append(
             f"The estimate of {nats:.2f} nats is within 10% of {ceiling:.2f}, the most that {bound!r} can report on "

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mizoo.errors import UserError
+from mizoo.mi.held_out import blocks
 
 if keras.backend.backend() == "tensorflow":
     from mizoo.mi import _tensorflow as backend
@@ -59,7 +60,11 @@ class Fitter:
     def _look(self, validation) -> tuple[float, float]:
         """Criterion and value in nats of the validation rows."""
         # Not compiled: it is called rarely, and each compilation costs as much as many calls.
-        criterion, value = self.model.criterion(*(keras.ops.convert_to_tensor(v) for v in validation))
+        found = []
+        for rows in blocks(len(validation[0])):
+            both = self.model.criterion(*(keras.ops.convert_to_tensor(v[rows]) for v in validation))
+            found.append([float(each) * (rows.stop - rows.start) for each in both])
+        criterion, value = np.sum(found, axis=0) / len(validation[0])
         return float(criterion), float(value)
 
     def _state(self) -> list:
@@ -92,13 +97,15 @@ class Fitter:
         best, best_weights, waited = loss, _copy(weights), 0
         curve = [(0, float("nan"), value)]
         order = _batches(len(train[0]), self.batch_size, rng)
-        every = min(schedule.check_every, schedule.max_steps)
-        for step in range(every, schedule.max_steps + 1, every):
-            rows = np.stack([next(order) for _ in range(every)])
+        step = 0
+        while step < schedule.max_steps:
+            steps = min(schedule.check_every, schedule.max_steps - step)
+            rows = np.stack([next(order) for _ in range(steps)])
             values = keras.ops.convert_to_numpy(self._run(train[0][rows], train[1][rows]))
             loss, value = self._look(validation)
+            step += steps
             curve.append((step, float(values.mean()), value))
-            advance(every)
+            advance(steps)
             if loss < best:
                 best, best_weights, waited = loss, _copy(weights), 0
             else:

@@ -12,16 +12,19 @@ def canonical(x: np.ndarray, y: np.ndarray, ridge: float = 1e-4):
     """Canonical correlations of x (N, d_x) and y (N, d_y), largest first.
 
     Args:
-        ridge: added to the diagonals of both covariances, as a share of their means.
+        ridge: added to the diagonals of both covariances, as a share of their means. Columns that are constant on
+            these rows have no variance, and correlations of 0.
 
     Returns:
         Maps (d_x, R) and (d_y, R) to canonical variates of unit variance, and correlations (R,), R = min(d_x, d_y).
     """
+    rounding = [1e-12 * np.mean(np.square(values)) or 1.0 for values in (x, y)]
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     whiten = []
-    for values in (x, y):
+    for values, least in zip((x, y), rounding):
         covariance = values.T @ values / len(values)
-        covariance += ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        size = max(np.trace(covariance) / len(covariance), least)
+        covariance += ridge * size * np.eye(len(covariance))
         eigenvalues, vectors = np.linalg.eigh(covariance)
         whiten.append(vectors / np.sqrt(eigenvalues))
     left, correlations, right = np.linalg.svd(whiten[0].T @ (x.T @ y / len(x)) @ whiten[1], full_matrices=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mizoo.errors import UserError
+
 
 def ksg(x: np.ndarray, y: np.ndarray, neighbours: int) -> np.ndarray:
     """Terms of the KSG estimator (Kraskov et al. 2004, eq. 8); their mean is the estimate.
@@ -14,19 +16,26 @@ def ksg(x: np.ndarray, y: np.ndarray, neighbours: int) -> np.ndarray:
 
     Returns:
         (N,) nats.
+
+    Raises:
+        UserError: for rows that coincide in all columns with `neighbours` others: the neighbours of continuous values
+            lie apart.
     """
     from scipy.spatial import cKDTree
     from scipy.special import digamma
 
     both = np.concatenate([x, y], axis=1).astype("float64")
     distance = cKDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
+    if tied := int((distance == 0).sum()):
+        raise UserError(
+            f"Nearest neighbours are for continuous values, and {tied} of {len(x)} rows are equal in all columns of x "
+            f"and y to {neighbours} others or more. For discrete values take a bound with a critic, such as 'infonce'."
+        )
     # The neighbours strictly nearer than the k-th, the point itself not counted.
     radius = np.nextafter(distance, 0)
     nearer = []
     for side in (both[:, : x.shape[1]], both[:, x.shape[1] :]):
         nearer.append(cKDTree(side).query_ball_point(side, radius, p=np.inf, return_length=True) - 1)
-    # Rows that coincide in all columns have radius 0 and count themselves alone.
-    nearer = [np.maximum(each, 0) for each in nearer]
     return digamma(neighbours) + digamma(len(x)) - digamma(nearer[0] + 1) - digamma(nearer[1] + 1)
 
 

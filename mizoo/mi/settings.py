@@ -21,7 +21,7 @@ _WITHOUT_CRITIC = ("club", "doe", "ksg")
 
 
 def check_settings(
-    bound, critic, preprocess, folds, neighbours, tau, batch_size, max_steps, patience, learning_rate
+    bound, critic, preprocess, folds, neighbours, candidates, tau, batch_size, max_steps, patience, learning_rate
 ) -> None:
     """Refuse what `estimate` cannot do.
 
@@ -36,7 +36,8 @@ def check_settings(
         raise UserError(f"`preprocess` is one of {', '.join(PREPROCESS)}. Received: preprocess={preprocess!r}")
     if not 1 <= folds <= 10 or folds == 2:
         raise UserError(f"`folds` is 1, or 3 to 10. Received: folds={folds}")
-    for name, value in (("neighbours", neighbours), ("max_steps", max_steps), ("patience", patience)):
+    counts = {"neighbours": neighbours, "candidates": candidates, "max_steps": max_steps, "patience": patience}
+    for name, value in counts.items():
         if value < 1:
             raise UserError(f"`{name}` is 1 or more. Received: {name}={value}")
     if batch_size < 2:
