@@ -42,7 +42,7 @@ def card(name: str) -> str:
     info = zoo.info(name)
     recipe = _yaml(zoo.locate(f"models/{name}/recipe.yaml"))
     manifest = _json(zoo.locate(f"export/{name}/manifest.json"))
-    earlier = zoo.earlier_recipe(name, recipe.get("init_from"))
+    earlier = zoo.earlier_recipe(recipe.get("init_from"))
     _check_hashes(name, info, manifest)
     rows = entry_rows(name)
     written = (
@@ -190,7 +190,7 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
 
 def _again(name: str, run: str, rows: list[Any], earlier: Path | None) -> str:
     commands = list(dict.fromkeys(row.command for row in sorted(rows, key=lambda r: r.encoder != "published")))
-    lines = [f"mizoo pretrain models/{name}/{earlier.name}"] if earlier else []
+    lines = [f"mizoo pretrain models/{earlier.parent.name}/{earlier.name}"] if earlier else []
     lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands, f"mizoo card {name}"]
     return (
         "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n```\n" + "\n".join(lines) + "\n```\n\n"

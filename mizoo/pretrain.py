@@ -184,7 +184,7 @@ def _copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
     from mizoo import zoo
 
     source = recipe.init_from
-    earlier = zoo.earlier_recipe(recipe.name, source)
+    earlier = zoo.earlier_recipe(source)
     if earlier and not Path(source).exists():
         raise UserError(
             f"`init_from`: {recipe.name} goes on from the run {source}, which is not here. Train that first: "

@@ -158,19 +158,18 @@ def load(
     return _load_keras(file, endpoint, title)
 
 
-def earlier_recipe(name: str, init_from: str | None) -> Path | None:
-    """The recipe of the run that an entry's own recipe goes on from, where the entry was trained in two.
+def earlier_recipe(init_from: str | None) -> Path | None:
+    """The recipe of the run that another recipe goes on from, where that run is no entry itself.
 
     Args:
-        name: the entry.
-        init_from: what its recipe says under that key.
+        init_from: what the other recipe says under that key.
 
     Returns:
-        The file beside the entry's recipe.yaml whose `name` is that of the run folder in `init_from`; None without one.
+        The file beside the recipe.yaml of an entry whose `name` is that of the run folder in `init_from`; None without.
     """
     from mizoo import yaml_text
 
-    for file in sorted(locate(f"models/{name}").glob("*.yaml")) if init_from else []:
+    for file in sorted(locate("models").glob("*/*.yaml")) if init_from else []:
         content = yaml_text.parse(file.read_text(encoding="utf-8"))
         if file.name != "recipe.yaml" and content.get("name") == Path(init_from).name:
             return file
