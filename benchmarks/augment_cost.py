@@ -28,7 +28,7 @@ CASES = (  # entries, and what is changed in their recipes
     ("dim_local_cifar10", {}),
     ("dim_views_cifar10", {}),
     ("simclr_cifar10", {}),
-    ("simclr_cifar10", {"data.view_side": 24}),
+    ("simclr_cifar10", {"data.view_side": None}),
 )
 ROUNDS, STEPS = 3, 10
 

@@ -149,7 +149,7 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: P
             text += f"They went on from the encoder with the SHA-256 `{before['sha256']}`{took}. "
             before = before.get("before")
     if earlier:
-        text += f"The recipe of what it went on from is `{earlier.name}`. "
+        text += f"The recipe of what it went on from is `models/{earlier.parent.name}/{earlier.name}`. "
     return text + "The recipe (`recipe.yaml`):\n\n" + markdown(["key", "value"], body)
 
 

@@ -94,6 +94,6 @@ def _variant(row: Row) -> str:
 def _text(row: Row) -> str:
     """The value, with the standard error of the critic's value where there is one."""
     digits = 3 if row.protocol == "prior_fit" else 2
-    error, gaussian = row.settings.get("standard_error"), row.settings.get("gaussian_nats", 0.0)
+    error, gaussian = row.settings.get("standard_error"), row.settings.get("gaussian_nats")
     text = f"{row.value:.{digits}f}" + ("" if error is None else f" ± {error:.2f}")
-    return text + (f" ({gaussian:.0f})" if gaussian > 2 * row.value else "")
+    return text + (f" ({gaussian:.0f})" if gaussian and gaussian > 2 * row.value else "")
