@@ -57,6 +57,15 @@ TRIALS = {
         "recipe": {},
         "views-1": {"objective.views": 1, "objective.pairs": [["local", "global"], ["conv", "global"]]},
         "pairs-1": {"objective.pairs": [["local", "global"]]},
+        "pairs-5": {
+            "objective.pairs": [
+                ["local", "global"],
+                ["conv", "global"],
+                ["conv", "conv"],
+                ["fc", "fc"],
+                ["global", "global"],
+            ]
+        },
         "augment-amdim": {"data.augment": "amdim"},
         "augment-simclr": {"data.augment": "simclr"},
         "negatives-images": {"objective.negatives": "images"},
