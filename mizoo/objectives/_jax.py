@@ -15,6 +15,8 @@ from mizoo.data.batching import epoch_order, step_noise
 class JaxStep:
     """Mixin of `Objective`: a stateless `train_step` over the same terms."""
 
+    replicas = 1
+
     def train_step(self, state, data):
         """One update: (state, batch) to (running means of the terms, new state).
 
@@ -66,9 +68,6 @@ class JaxStep:
     def positives(self, rows):
         """The column of each row, int32 (rows,)."""
         return jnp.arange(rows, dtype="int32")
-
-    def check_batch_size(self, size) -> None:
-        """Any will do on one device."""
 
     def draw_noise(self, shape):
         """Uniform noise in [0, 1) from the model's own generator."""

@@ -53,12 +53,10 @@ class TensorFlowStep:
         before = _rows_of_all(rows)[: tf.distribute.get_replica_context().replica_id_in_sync_group]
         return tf.range(rows) + tf.cast(tf.reduce_sum(before), "int32")
 
-    def check_batch_size(self, size) -> None:
-        """Refuse a batch that the replicas cannot share equally: Keras adds up their parts of the first one."""
-        with self.distribute_strategy.scope():
-            replicas = _replicas()
-        if size and size % replicas:
-            raise UserError(f"`batch_size` is a multiple of the {replicas} replicas. Received: batch_size={size}")
+    @property
+    def replicas(self) -> int:
+        """How many devices share a batch."""
+        return self.distribute_strategy.num_replicas_in_sync
 
     def draw_noise(self, shape):
         """Uniform noise in [0, 1) from the model's own generator, other noise on every replica."""

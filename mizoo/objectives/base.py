@@ -215,7 +215,9 @@ class Objective(Step, keras.Model):
         """
         if steps_per_epoch is None:
             steps_per_epoch = getattr(x, "steps_per_epoch", None)
-        self.check_batch_size(getattr(x, "batch_size", kwargs.get("batch_size")))
+        size = getattr(x, "batch_size", kwargs.get("batch_size"))
+        if size and size % self.replicas:  # Keras adds up the replicas' parts of the first batch
+            raise UserError(f"`batch_size` is a multiple of the {self.replicas} replicas. Received: batch_size={size}")
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
         return super().fit(x, *args, steps_per_epoch=steps_per_epoch, **kwargs)
