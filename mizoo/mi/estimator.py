@@ -118,7 +118,7 @@ def estimate(
     check_settings(
         bound, critic, preprocess, folds, neighbours, candidates, tau, batch_size, max_steps, patience, learning_rate
     )
-    found = [_discrete(bound, y)] if bound in ("club", "doe") and _ties(y) else []
+    found = _of_discrete(bound, y) if bound in ("club", "doe") else []
     x, y = prepare(x, preprocess), prepare(y, preprocess)
     settings = {"seed": seed, "preprocess": preprocess}
     if bound == "ksg":
@@ -193,17 +193,15 @@ def estimate(
     return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings, found)
 
 
-def _ties(values: np.ndarray) -> bool:
-    """Whether a column repeats most of its values, as numbers that count or name something do."""
-    return min(len(np.unique(column)) for column in values.T) < len(values) / 2
-
-
-def _discrete(bound: str, y: np.ndarray) -> str:
+def _of_discrete(bound: str, y: np.ndarray) -> list[str]:
+    """A warning if a column repeats most of its values, as numbers that count or name something do."""
     fewest = min(len(np.unique(column)) for column in y.T)
-    return (
+    if fewest >= len(y) / 2:
+        return []
+    return [
         f"`y` has a column of {fewest} different values in {len(y)} rows, and {bound!r} fits a density of continuous "
         "values to it: the number says more of that density than of the information. Use 'infonce'."
-    )
+    ]
 
 
 def _result(
