@@ -42,7 +42,7 @@ def card(name: str) -> str:
     info = zoo.info(name)
     recipe = _yaml(zoo.locate(f"models/{name}/recipe.yaml"))
     manifest = _json(zoo.locate(f"export/{name}/manifest.json"))
-    earlier = zoo.earlier_recipe(recipe.get("init_from"))
+    earlier = [f"models/{file.parent.name}/{file.name}" for file in zoo.earlier_recipes(recipe.get("init_from"))]
     _check_hashes(name, info, manifest)
     rows = entry_rows(name)
     written = (
@@ -132,7 +132,7 @@ def _count(shape: list[int | None]) -> str:
     return f"{math.prod(shape):,}"
 
 
-def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: Path | None) -> str:
+def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: list[str]) -> str:
     from mizoo.markdown import markdown
 
     body = [["`init_from`", recipe["init_from"]]] if recipe.get("init_from") else []
@@ -148,8 +148,10 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: P
             took = f" ({_took(before)})" if "epochs" in before else ""
             text += f"They went on from the encoder with the SHA-256 `{before['sha256']}`{took}. "
             before = before.get("before")
-    if earlier:
-        text += f"The recipe of what it went on from is `models/{earlier.parent.name}/{earlier.name}`. "
+    if len(earlier) == 1:
+        text += f"The recipe of what it went on from is `{earlier[0]}`. "
+    elif earlier:
+        text += f"The recipes of what it went on from are, in this order, {', '.join(f'`{file}`' for file in earlier)}. "
     return text + "The recipe (`recipe.yaml`):\n\n" + markdown(["key", "value"], body)
 
 
@@ -188,9 +190,9 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
     return text
 
 
-def _again(name: str, run: str, rows: list[Any], earlier: Path | None) -> str:
+def _again(name: str, run: str, rows: list[Any], earlier: list[str]) -> str:
     commands = list(dict.fromkeys(row.command for row in sorted(rows, key=lambda r: r.encoder != "published")))
-    lines = [f"mizoo pretrain models/{earlier.parent.name}/{earlier.name}"] if earlier else []
+    lines = [f"mizoo pretrain {file}" for file in earlier]
     lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands, f"mizoo card {name}"]
     return (
         "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n```\n" + "\n".join(lines) + "\n```\n\n"

@@ -184,11 +184,11 @@ def _copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
     from mizoo import zoo
 
     source = recipe.init_from
-    earlier = zoo.earlier_recipe(source)
+    earlier = zoo.earlier_recipes(source)
     if earlier and not Path(source).exists():
         raise UserError(
             f"`init_from`: {recipe.name} goes on from the run {source}, which is not here. Train that first: "
-            f"`mizoo pretrain {earlier}`"
+            f"`mizoo pretrain {earlier[-1]}`"
         )
     given = zoo.load(source)
     shapes = [[tuple(variable.shape) for variable in model.variables] for model in (given, encoder)]

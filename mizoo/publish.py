@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -164,9 +165,10 @@ def _trained(run_folder: Path, init_from: str | None = None) -> dict[str, Any] |
 def _before(init_from: str) -> dict[str, Any]:
     """The hash of the encoder that a run went on from, and how long that one was trained as far as it is known.
 
-    A published encoder is known by its hash wherever it lies: also the one that is about to be replaced.
+    A published encoder is known by its hash wherever it lies: also the one that is about to be replaced. What a run
+    folder itself went on from is told too, unless it is gone.
     """
-    from mizoo import zoo
+    from mizoo import recipes, zoo
 
     try:
         file = zoo.encoder_file(init_from)
@@ -177,6 +179,10 @@ def _before(init_from: str) -> dict[str, Any]:
         ) from error
     digest = files.sha256(file)
     took = _trained(file.parent) or {}
+    if took and (file.parent / "recipe.yaml").is_file():
+        further = recipes.load(file.parent / "recipe.yaml").init_from
+        with contextlib.suppress(UserError):
+            took = _trained(file.parent, further)
     for name, entry in zoo.registry().items():
         if entry["files"]["encoder.keras"]["sha256"] == digest:
             manifest = json.loads(zoo.locate(f"export/{name}/manifest.json").read_text(encoding="utf-8"))

@@ -158,22 +158,26 @@ def load(
     return _load_keras(file, endpoint, title)
 
 
-def earlier_recipe(init_from: str | None) -> Path | None:
-    """The recipe of the run that another recipe goes on from, where that run is no entry itself.
+def earlier_recipes(init_from: str | None) -> list[Path]:
+    """The recipes of the runs that another recipe goes on from, where those runs are no entries themselves.
 
     Args:
         init_from: what the other recipe says under that key.
 
     Returns:
-        The file beside the recipe.yaml of an entry whose `name` is that of the run folder in `init_from`; None without.
+        Files beside the recipe.yaml of an entry, in the order in which they are trained: the last one's `name` is that
+        of the run folder in `init_from`, and each goes on from the run of the one before it.
     """
     from mizoo import yaml_text
 
-    for file in sorted(locate("models").glob("*/*.yaml")) if init_from else []:
-        content = yaml_text.parse(file.read_text(encoding="utf-8"))
-        if file.name != "recipe.yaml" and content.get("name") == Path(init_from).name:
-            return file
-    return None
+    found: list[Path] = []
+    files = sorted(locate("models").glob("*/*.yaml")) if init_from else []
+    known = {file: yaml_text.parse(file.read_text(encoding="utf-8")) for file in files if file.name != "recipe.yaml"}
+    while init_from:
+        named = [file for file in known if known[file].get("name") == Path(init_from).name and file not in found]
+        found = named[:1] + found
+        init_from = known[named[0]].get("init_from") if named else None
+    return found
 
 
 def encoder_file(name: str | os.PathLike, runtime: Literal["keras", "onnx"] = "keras") -> Path:

@@ -163,8 +163,20 @@ def test_the_manifest_says_what_a_run_went_on_from(clone, images, monkeypatch):
     before = {"sha256": first["files"]["encoder.keras"]["sha256"], **took}
     assert json.loads(manifest.read_text())["trained"] == {"epochs": 5, "seconds": 50, "before": before}
 
+    # A third run, from the folder of that second one, which says where it came from itself.
+    second = shutil.copytree(run, run.parent / "second")
+    export.save_keras(planted(seed=5), run / "encoder.keras")
+    export.save_keras(planted(seed=6), second / "encoder.keras")  # in full precision, as runs keep it
+    (run / "recipe.yaml").write_text(RECIPE + f"init_from: {second}\n")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    told = json.loads(manifest.read_text())["trained"]["before"]
+    assert (told["epochs"], told["before"]["sha256"]) == (5, before["sha256"])
     shutil.rmtree(copy)
-    with pytest.raises(UserError, match="`init_from`.*copy.*put it back"):
+    publish(run, "small_net", root=root, images=images, replace=True)
+    assert "before" not in json.loads(manifest.read_text())["trained"]["before"]
+
+    shutil.rmtree(second)
+    with pytest.raises(UserError, match="`init_from`.*second.*put it back"):
         publish(run, "small_net", root=root, images=images, replace=True)
 
 

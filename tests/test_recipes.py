@@ -155,5 +155,5 @@ def test_every_recipe_that_ships_reads_and_what_it_goes_on_from_ships_too():
     for path in found:
         recipe = recipes.load(path)
         if recipe.init_from and recipe.init_from not in zoo.list_models():
-            earlier = zoo.earlier_recipe(recipe.init_from)
+            earlier = zoo.earlier_recipes(recipe.init_from)[-1]
             assert recipe.init_from == f"runs/{recipes.load(earlier).name}"

@@ -173,6 +173,12 @@ def test_a_card_says_what_the_training_went_on_from(entry):
     assert f"They went on from the encoder with the SHA-256 `{'ef' * 32}` (39 epochs took 78 minutes on a CPU" in text
     assert "| `init_from` | runs/dim_small_first |" in text
     assert "\nmizoo pretrain models/dim_small/first.yaml\nmizoo pretrain dim_small\n" in text
+    (models / "first.yaml").write_text("name: dim_small_first\ninit_from: runs/older\n")
+    (models / "begin.yaml").write_text("name: older\n")
+    text = cards.card("dim_small")
+    assert "in this order, `models/dim_small/begin.yaml`, `models/dim_small/first.yaml`." in text
+    runs = ("models/dim_small/begin.yaml", "models/dim_small/first.yaml", "dim_small")
+    assert "".join(f"\nmizoo pretrain {run}" for run in runs) + "\n" in text
 
 
 def test_write_card_puts_the_card_beside_the_encoder(entry):
