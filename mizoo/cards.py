@@ -151,7 +151,8 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
     if len(earlier) == 1:
         text += f"The recipe of what it went on from is `{earlier[0]}`. "
     elif earlier:
-        text += f"The recipes of what it went on from are, in this order, {', '.join(f'`{file}`' for file in earlier)}. "
+        named = ", ".join(f"`{file}`" for file in earlier)
+        text += f"The recipes of what it went on from are, in this order, {named}. "
     return text + "The recipe (`recipe.yaml`):\n\n" + markdown(["key", "value"], body)
 
 
