@@ -23,13 +23,15 @@ _PUBLIC = {
     "data": ("mizoo.data", None),
     "densities": ("mizoo.densities", None),
     "encoders": ("mizoo.encoders", None),
+    "evaluate": ("mizoo.evaluate", None),
+    "export": ("mizoo.export", None),
     "mi": ("mizoo.mi", None),
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from mizoo import augment, bounds, critics, data, densities, encoders, mi  # noqa: F401
+    from mizoo import augment, bounds, critics, data, densities, encoders, evaluate, export, mi  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
     from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, SimCLR  # noqa: F401
     from mizoo.zoo import info, list_models, load  # noqa: F401

@@ -205,11 +205,14 @@ def joint_and_log_mean(scores, positives):
         positives: (N,) int.
 
     Returns:
-        The mean of T over the N L positive pairs, and the logarithm of the mean of exp T over the N L (M - 1) others.
+        The mean of T over the N L positive pairs, and the logarithm of the mean of exp T over the N L (M - 1) others;
+        0 and 0 where there are no others, so that `dv` is 0.
     """
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
     pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")
     others = ops.cast(ops.shape(scores)[2] - 1, "float32")
+    alone = others < 1
     negative = ops.where(mask > 0, -float("inf"), scores)
-    return ops.sum(scores * mask) / pairs, ops.logsumexp(negative) - ops.log(pairs * others)
+    log_mean = ops.logsumexp(negative) - ops.log(pairs * ops.maximum(others, 1.0))
+    return ops.where(alone, 0.0, ops.sum(scores * mask) / pairs), ops.where(alone, 0.0, log_mean)

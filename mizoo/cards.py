@@ -86,7 +86,7 @@ def _what(info: dict[str, Any], recipe: dict[str, Any]) -> str:
     shape = "x".join(map(str, info["input"]["shape"]))
     taken = f"pictures ({shape}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
     if rate := info["input"].get("sampling_rate"):
-        taken = f"sounds (samples in -1 to 1 at {rate} Hz, of any length)"
+        taken = f"sounds (samples in -1 to 1 at {rate} Hz)"
     return (
         f"{info['summary']}. A Keras model that turns {taken} into features. Objective: {info['objective']}. "
         f"Trained on {info['dataset']} without labels. Paper: {info['paper']}."

@@ -171,7 +171,10 @@ def export(
             if rate := sounds.written_rate(encoder):
                 manifest["input"]["sampling_rate"] = rate
         if _is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
-            place(folder, out, ("saved_model",))
+            whole = (out / "encoder.onnx").is_file() and manifest["files"]["encoder.onnx"] == file_facts(
+                out / "encoder.onnx"
+            )
+            place(folder, out, ("saved_model",) if whole else ("encoder.onnx", "saved_model"))
         else:
             files.write_json(folder / "manifest.json", manifest)
             place(folder, out, ("encoder.onnx", "saved_model", "manifest.json"))

@@ -96,4 +96,4 @@ def _text(row: Row) -> str:
     digits = 3 if row.protocol == "prior_fit" else 2
     error, gaussian = row.settings.get("standard_error"), row.settings.get("gaussian_nats")
     text = f"{row.value:.{digits}f}" + ("" if error is None else f" ± {error:.2f}")
-    return text + (f" ({gaussian:.0f})" if gaussian and gaussian > 2 * row.value else "")
+    return text + (f" ({gaussian:.{digits}f})" if gaussian and gaussian > 2 * row.value else "")

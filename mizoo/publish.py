@@ -116,13 +116,14 @@ def publish(
         }
         (root / "export" / name).mkdir(parents=True, exist_ok=True)
         keeps_recipe = _says_the_same(old / "recipe.yaml", recipe)
-        same = bool(measured) and _same_architecture(old / "encoder.keras", encoder)
+        same_input, same = _compared(old / "encoder.keras", encoder) if measured else (False, False)
         for file, place in places.items():
             os.replace(sources[file], root / place)
         if not keeps_recipe:
             files.write_text(old / "recipe.yaml", (run_folder / "recipe.yaml").read_text(encoding="utf-8"))
         if measured:
-            keep_rows(old / "results.json", lambda row: same and row.encoder != "published")
+            kept = {"pixels": same_input, "random": same}
+            keep_rows(old / "results.json", lambda row: kept.get(row.encoder, False))
     files.write_json(root / "export" / name / "manifest.json", manifest)
     registry = json.loads(registry_file.read_text(encoding="utf-8"))
     files.write_json(registry_file, dict(sorted({**registry, name: entry}.items())))
@@ -197,17 +198,29 @@ def _says_the_same(file: Path, recipe: recipes.Recipe) -> bool:
     return file.is_file() and recipes.load(file).deciding() == recipe.deciding()
 
 
-def _same_architecture(file: Path, encoder: keras.Model) -> bool:
+def _compared(file: Path, encoder: keras.Model) -> tuple[bool, bool]:
+    """Whether the encoder in a file takes the same input, and whether it is the same network but for its weights."""
     import keras
 
-    if not file.is_file():
-        return False
-    old = keras.saving.load_model(file, compile=False)
-    first, second = (
-        (model.input_shape, [(variable.path, tuple(variable.shape)) for variable in model.weights])
-        for model in (old, encoder)
-    )
-    return first == second
+    try:
+        old = keras.saving.load_model(file, compile=False)
+    except (OSError, ValueError, TypeError, KeyError):  # none, or a damaged one, which is what is to be replaced
+        return False, False
+    same_input = old.input_shape == encoder.input_shape
+    return same_input, same_input and _layers(old) == _layers(encoder)
+
+
+def _layers(encoder: keras.Model) -> list[tuple[str, dict[str, Any], list]]:
+    """What each layer is: its kind, its settings but for names, precision and how weights begin, and their shapes."""
+    passing = re.compile(r"name|dtype|build_config|.*_initializer")
+    return [
+        (
+            type(layer).__name__,
+            {key: value for key, value in layer.get_config().items() if not passing.fullmatch(key)},
+            [tuple(weight.shape) for weight in layer.weights],
+        )
+        for layer in encoder.layers
+    ]
 
 
 def _build(

@@ -128,13 +128,18 @@ def test_there_is_no_validation_step_and_it_says_what_there_is(rng):
     images = rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8")
     with pytest.raises(UserError, match="no validation step.*mizoo.evaluate"):
         model.fit(images, validation_data=images, batch_size=8, verbose=0)
+    assert int(model.optimizer.iterations) == 0  # before an epoch is lost
+    with pytest.raises(UserError, match="no validation step"):
+        model.evaluate(images, batch_size=8, verbose=0)
 
 
 @pytest.mark.parametrize("bound", ["infonce", "jsd", "dv"])
 def test_a_last_batch_of_one_picture_leaves_weights_finite(rng, bound):
     model = small(bound=bound)
     model.compile(keras.optimizers.SGD(0.01))
-    model.fit(rng.integers(0, 256, (9, 32, 32, 3), dtype="uint8"), batch_size=8, shuffle=False, verbose=0)
+    images = rng.integers(0, 256, (9, 32, 32, 3), dtype="uint8")
+    history = model.fit(images, batch_size=8, shuffle=False, verbose=0).history
+    assert np.isfinite(list(history.values())).all()
     assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.trainable_variables)
 
 
@@ -364,16 +369,18 @@ def test_batch_norm_by_one_kernel_keeps_the_moving_averages(rng, shape, dtype):
         pytest.param("dim", "images", marks=pytest.mark.slow),
         pytest.param("simclr", "images", marks=pytest.mark.slow),
         pytest.param("dim", "images --bound dv --critic concat_conv", marks=pytest.mark.slow),
+        pytest.param("dim", "images --bound dv --last 7", marks=pytest.mark.slow),
+        pytest.param("views", "both --last 7 --replicas 4", marks=pytest.mark.slow),
         pytest.param("views", "both --critic concat_conv", marks=pytest.mark.slow),
         pytest.param("co_training", "images", marks=pytest.mark.slow),
         pytest.param("co_training", "images --form cpc", marks=pytest.mark.slow),
     ],
 )
-def test_two_replicas_make_the_update_of_one_device(objective, negatives):
+def test_replicas_make_the_update_of_one_device(objective, negatives):
     arguments = ("--objective", objective, "--negatives", *negatives.split())
-    one = one_step({}, *arguments)
-    two = one_step({}, *arguments, "--replicas", "2")
-    assert two["replicas"] == 2
+    one = one_step({}, *arguments, "--replicas", "1")
+    two = one_step({}, "--replicas", "2", *arguments)
+    assert one["replicas"] == 1 and two["replicas"] >= 2
     for name, value in one["terms"].items():
         assert two["terms"][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
     for name, value in one["weights"].items():
@@ -382,11 +389,14 @@ def test_two_replicas_make_the_update_of_one_device(objective, negatives):
 
 
 @pytest.mark.skipif(not TENSORFLOW, reason="MirroredStrategy is TensorFlow's")
-def test_what_cannot_work_with_replicas_is_refused_at_compile():
-    script = STEP.with_name("strategy_refusals.py")
+def test_what_cannot_work_with_replicas_is_refused_and_their_noise_differs():
+    script = STEP.with_name("two_replicas.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
-    outside, steps, accumulation, good, batch = done.stdout.splitlines()
-    assert batch == "`batch_size` is a multiple of the 2 replicas. Received: batch_size=15"
+    outside, steps, accumulation, good, *batches, noise = done.stdout.splitlines()
+    assert len(batches) == 4 and noise == "6 6"
+    last = batches.pop()
+    assert "last batch of 1 leaves one of the 2 replicas without" in last and last.endswith("or 14 pictures.")
+    assert all("multiple of 2 as `batch_size`" in line and line.endswith("a batch of 15") for line in batches)
     assert "strategy.scope()" in outside and "steps_per_execution" in steps
     assert "gradient_accumulation_steps" in accumulation and good == "compiled"
 

@@ -21,6 +21,7 @@ from mizoo import encoders, export, files, zoo  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
 from mizoo.export import publish  # noqa: E402
+from mizoo.publish import _compared  # noqa: E402
 
 RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
 
@@ -92,7 +93,7 @@ def test_an_entry_is_replaced_only_on_request(clone, images):
 
 
 def test_replaced_weights_take_their_rows_with_them(clone, images):
-    """Rows of the old weights go; those of random weights stay as long as the architecture is the same."""
+    """Rows of random weights stay as long as the network is the same, those of pixels as long as its input is."""
     root, run = clone
     publish(run, "small_net", root=root, images=images)
     results = root / "models/small_net/results.json"
@@ -103,7 +104,23 @@ def test_replaced_weights_take_their_rows_with_them(clone, images):
 
     export.save_keras(encoders.conv32((4, 6, 8), fc_size=12, global_size=5), run / "encoder.keras")
     publish(run, "small_net", root=root, images=images, replace=True)
+    assert {row.encoder for row in read_rows(results)} == {"pixels"}
+
+    (root / "models/small_net/encoder.keras").write_bytes(b"damaged")
+    publish(run, "small_net", root=root, images=images, replace=True)
     assert not results.exists()
+
+
+def test_networks_of_the_same_weights_can_differ(tmp_path):
+    def network(strides: int, seed: int) -> keras.Model:
+        x = keras.Input((8, 8, 3))
+        start = keras.initializers.HeNormal(seed)
+        y = keras.layers.Conv2D(4, 3, strides=strides, padding="same", kernel_initializer=start)(x)
+        return keras.Model(x, {"local": y})
+
+    network(2, 0).save(tmp_path / "one.keras")
+    assert _compared(tmp_path / "one.keras", network(2, 1)) == (True, True)
+    assert _compared(tmp_path / "one.keras", network(1, 0)) == (True, False)
 
 
 def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images):

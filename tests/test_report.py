@@ -256,7 +256,14 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
 
 
 def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
-    row = {"entry": "dim_small", "augment": "views", "views": 2, "batch_size": 64, "step_ms": 200.4, "augment_ms": 5.06}
+    row = {
+        "recipe": "dim_small",
+        "augment": "views",
+        "views": 2,
+        "batch_size": 64,
+        "step_ms": 200.4,
+        "augment_ms": 5.06,
+    }
     path = tmp_path / "cost.json"
     rows = [row | {"share": 0.0252}, row | {"share": 0.0252, "keras_norm_ms": 311.6}]
     path.write_text(json.dumps({"hardware": "CPU, 2 cores", "backend": "jax", "rows": rows}))

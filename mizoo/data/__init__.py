@@ -124,7 +124,7 @@ def _load_split(source, split: str, size: int | None) -> Dataset:
         return _mixed(folder.read(path, size))
     from mizoo.data import _tfds
 
-    return _tfds.read(str(source), split)
+    return _tfds.read(str(source), split, size)
 
 
 def _folder(source: str | os.PathLike) -> Path | None:

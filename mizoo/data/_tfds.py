@@ -15,24 +15,28 @@ from mizoo.errors import UserError
 
 
 @functools.lru_cache(maxsize=4)
-def read(name: str, split: str) -> Dataset:
-    """Read one split of a TFDS data set with `image` (and `label`) features of one size.
+def read(name: str, split: str, size: int | None = None) -> Dataset:
+    """Read one split of a TFDS data set with `image` (and `label`) features.
+
+    Pictures of one size stay as they are; others are brought to squares of `size`.
 
     Raises:
-        UserError: if tensorflow-datasets is missing, does not know the name or the split, or could not get the data.
+        UserError: if tensorflow-datasets is missing, does not know the name or the split, or could not get the data;
+            for pictures of several sizes without `size`.
     """
+    from mizoo.pictures import square
+
     builder = _prepared(name, split, "image")
     features = builder.info.features
 
     # batch_size=-1 would need pictures of one size to fail late and without a name; stacking names the reason.
     images, labels = [], []
+    free = size is not None and None in features["image"].shape[:2]
     for batch in _arrays(builder, split):
-        images.append(batch["image"])
+        images.append(square(batch["image"], size) if free else batch["image"])
         labels.append(batch.get("label", -1))
     if len({image.shape for image in images}) > 1:
-        raise UserError(
-            f"The pictures of {name!r} differ in size: write them to a folder at one size and train on that."
-        )
+        raise UserError(f"The pictures of {name!r} differ in size. Pass `size` (--size) to bring all to one square.")
     stacked = np.stack(images)
     if stacked.shape[-1] == 1:
         stacked = np.repeat(stacked, 3, axis=-1)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mizoo.errors import UserError
+
 # Strongest first: each fit starts from the stronger one's weights, which it is near to.
 STRENGTHS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 ROUNDS = len(STRENGTHS) + 1
@@ -51,6 +53,10 @@ def fit_score(
         order = np.random.default_rng(0).permutation(len(x))
         x, train_y = x[order], train_y[order]
     cut = len(x) - max(1, round(HELD_OUT * len(x)))
+    if len(np.unique(train_y[:cut])) < 2:
+        raise UserError(
+            f"`linear` fits on all but the last tenth of the {len(x)} rows, and those are of one class: give it more."
+        )
 
     model = _model()
     best, chosen, coefficients, done = -1.0, STRENGTHS[0], None, 0

@@ -79,8 +79,8 @@ def estimate(
 
     The rows are split into `folds` parts. For each, a critic is fitted on the other parts, but for a share of them on
     which early stopping looks, and scores the part that it did not see; the estimate is the mean over all rows. The
-    defaults take about 6 seconds of a CPU for 5,000 rows of few columns (benchmarks/mi_tasks.json), "separable" a third
-    of that.
+    defaults take about 6 seconds of a CPU for 5,000 rows of few columns (benchmarks/mi_tasks.json), "separable" takes
+    less.
 
     Args:
         x: (N, d_x) real numbers, one row for each example; (N,) counts as one column.

@@ -63,7 +63,8 @@ class TensorFlowStep:
         if _replicas() == 1:
             return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        seed = tf.cast(self.seed_generator.next(), "int32") + tf.stack([0, replica])
+        # The second number counts the steps: the replica goes to the first, or it would see the noise of a later step.
+        seed = tf.cast(self.seed_generator.next(), "int32") + tf.stack([replica, 0])
         return tf.random.stateless_uniform(shape, seed)
 
     def compile(self, *args, optimizer, steps_per_execution: int = 1, **kwargs) -> None:

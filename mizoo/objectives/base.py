@@ -19,6 +19,10 @@ else:
 
 ADVERSARY = "adversary"  # prefix of the names of the layers that the second optimiser trains
 HELD = "held"  # what `compute_terms` keeps for the inner loop of the second optimiser, beside the terms
+_NO_VALIDATION = (
+    "An objective has no validation step: leave out `validation_data` and `validation_split`, and measure the encoder "
+    "by mizoo.evaluate.evaluate(model.encoder, ...), with split='validation' to keep the test split."
+)
 
 
 class Objective(Step, keras.Model):
@@ -200,27 +204,46 @@ class Objective(Step, keras.Model):
 
     def test_step(self, *args):
         """There is none: what features are worth is measured on frozen ones, by `mizoo.evaluate`."""
-        raise UserError(
-            "An objective has no validation step: leave out `validation_data` and `validation_split`, and measure the "
-            "encoder by mizoo.evaluate.evaluate(model.encoder, ...), with split='validation' to keep the test split."
-        )
+        raise UserError(_NO_VALIDATION)
 
-    def fit(self, x=None, *args, steps_per_epoch=None, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, steps_per_epoch=None, **kwargs):
         """As `keras.Model.fit`, without validation; `mizoo.data.batches` brings its own number of steps.
 
         A batch is pictures (N, H, W, C) in 0..255 or a dict {"images": pictures, "noise": (N, noise_size)}.
 
         Raises:
-            UserError: for a batch that several replicas cannot share equally (a last, smaller one they can).
+            UserError: for validation, and for arrays or `mizoo.data.batches` whose batch several replicas cannot share
+                equally. A last, smaller one they can, as long as there is a picture for each.
         """
+        if kwargs.get("validation_data") is not None or kwargs.get("validation_split"):
+            raise UserError(_NO_VALIDATION)
         if steps_per_epoch is None:
             steps_per_epoch = getattr(x, "steps_per_epoch", None)
-        size = getattr(x, "batch_size", kwargs.get("batch_size"))
-        if size and size % self.replicas:  # Keras adds up the replicas' parts of the first batch
-            raise UserError(f"`batch_size` is a multiple of the {self.replicas} replicas. Received: batch_size={size}")
+        if self.replicas > 1:
+            _check_shared(x, batch_size, self.replicas)
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
-        return super().fit(x, *args, steps_per_epoch=steps_per_epoch, **kwargs)
+        return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
+
+
+def _check_shared(x, batch_size: int | None, replicas: int) -> None:
+    """Refuse batches that TensorFlow cannot deal out, where they are known: of arrays and of `mizoo.data.batches`."""
+    arrays = list(x.values()) if isinstance(x, dict) else [x]
+    count = len(arrays[0]) if all(getattr(array, "shape", None) for array in arrays) else None
+    size = getattr(x, "batch_size", batch_size or (None if count is None else 32))  # 32 is what Keras takes
+    first = size if count is None else min(size, count)
+    if first and first % replicas:  # Keras adds up the replicas' parts of the first batch
+        raise UserError(
+            f"The {replicas} replicas share the first batch equally: give a multiple of {replicas} as `batch_size`, "
+            f"and as many pictures. Received: a batch of {first}"
+        )
+    last = 0 if count is None else count % size
+    each = -(-last // replicas)
+    if last and last <= each * (replicas - 1):  # dealt out by equal parts rounded up: nothing is left for one
+        raise UserError(
+            f"A last batch of {last} leaves one of the {replicas} replicas without a picture: give another "
+            f"`batch_size`, or {count - last} pictures."
+        )
 
 
 def _spare_the_same(optimizer, other) -> None:

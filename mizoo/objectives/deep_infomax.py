@@ -292,8 +292,7 @@ class DeepInfoMax(Objective):
         if self.bound == "dv":
             scores, square = self._scores(part, features, self.gather(vectors))
             own, log_mean = bounds.joint_and_log_mean(scores, positives)
-            log_means = self.gather(log_mean[None])  # of each replica, which all hold as many pairs
-            log_mean = ops.logsumexp(log_means) - ops.log(ops.cast(ops.shape(log_means)[0], "float32"))
+            log_mean = self._over_replicas(log_mean, ops.cast(ops.shape(features)[0], "float32"))
             return own - log_mean, {f"{part}_mi": own - log_mean}, square
         if self.bound == "jsd":
             scores, square = self._scores(part, features, self.gather(vectors))
@@ -312,6 +311,11 @@ class DeepInfoMax(Objective):
             squares.append(square)
         value = sum(values) / len(values)
         return value, {f"{part}_mi": value}, sum(squares) / len(squares)
+
+    def _over_replicas(self, log_mean, rows):
+        """The logarithm of the mean over the batch, from that over this replica's rows."""
+        log_sums = self.gather((log_mean + ops.log(rows))[None])
+        return ops.logsumexp(log_sums) - ops.log(ops.sum(self.gather(rows[None])))
 
     def _scores(self, part: str, rows, columns):
         """Scores (N, L, M), clipped, and the mean square of the raw ones."""

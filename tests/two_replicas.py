@@ -1,4 +1,4 @@
-"""Prints the errors of what cannot work with two replicas; run by test_objectives.py."""
+"""Prints the errors of what cannot work with two replicas, and their noise; run by test_objectives.py."""
 
 from __future__ import annotations
 
@@ -36,7 +36,18 @@ with strategy.scope():
     attempt(build())
     model = build()
     model.compile("sgd")
-    try:
-        model.fit(data.batches(np.zeros((15, 32, 32, 3), np.uint8), batch_size=15))
-    except UserError as error:
-        print(error)
+    pictures = np.zeros((15, 32, 32, 3), np.uint8)
+    for arguments in ((data.batches(pictures, batch_size=15),), (pictures, None, 20), (pictures,), (pictures, None, 2)):
+        try:
+            model.fit(*arguments)
+        except UserError as error:
+            print(error)
+
+
+@tf.function
+def drawn():
+    return strategy.run(lambda: model.draw_noise((2, 3)))
+
+
+parts = [part.numpy() for _ in range(3) for part in strategy.experimental_local_results(drawn())]
+print(len(parts), len({part.tobytes() for part in parts}))
