@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,21 @@ def test_a_named_data_set_may_have_a_config_and_has_its_own_splits(tmp_path, mon
     assert data.splits("written/by_hand") == ("train", "test")
     found = data.load("written/by_hand", "test[:3]")
     assert found.images.shape == (3, 28, 28, 3) and len(found.classes) == 10 and set(asked) == {"written/by_hand"}
+
+
+def test_pictures_of_several_sizes_are_brought_to_one(monkeypatch, rng):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from mizoo.data import _tfds
+
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names="ab")}
+    )
+    pictures = [rng.integers(0, 256, (40, side, 3), dtype="uint8") for side in (30, 50, 70)]
+    monkeypatch.setattr(_tfds, "_prepared", lambda *_: SimpleNamespace(info=SimpleNamespace(features=features)))
+    monkeypatch.setattr(_tfds, "_arrays", lambda *_: [{"image": picture, "label": 1} for picture in pictures])
+    with pytest.raises(UserError, match="differ in size.*`size`"):
+        data.load("any_sizes", "train")
+    assert data.load("any_sizes", "train", size=24).images.shape == (3, 24, 24, 3)
 
 
 def test_a_decoder_that_is_missing_is_named(monkeypatch):

@@ -326,6 +326,7 @@ def test_a_folder_of_sorted_classes_is_probed_on_both_splits(tmp_path, rng):
     for split, sizes in (("test", (120, 20)), ("validation", (96, 24))):
         rows = evaluate(small_encoder(), tmp_path / "photos", ["linear", "knn"], ["flat"], split=split, progress=False)
         assert all((row.train_size, row.test_size) == sizes and row.value >= 90 for row in rows), split
+        assert all(f"--dataset {tmp_path / 'photos'} " in row.command for row in rows)
     (raw,) = evaluate(small_encoder(), tmp_path / "photos", ["knn"], encoder="pixels", progress=False)
     assert raw.value >= 90
 
@@ -341,6 +342,9 @@ def test_linear_chooses_on_all_classes_and_refits_one_that_only_the_last_tenth_h
     assert len(np.unique(y_rare[: len(rare) - 20])) == 3
     scores, _ = linear.fit_score(x[rare], y_rare, x, y, CLASSES)
     assert scores[0] >= 95
+    for labels in ([0, 1], 18 * [0] + [1, 0]):
+        with pytest.raises(UserError, match=f"of the {len(labels)} rows.*one class"):
+            linear.fit_score(x[: len(labels)], np.array(labels), x, y, CLASSES)
 
 
 def test_a_scored_class_that_no_fit_saw_is_named(monkeypatch):

@@ -75,6 +75,8 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkey
     assert (root / "export/small_net/manifest.json").read_bytes() == published
     assert (root / "export/small_net/saved_model/saved_model.pb").is_file()
     assert manifest["files"]["encoder.onnx"]["sha256"] == entry["files"]["encoder.onnx"]["sha256"]
+    (root / "export/small_net/encoder.onnx").unlink()
+    export.export("small_net", root / "export/small_net", images=images)  # what was lost comes back
     with pytest.raises(UserError, match="published file of small_net"):
         export.export(planted(seed=9), root / "export/small_net", images=images)
     assert zoo.path("small_net", "encoder.onnx").is_file()

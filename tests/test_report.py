@@ -257,7 +257,7 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
 
 def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
     row = {
-        "recipe": "dim_small",
+        "entry": "dim_small",
         "augment": "views",
         "views": 2,
         "batch_size": 64,
