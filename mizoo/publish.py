@@ -183,7 +183,7 @@ def _before(init_from: str) -> dict[str, Any]:
     if took and (file.parent / "recipe.yaml").is_file():
         further = recipes.load(file.parent / "recipe.yaml").init_from
         with contextlib.suppress(UserError):
-            took = _trained(file.parent, further)
+            took |= {"before": _before(further)} if further else {}
     for name, entry in zoo.registry().items():
         if entry["files"]["encoder.keras"]["sha256"] == digest:
             manifest = json.loads(zoo.locate(f"export/{name}/manifest.json").read_text(encoding="utf-8"))

@@ -274,8 +274,10 @@ def _command(
 ) -> str:
     named = isinstance(name_or_encoder, (str, os.PathLike))
     words = ["mizoo evaluate", os.fspath(name_or_encoder) if named else _entry_name(name_or_encoder)]
-    given = "array" if isinstance(dataset, np.ndarray) else getattr(dataset, "name", dataset)
-    given = os.fspath(dataset) if isinstance(dataset, os.PathLike) else given
+    if isinstance(dataset, os.PathLike):  # whose `name` is its last part alone
+        given = os.fspath(dataset)
+    else:
+        given = "array" if isinstance(dataset, np.ndarray) else getattr(dataset, "name", dataset)
     words += ["--dataset", str(given)]
     if tuple(protocols) != PROTOCOLS:
         words += [f"--protocol {protocol}" for protocol in protocols]
