@@ -15,6 +15,7 @@ _PUBLIC = {
     "CPC": ("mizoo.objectives", "CPC"),
     "DeepCoTraining": ("mizoo.objectives", "DeepCoTraining"),
     "DeepInfoMax": ("mizoo.objectives", "DeepInfoMax"),
+    "Distillation": ("mizoo.objectives", "Distillation"),
     "SimCLR": ("mizoo.objectives", "SimCLR"),
     "UserError": ("mizoo.errors", "UserError"),
     "augment": ("mizoo.augment", None),
@@ -26,14 +27,15 @@ _PUBLIC = {
     "evaluate": ("mizoo.evaluate", None),
     "export": ("mizoo.export", None),
     "mi": ("mizoo.mi", None),
+    "teachers": ("mizoo.teachers", None),
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from mizoo import augment, bounds, critics, data, densities, encoders, evaluate, export, mi  # noqa: F401
+    from mizoo import augment, bounds, critics, data, densities, encoders, evaluate, export, mi, teachers  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
-    from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, SimCLR  # noqa: F401
+    from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Distillation, SimCLR  # noqa: F401
     from mizoo.zoo import info, list_models, load  # noqa: F401
 
 

@@ -142,11 +142,11 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
     data = recipe.get("data", {})
     text = f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. "
     if trained:
-        text += _took(trained) + ". "
+        text += _took(trained) + ". " + _taught(trained)
         before = trained.get("before")
         while before:
             took = f" ({_took(before)})" if "epochs" in before else ""
-            text += f"They went on from the encoder with the SHA-256 `{before['sha256']}`{took}. "
+            text += f"They went on from the encoder with the SHA-256 `{before['sha256']}`{took}. " + _taught(before)
             before = before.get("before")
     if len(earlier) == 1:
         text += f"The recipe of what it went on from is `{earlier[0]}`. "
@@ -159,6 +159,11 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
 def _took(trained: dict[str, Any]) -> str:
     where = f" on {trained['hardware']}, {trained['backend']} backend" if "hardware" in trained else ""
     return f"{trained['epochs']} epochs took {trained['seconds'] / 60:.0f} minutes{where}"
+
+
+def _taught(trained: dict[str, Any]) -> str:
+    named = [f"`{name}` (SHA-256 `{digest}`)" for name, digest in trained.get("teachers", {}).items()]
+    return f"In this run it learned from {' and '.join(named)}. " if named else ""
 
 
 def _results(rows: list[Any]) -> str:

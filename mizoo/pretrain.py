@@ -15,7 +15,7 @@ import h5py
 import keras
 import numpy as np
 
-from mizoo import __version__, augment, data, files, machine, measures, recipes
+from mizoo import __version__, augment, data, files, machine, measures, recipes, teachers
 from mizoo.errors import UserError
 from mizoo.portable import to_float32
 
@@ -83,15 +83,18 @@ def _train(
         if recipe.init_from and not start:
             _copy_weights(recipe, encoder)
         inputs = _load(recipe, encoder)
+        taught = teachers.of_run(recipe, inputs, out, bool(start))
+        extra = {} if taught is None else {"teacher_size": taught.shape[1]}
         trained, side = for_views(recipe, encoder), recipe.data.view_side
-        model = objective.build(trained, augment.preset(recipe.data.augment, side), training.seed)
-        batches, sample = _batches(recipe, inputs, model.noise_size, start)
+        model = objective.build(trained, augment.preset(recipe.data.augment, side), training.seed, **extra)
+        batches, sample = _batches(recipe, inputs, model.noise_size, start, taught)
         model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)
     if start:
         _restore(model, out / CHECKPOINT)
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(out / RECIPE, recipe.dump())
-    files.write_json(out / MACHINE, {"hardware": machine.hardware(), "backend": keras.backend.backend()})
+    facts = {"hardware": machine.hardware(), "backend": keras.backend.backend()}
+    files.write_json(out / MACHINE, facts | teachers.facts(recipe))
     callbacks = [_Record(recipe, encoder, out, sample, start, last), _Progress(recipe, batches, last)]
     if scan and isinstance(batches.images, np.ndarray):
         _fit_by_scan(model, batches, start, last, callbacks)
@@ -123,11 +126,12 @@ def _load(recipe: recipes.Recipe, encoder: keras.Model):
     return found
 
 
-def _batches(recipe: recipes.Recipe, inputs, noise_size: int, start: int):
+def _batches(recipe: recipes.Recipe, inputs, noise_size: int, start: int, targets: np.ndarray | None):
     """Training batches, and up to 1,000 inputs on which the state of the embedding is measured."""
     training, window = recipe.training, recipe.data.window
     if window is None:
-        return data.batches(inputs, "train", training.batch_size, training.seed, noise_size, start), inputs[:1000]
+        batches = data.batches(inputs, "train", training.batch_size, training.seed, noise_size, start, targets)
+        return batches, inputs[:1000]
     from mizoo.data.batching import Windows
     from mizoo.data.sounds import cut
 
@@ -240,11 +244,12 @@ def _fit_by_scan(model, batches, start: int, last: int, callbacks: list) -> None
     import jax
 
     images = jax.device_put(batches.images)
+    targets = None if batches.targets is None else jax.device_put(batches.targets)
     calls = keras.callbacks.CallbackList(callbacks, model=model, epochs=last, steps=batches.steps_per_epoch)
     calls.on_train_begin()
     for epoch in range(start, last):
         calls.on_epoch_begin(epoch)
-        calls.on_epoch_end(epoch, model.scan_epoch(images, batches.batch_size, batches.seed, epoch))
+        calls.on_epoch_end(epoch, model.scan_epoch(images, batches.batch_size, batches.seed, epoch, targets))
     calls.on_train_end()
 
 

@@ -31,6 +31,7 @@ _PAPERS = {  # by objective and number of views
     "arXiv:1906.00910",
     ("simclr", 2): "Chen et al. 2020, A simple framework for contrastive learning of visual representations, "
     "arXiv:2002.05709",
+    ("distillation", 1): "Tian et al. 2020, Contrastive representation distillation, arXiv:1910.10699",
     ("deep_co_training", 2): "McAllester 2018, Information theoretic co-training, arXiv:1802.07572",
     (
         "cpc",

@@ -11,7 +11,9 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--bound", default="infonce")
 parser.add_argument("--negatives", default="images")
 parser.add_argument("--critic", default="encode_dot")
-parser.add_argument("--objective", choices=("dim", "views", "simclr", "cpc", "co_training"), default="dim")
+parser.add_argument(
+    "--objective", choices=("dim", "views", "simclr", "cpc", "co_training", "distillation"), default="dim"
+)
 parser.add_argument("--form", default="doe")
 parser.add_argument("--replicas", type=int, default=1)
 parser.add_argument("--epochs", type=int, default=1)
@@ -25,7 +27,7 @@ import numpy as np
 
 from mizoo import augment, data
 from mizoo.encoders import conv32, patch_grid
-from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Objective, SimCLR
+from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Distillation, Objective, SimCLR
 
 
 def build() -> Objective:
@@ -47,6 +49,8 @@ def build() -> Objective:
         model = DeepCoTraining(encoder, hidden=(7,), inner_steps=3, augment=augment.preset("views"), **form)
         density = {"density_optimizer": keras.optimizers.SGD(0.002)} if options.form == "doe" else {}
         return prepared(model, rate=0.005, **density)
+    if options.objective == "distillation":
+        return prepared(Distillation(encoder, 6, temperature=0.5, head_width=9, augment=augment.preset("dim")))
     if options.objective == "simclr":
         model = SimCLR(encoder, augment=augment.preset("simclr"))
     else:
@@ -94,16 +98,20 @@ else:
     model = build()
 
 pictures = np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3), dtype="uint8")
-batches = data.batches(pictures, batch_size=16, seed=4, noise_size=model.noise_size)
+targets = {}
+if options.objective == "distillation":
+    targets = {"targets": np.random.default_rng(3).standard_normal((32, 6), dtype="float32")}
+batches = data.batches(pictures, batch_size=16, seed=4, noise_size=model.noise_size, **targets)
 if options.scan:
     for epoch in range(options.epochs):
-        terms = model.scan_epoch(pictures, 16, 4, epoch)
+        terms = model.scan_epoch(pictures, 16, 4, epoch, **targets)
 else:
     arguments = {"x": batches}
     if options.last:
         noise = np.random.default_rng(2).random((16 + options.last, model.noise_size), dtype="float32")
         images = pictures[: 16 + options.last]
-        arguments = {"x": {"images": images, "noise": noise}, "batch_size": 16, "shuffle": False}
+        last = {key: values[: len(images)] for key, values in targets.items()}
+        arguments = {"x": {"images": images, "noise": noise, **last}, "batch_size": 16, "shuffle": False}
     history = model.fit(**arguments, epochs=options.epochs, verbose=0).history
     terms = {name: values[-1] for name, values in history.items()}
 norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]

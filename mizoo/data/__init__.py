@@ -179,6 +179,7 @@ def batches(
     seed: int = 0,
     noise_size: int = 0,
     start_epoch: int = 0,
+    targets: np.ndarray | None = None,
 ):
     """Shuffled training batches for `Objective.fit`, the same for the same seed.
 
@@ -189,10 +190,11 @@ def batches(
         noise_size: columns of uniform noise that come with every picture (`Objective.noise_size`); with 0 the
             objective draws its own.
         start_epoch: the epoch the first batch belongs to.
+        targets: (N, D), the teacher's vectors that `mizoo.Distillation` takes (`mizoo.teachers.targets`).
 
     Returns:
         A `mizoo.data.batching.Batches`, a `keras.utils.PyDataset`.
     """
     from mizoo.data.batching import Batches
 
-    return Batches(load(source, split).images, batch_size, seed, noise_size, start_epoch)
+    return Batches(load(source, split).images, batch_size, seed, noise_size, start_epoch, targets)

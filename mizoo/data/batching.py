@@ -9,7 +9,7 @@ import numpy as np
 
 from mizoo.errors import UserError
 
-_ORDER, _NOISE, _WINDOW = 0, 1, 2  # streams of the generator, which so never share numbers
+_ORDER, _NOISE, _WINDOW, VIEWS = 0, 1, 2, 3  # streams of the generator, which so never share numbers
 
 
 def generator(seed: int, *counters: int) -> np.random.Generator:
@@ -39,13 +39,20 @@ class Batches(keras.utils.PyDataset):
         seed: seed of order and noise.
         noise_size: columns of noise, or 0 for none.
         start_epoch: the epoch of batch 0.
+        targets: (N, D), a vector that comes with each picture, or None.
 
     Raises:
-        UserError: if there are fewer pictures than one batch takes.
+        UserError: if there are fewer pictures than one batch takes, or not a target for each.
     """
 
     def __init__(
-        self, images: np.ndarray, batch_size: int, seed: int = 0, noise_size: int = 0, start_epoch: int = 0
+        self,
+        images: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        noise_size: int = 0,
+        start_epoch: int = 0,
+        targets: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.kind = "pictures" if getattr(images, "ndim", 1) == 4 else "sequences"
@@ -55,7 +62,10 @@ class Batches(keras.utils.PyDataset):
             raise UserError(
                 f"One batch takes {batch_size} {self.kind} and there are {len(images)}: lower `batch_size`."
             )
+        if targets is not None and len(targets) != len(images):
+            raise UserError(f"There is one target for each of {len(images)} {self.kind}. Received: {len(targets)}")
         self.images = images
+        self.targets = targets
         self.batch_size = batch_size
         self.seed = seed
         self.noise_size = noise_size
@@ -83,6 +93,8 @@ class Batches(keras.utils.PyDataset):
         batch = {"images" if self.kind == "pictures" else self.kind: self.take(rows, epoch, step)}
         if self.noise_size:
             batch["noise"] = step_noise(self.seed, epoch, step, (self.batch_size, self.noise_size))
+        if self.targets is not None:
+            batch["targets"] = self.targets[rows]
         return batch
 
     def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mizoo import files
 from mizoo.errors import UserError
-from mizoo.mi.progress import bar
+from mizoo.progress import bar
 
 LEVELS = (2.0, 4.0, 6.0, 8.0, 10.0)
 KINDS = ("linear", "cubic")

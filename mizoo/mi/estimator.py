@@ -11,8 +11,8 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.mi.inputs import check, prepare
-from mizoo.mi.progress import bar
 from mizoo.mi.settings import BOUNDS, KINDS, check_settings
+from mizoo.progress import bar
 
 __all__ = ["BOUNDS", "Estimate", "estimate"]
 

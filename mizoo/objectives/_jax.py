@@ -73,7 +73,7 @@ class JaxStep:
         """Uniform noise in [0, 1) from the model's own generator."""
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
 
-    def scan_epoch(self, images, batch_size: int, seed: int, epoch: int) -> dict[str, float]:
+    def scan_epoch(self, images, batch_size: int, seed: int, epoch: int, targets=None) -> dict[str, float]:
         """Train one epoch as one compiled scan, with the data set on the device.
 
         The same pictures in the same order with the same noise as `mizoo.data.batches` gives `fit`.
@@ -82,6 +82,7 @@ class JaxStep:
             images: uint8 (N, H, W, C), best put on the device once with `jax.device_put`.
             batch_size, seed: as in `mizoo.data.batches`.
             epoch: the epoch's number.
+            targets: (N, D), put there likewise, as in `mizoo.data.batches`; or None.
 
         Returns:
             The means of the terms over the epoch.
@@ -101,18 +102,19 @@ class JaxStep:
         state = tuple([v.value for v in group] for group in groups)
         # A donated buffer may back one variable only.
         state = jax.tree.map(lambda v: jnp.array(v, copy=True), state)
-        state = self._scan(state, images, jnp.asarray(order), jnp.asarray(noise))
+        kept = {"images": images} if targets is None else {"images": images, "targets": targets}
+        state = self._scan(state, kept, jnp.asarray(order), jnp.asarray(noise))
         for group, values in zip(groups, state):
             for variable, value in zip(group, values):
                 variable.assign(value)
         return {name: float(metric.result()) for name, metric in self.term_metrics.items()}
 
 
-def _scan(train_step, state, images, order, noise):
+def _scan(train_step, state, kept, order, noise):
     def step(state, batch):
         """One update: (state, batch) to (new state, nothing)."""
         rows, uniform = batch
-        _, state = train_step(state, {"images": images[rows], "noise": uniform})
+        _, state = train_step(state, {key: values[rows] for key, values in kept.items()} | {"noise": uniform})
         return state, None
 
     return jax.lax.scan(step, state, (order, noise))[0]

@@ -1,0 +1,122 @@
+"""Distillation: InfoNCE between the endpoints of an encoder and the vectors of a frozen teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers, ops
+
+from mizoo import bounds
+from mizoo.errors import UserError
+from mizoo.objectives.base import Objective
+
+
+@keras.saving.register_keras_serializable("mizoo")
+class Distillation(Objective):
+    """Information between the endpoints of an encoder and a frozen teacher (Tian et al. 2020, eq. 10, as InfoNCE).
+
+    Two encoders see a picture, as in co-training, and one of them is done learning: its vector of a picture, best its
+    mean over several views (`mizoo.teachers.targets`), comes with the batch. Each endpoint of the encoder goes through
+    a head of its own, and its output for one augmented view picks the vector of its picture among the N of the
+    (gathered) batch, by their cosine over a temperature. The term of an endpoint is log N minus that cross-entropy, in
+    nats: a lower bound of the information between the endpoint and the teacher's vector that never passes its ceiling
+    log N. (Tian et al. estimate the same bound's gradient with a noise-contrastive loss and a memory of negatives.)
+
+    A teacher without labels leaves the encoder without labels.
+
+    Args:
+        encoder: pictures to a dict of endpoints.
+        teacher_size: D, columns of the teacher's vectors.
+        endpoints: those that are taught; the loss is minus the mean of their terms.
+        temperature: of the softmax.
+        head_width: hidden units of each head: dense, batch normalisation, ReLU, dense.
+        augment: augmentation applied in the step, such as `mizoo.augment.preset("views")`, or None.
+        seed: seed of noise that a batch does not bring.
+
+    Raises:
+        UserError: for an endpoint that the encoder does not have, none at all or one named twice, or a size or a
+            temperature that is not positive.
+
+    Example:
+
+    ```python
+    pictures = mizoo.data.load("cifar10", "train").images
+    targets = mizoo.teachers.targets([("simclr_cifar10", "fc")], pictures)
+    model = mizoo.Distillation(
+        mizoo.encoders.conv32(), targets.shape[1], augment=mizoo.augment.preset("views")
+    )
+    model.compile(keras.optimizers.Adam(1e-3))
+    batches = mizoo.data.batches(pictures, batch_size=256, noise_size=model.noise_size, targets=targets)
+    model.fit(batches, epochs=10)
+    ```
+    """
+
+    settings = ("teacher_size", "endpoints", "temperature", "head_width")
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        teacher_size: int,
+        endpoints: Sequence[str] = ("conv", "fc", "global"),
+        temperature: float = 0.1,
+        head_width: int = 512,
+        augment=None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(encoder, augment=augment, seed=seed, name=name)
+        self.teacher_size = teacher_size
+        self.endpoints = tuple(endpoints)
+        self.temperature = temperature
+        self.head_width = head_width
+        if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
+            raise UserError(f"`endpoints` names one endpoint at least, and none twice. Received: {self.endpoints}")
+        if missing := [key for key in self.endpoints if key not in encoder.output]:
+            raise UserError(f"The encoder has no endpoint {missing[0]}; it has {', '.join(encoder.output)}.")
+        for key in ("teacher_size", "temperature", "head_width"):
+            if not getattr(self, key) > 0:
+                raise UserError(f"`{key}` is above 0. Received: {getattr(self, key)}")
+        self.heads = {key: self._head(key) for key in self.endpoints}
+        self.term_names = tuple(f"{key}_mi" for key in self.endpoints)
+        self.track_terms()
+        self.built = True
+
+    def _head(self, key: str) -> keras.Model:
+        x = keras.Input(self.encoder.output[key].shape[1:], name=f"head_{key}_input")
+        h = layers.Flatten(name=f"head_{key}_flatten")(x)
+        h = layers.Dense(self.head_width, use_bias=False, name=f"head_{key}_hidden")(h)
+        h = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"head_{key}_norm")(h)
+        h = layers.ReLU(name=f"head_{key}_relu")(h)
+        h = layers.Dense(self.teacher_size, dtype="float32", name=f"head_{key}_output")(h)
+        return keras.Model(x, h, name=f"head_{key}")
+
+    def ceilings(self, batch_size: int) -> dict[str, float]:
+        """The largest value of each bound at a (gathered) batch of `batch_size` pictures, in nats."""
+        return dict.fromkeys(self.term_names, bounds.infonce_ceiling(batch_size))
+
+    def unpack(self, data):
+        """As of every objective, with the teacher's vectors behind the columns of noise."""
+        if isinstance(data, (tuple, list)):
+            data = data[0]
+        targets = data.get("targets") if isinstance(data, dict) else None
+        if targets is None or targets.shape[-1] != self.teacher_size:
+            received = "none" if targets is None else f"{targets.shape[-1]} columns"
+            raise UserError(
+                f"A batch for Distillation brings the teacher's vectors, {self.teacher_size} columns. Received: "
+                f"{received}. Pass `targets=` to mizoo.data.batches, or batches with the key `targets`."
+            )
+        images, noise = super().unpack(data)
+        return images, ops.concatenate([noise, ops.cast(targets, "float32")], axis=1)
+
+    def compute_terms(self, images, noise):
+        """Loss and terms of one batch; see `Objective.compute_terms`. The columns left over are the teacher's."""
+        teacher = ops.transpose(ops.normalize(self.gather(noise), axis=-1))
+        own = self.positives(ops.shape(images)[0])
+        found = self.encoder(images, training=True)
+        terms = {}
+        for key, head in self.heads.items():
+            z = ops.normalize(ops.cast(head(found[key], training=True), "float32"), axis=-1)
+            scores = ops.matmul(z, teacher) / self.temperature
+            terms[f"{key}_mi"] = bounds.infonce(scores[:, None], own)
+        return -sum(terms.values()) / len(terms), terms
