@@ -45,7 +45,7 @@ def pretrain(
 
     Returns:
         The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras
-        (float32).
+        (float32); with teachers also targets.npz, what they said of the pictures.
 
     Raises:
         UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read. (A recipe with a
@@ -53,13 +53,20 @@ def pretrain(
             constant.)
     """
     out = Path(out or Path("runs") / recipe.name)
-    start = _check_run(out, recipe)
+    start, taught_by = _check_run(out, recipe)
     scan = _choose_scan(scan)
     last = min(recipe.training.epochs, stop_after or recipe.training.epochs)
     if start >= last:
         print(f"{out} is already trained for {start} epochs.", file=sys.stderr)
+        return out
+    inputs = _load(recipe)
+    if getattr(recipe.objective, "teachers", ()):  # they take their time: what would be refused after them is tried now
+        _batches(recipe, inputs, 0, start, None)
+        if recipe.init_from and not start:
+            _copy_weights(recipe, recipe.encoder.build())
+    taught = teachers.of_run(recipe, inputs, out, taught_by)
     for phase in _phases(recipe, start, last):
-        _train(recipe, *phase, out, scan, jit_compile)
+        _train(recipe, *phase, out, inputs, taught, scan, jit_compile)
     return out
 
 
@@ -73,7 +80,15 @@ def _phases(recipe: recipes.Recipe, start: int, last: int) -> list[tuple[Any, in
 
 
 def _train(
-    recipe: recipes.Recipe, objective: Any, start: int, last: int, out: Path, scan: bool, jit_compile: bool | str
+    recipe: recipes.Recipe,
+    objective: Any,
+    start: int,
+    last: int,
+    out: Path,
+    inputs: Any,
+    taught: tuple[np.ndarray | None, str | None],
+    scan: bool,
+    jit_compile: bool | str,
 ) -> None:
     """Train from epoch `start` to `last` for this objective, from the checkpoint in `out` unless `start` is 0."""
     training = recipe.training
@@ -82,12 +97,11 @@ def _train(
         encoder = recipe.encoder.build()
         if recipe.init_from and not start:
             _copy_weights(recipe, encoder)
-        inputs = _load(recipe, encoder)
-        taught = teachers.of_run(recipe, inputs, out, bool(start))
-        extra = {} if taught is None else {"teacher_size": taught.shape[1]}
+        targets, taught_by = taught
+        extra = {} if targets is None else {"teacher_size": targets.shape[1]}
         trained, side = for_views(recipe, encoder), recipe.data.view_side
         model = objective.build(trained, augment.preset(recipe.data.augment, side), training.seed, **extra)
-        batches, sample = _batches(recipe, inputs, model.noise_size, start, taught)
+        batches, sample = _batches(recipe, inputs, model.noise_size, start, targets)
         model.compile(recipe.optimizer.build(batches.steps_per_epoch, training.epochs), jit_compile=jit_compile)
     if start:
         _restore(model, out / CHECKPOINT)
@@ -95,7 +109,7 @@ def _train(
     files.write_text(out / RECIPE, recipe.dump())
     facts = {"hardware": machine.hardware(), "backend": keras.backend.backend()}
     files.write_json(out / MACHINE, facts | teachers.facts(recipe))
-    callbacks = [_Record(recipe, encoder, out, sample, start, last), _Progress(recipe, batches, last)]
+    callbacks = [_Record(recipe, encoder, out, sample, start, last, taught_by), _Progress(recipe, batches, last)]
     if scan and isinstance(batches.images, np.ndarray):
         _fit_by_scan(model, batches, start, last, callbacks)
     else:
@@ -111,10 +125,10 @@ def for_views(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
     return copy
 
 
-def _load(recipe: recipes.Recipe, encoder: keras.Model):
+def _load(recipe: recipes.Recipe):
     """The pictures, uint8 (N, H, W, C), or the sounds that the recipe names."""
     if recipe.data.window is None:
-        return data.load(recipe.data.source, recipe.data.split, size=encoder.input_shape[1]).images
+        return data.load(recipe.data.source, recipe.data.split, size=recipe.encoder.build().input_shape[1]).images
     from mizoo.data import sounds
 
     found = sounds.load(recipe.data.source, recipe.data.split, recipe.data.without_speakers)
@@ -147,13 +161,13 @@ def read_log(run: str | os.PathLike) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in line.items()} for line in csv.DictReader(stream)]
 
 
-def _check_run(out: Path, recipe: recipes.Recipe) -> int:
-    """The epoch to start with; refuses a folder that holds something else."""
+def _check_run(out: Path, recipe: recipes.Recipe) -> tuple[int, str | None]:
+    """The epoch to start with and what the run was taught by; refuses a folder that holds something else."""
     path = out / CHECKPOINT
     if not path.exists():
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; a run folder is wanted.")
-        return 0
+        return 0, None
     try:
         with h5py.File(path) as file:
             state = json.loads(file.attrs["mizoo"])
@@ -165,7 +179,7 @@ def _check_run(out: Path, recipe: recipes.Recipe) -> int:
             f"{out} holds the run of another recipe (see {out / RECIPE}). Choose another folder with --out, or remove "
             "that one."
         )
-    return state["epochs"]
+    return state["epochs"], state.get("taught_by")
 
 
 def _kept(content: object) -> recipes.Recipe | None:
@@ -257,9 +271,17 @@ class _Record(keras.callbacks.Callback):
     """Writes the log and the checkpoint at the end of an epoch."""
 
     def __init__(
-        self, recipe: recipes.Recipe, whole: keras.Model, out: Path, sample: np.ndarray, start: int, last: int
+        self,
+        recipe: recipes.Recipe,
+        whole: keras.Model,
+        out: Path,
+        sample: np.ndarray,
+        start: int,
+        last: int,
+        taught_by: str | None,
     ) -> None:
         super().__init__()
+        self.taught_by = taught_by
         self.recipe, self.whole, self.out, self.sample, self.last = recipe, whole, out, sample, last
         self.kind = "pictures" if recipe.data.window is None else "sequences"
         self.lines = [line for line in read_log(out) if line["epoch"] <= start] if (out / LOG).exists() else []
@@ -322,7 +344,12 @@ class _Record(keras.callbacks.Callback):
             writer.writerows(self.lines)
         with files.atomic(self.out / ENCODER) as path:
             self._encoder().save(path)
-        state = {"recipe": self.recipe.deciding(), "epochs": epochs, "version": __version__}
+        state = {
+            "recipe": self.recipe.deciding(),
+            "epochs": epochs,
+            "version": __version__,
+            "taught_by": self.taught_by,
+        }
         with files.atomic(self.out / CHECKPOINT) as path:
             self.model.save_weights(path)
             with h5py.File(path, "a") as file:

@@ -87,6 +87,7 @@ def publish(
 
     recipe = recipes.load(run_folder / "recipe.yaml")
     described = _describe(recipe, fields)
+    _check_teachers(name, recipe)
 
     import keras
 
@@ -149,6 +150,17 @@ def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
             "in the recipe, the others as arguments."
         )
     return said
+
+
+def _check_teachers(name: str, recipe: recipes.Recipe) -> None:
+    """A recipe that ships names teachers that ship, and none that it replaces."""
+    from mizoo import zoo
+
+    for teacher, _ in getattr(recipe.objective, "teachers", ()):
+        if teacher not in zoo.registry() or teacher == name:
+            raise UserError(
+                f"The teachers of an entry are other entries, or nobody could train it again. Received: {teacher!r}"
+            )
 
 
 def _trained(run_folder: Path, init_from: str | None = None) -> dict[str, Any] | None:

@@ -138,6 +138,13 @@ class Distillation(Part):
     views: ClassVar[int] = 1
     second_optimizer: ClassVar[str] = ""
 
+    @model_validator(mode="after")
+    def _each_once(self):
+        for key in ("teachers", "endpoints"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"`{key}` names one twice")
+        return self
+
     def build(self, encoder, augment, seed: int, teacher_size: int):
         """Build the objective around `encoder`."""
         from mizoo import objectives

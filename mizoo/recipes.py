@@ -86,6 +86,15 @@ class Recipe(Part):
         return self
 
     @model_validator(mode="after")
+    def _what_is_taught_is_there(self):
+        if isinstance(self.objective, Distillation) and isinstance(self.encoder, PatchGrid):
+            if "conv" in self.objective.endpoints:
+                raise ValueError(
+                    "`encoder.name: patch_grid` has no endpoint conv: give `objective.endpoints` without it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _averages_whole_models(self):
         if self.optimizer.ema and (key := self.objective.second_optimizer):
             raise ValueError(f"`optimizer.ema` takes `objective.{key}`: two optimisers share the model")

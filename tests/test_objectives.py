@@ -429,9 +429,10 @@ def test_tensorflow_and_jax_make_the_same_step(objective, bound):
         np.testing.assert_allclose(results[1]["weights"][name], value, atol=1e-4, err_msg=name)
 
 
-def test_a_compiled_scan_is_the_same_epoch_as_fit_on_jax():
+@pytest.mark.parametrize("objective", ["dim", pytest.param("distillation", marks=pytest.mark.slow)])
+def test_a_compiled_scan_is_the_same_epoch_as_fit_on_jax(objective):
     pytest.importorskip("jax")
-    arguments = ("--objective", "distillation", "--epochs", "2")  # the one whose batches bring all three keys
+    arguments = ("--objective", objective, "--epochs", "2")
     loop = one_step({"KERAS_BACKEND": "jax"}, *arguments)
     scan = one_step({"KERAS_BACKEND": "jax"}, *arguments, "--scan")
     for name, value in loop["terms"].items():

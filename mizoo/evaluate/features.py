@@ -33,7 +33,7 @@ def features(
         Endpoint -> array (N, D), float16, or float32 for an endpoint whose values float16 cannot hold.
 
     Raises:
-        UserError: for no pictures, an unknown endpoint, or features that are not finite.
+        UserError: for no pictures, an unknown endpoint, features that are not finite, or another number of rows.
     """
     if len(images) == 0:
         raise UserError("Features need at least one picture. Received: an empty array")
@@ -49,6 +49,11 @@ def features(
         if not isinstance(values, dict):
             values = {"features": values}
         for name in _chosen(values, endpoints):
+            if len(values[name]) != len(batch):
+                raise UserError(
+                    f"The encoder gave {len(values[name])} rows of `{name}` for {len(batch)} pictures. A Keras model "
+                    "that was loaded inside `strategy.scope()` repeats them on each replica: load it outside."
+                )
             value = np.asarray(values[name], dtype="float32").reshape(len(batch), -1)
             _store(out, name, value, start, len(images))
         if advance is not None:

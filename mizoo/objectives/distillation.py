@@ -14,21 +14,22 @@ from mizoo.objectives.base import Objective
 
 @keras.saving.register_keras_serializable("mizoo")
 class Distillation(Objective):
-    """Information between the endpoints of an encoder and a frozen teacher (Tian et al. 2020, eq. 10, as InfoNCE).
+    """Information between the endpoints of an encoder and a frozen teacher (after Tian et al. 2020, section 3.2).
 
     Two encoders see a picture, as in co-training, and one of them is done learning: its vector of a picture, best its
     mean over several views (`mizoo.teachers.targets`), comes with the batch. Each endpoint of the encoder goes through
     a head of its own, and its output for one augmented view picks the vector of its picture among the N of the
     (gathered) batch, by their cosine over a temperature. The term of an endpoint is log N minus that cross-entropy, in
     nats: a lower bound of the information between the endpoint and the teacher's vector that never passes its ceiling
-    log N. (Tian et al. estimate the same bound's gradient with a noise-contrastive loss and a memory of negatives.)
+    log N. (The paper's critic tells pairs from a memory of others one by one and bounds the same information by that;
+    InfoNCE over the batch takes its place here.)
 
     A teacher without labels leaves the encoder without labels.
 
     Args:
         encoder: pictures to a dict of endpoints.
         teacher_size: D, columns of the teacher's vectors.
-        endpoints: those that are taught; the loss is minus the mean of their terms.
+        endpoints: those that are taught, or a single one; the loss is minus the mean of their terms.
         temperature: of the softmax.
         head_width: hidden units of each head: dense, batch normalisation, ReLU, dense.
         augment: augmentation applied in the step, such as `mizoo.augment.preset("views")`, or None.
@@ -67,7 +68,7 @@ class Distillation(Objective):
     ) -> None:
         super().__init__(encoder, augment=augment, seed=seed, name=name)
         self.teacher_size = teacher_size
-        self.endpoints = tuple(endpoints)
+        self.endpoints = (endpoints,) if isinstance(endpoints, str) else tuple(endpoints)
         self.temperature = temperature
         self.head_width = head_width
         if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
