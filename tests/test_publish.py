@@ -217,6 +217,16 @@ def test_every_objective_of_a_recipe_has_its_paper(clone, images):
     assert "McAllester" in publish(run, "small_net", root=root, images=images)["paper"]
 
 
+def test_the_teachers_of_an_entry_are_other_entries(clone, images):
+    root, run = clone
+    taught = RECIPE + "objective: {name: distillation, teachers: [[%s, fc]]}\n"
+    for name, teacher in (("small_net", "runs/own"), ("dim_local_cifar10", "dim_local_cifar10")):
+        (run / "recipe.yaml").write_text(taught % teacher)
+        with pytest.raises(UserError, match=f"teachers of an entry are other entries.*{teacher}"):
+            publish(run, name, root=root, images=images)
+    assert os.listdir(root / "models") == []
+
+
 def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, images):
     root, run = clone
     with pytest.raises(UserError, match="Empty: license"):
