@@ -163,7 +163,7 @@ def _took(trained: dict[str, Any]) -> str:
 
 def _taught(trained: dict[str, Any]) -> str:
     named = [f"`{name}` (SHA-256 `{digest}`)" for name, digest in trained.get("teachers", {}).items()]
-    return f"In this run it learned from {' and '.join(named)}. " if named else ""
+    return f"In them it learned from {' and '.join(named)}. " if named else ""
 
 
 def _results(rows: list[Any]) -> str:

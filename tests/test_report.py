@@ -171,10 +171,10 @@ def test_a_card_says_what_the_training_went_on_from(entry):
     manifest = json.loads((export / "manifest.json").read_text())
     (export / "manifest.json").write_text(json.dumps({**manifest, "trained": trained}))
     text = cards.card("dim_small")
-    assert f"on a GPU, tensorflow backend. In this run it learned from `other` (SHA-256 `{'cd' * 32}`). They" in text
+    assert f"on a GPU, tensorflow backend. In them it learned from `other` (SHA-256 `{'cd' * 32}`). They" in text
     assert "50 epochs took 100 minutes on a GPU" in text
     assert f"They went on from the encoder with the SHA-256 `{'ef' * 32}` (39 epochs took 78 minutes on a CPU" in text
-    assert f"In this run it learned from `large` (SHA-256 `{'ab' * 32}`). " in text
+    assert f"In them it learned from `large` (SHA-256 `{'ab' * 32}`). " in text
     assert "| `init_from` | runs/dim_small_first |" in text
     assert "\nmizoo pretrain models/dim_small/first.yaml\nmizoo pretrain dim_small\n" in text
     (models / "first.yaml").write_text("name: dim_small_first\ninit_from: runs/older\n")
