@@ -64,11 +64,12 @@ def targets(
         if not isinstance(encoder, (str, os.PathLike)):
             raise UserError(f"A teacher is named as `mizoo.load` takes it. Received: {type(encoder).__name__}")
         by_encoder.setdefault(os.fspath(encoder), []).append(endpoint)
+    encoders = {name: zoo.load(name) for name in by_encoder}
     for name, endpoints in by_encoder.items():  # all of them before the first is asked, which takes its time
-        _check(name, zoo.load(name), endpoints, images.shape[1:])
+        _check(name, encoders[name], endpoints, images.shape[1:])
     parts = {}
     for name, endpoints in by_encoder.items():
-        means = _means(zoo.load(name), endpoints, images, views, seed, batch_size, advance)
+        means = _means(encoders[name], endpoints, images, views, seed, batch_size, advance)
         for endpoint in list(means):
             parts[name, endpoint] = _scaled(means.pop(endpoint), f"{name}, {endpoint}")
     together = np.concatenate([parts[os.fspath(encoder), endpoint] for encoder, endpoint in teachers], axis=1)
