@@ -19,9 +19,10 @@ from unittest import mock
 import keras
 import numpy as np
 
-from mizoo import augment, data, files, recipes
-from mizoo.machine import hardware
-from mizoo.pretrain import for_views
+from mizoo import augment, data, recipes
+from mizoo._tools import files
+from mizoo._tools.hardware import hardware
+from mizoo.pretrain.inputs import trained_encoder
 
 HERE = Path(__file__).parent
 CASES = (  # entries, and what is changed in their recipes
@@ -60,7 +61,7 @@ def _norms_of_keras() -> Iterator[None]:
     """Steps traced within normalise as Keras does."""
     from mizoo.objectives import _tensorflow
 
-    with mock.patch.object(_tensorflow, "_fused", lambda norms: contextlib.nullcontext()):
+    with mock.patch.object(_tensorflow, "_fused_batch_norm", lambda norms: contextlib.nullcontext()):
         yield
 
 
@@ -104,7 +105,7 @@ def measure(entry: str, changes: dict) -> dict:
 
 def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
     keras.config.set_dtype_policy(recipe.training.precision)
-    model = recipe.objective.build(for_views(recipe, recipe.encoder.build()), preset, 0)
+    model = recipe.objective.build(trained_encoder(recipe, recipe.encoder.build()), preset, 0)
     model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
     keras.config.set_dtype_policy("float32")
     return model

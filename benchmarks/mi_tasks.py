@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import mizoo
-from mizoo import files
+from mizoo._tools import files
 from mizoo.mi.inputs import prepare
 
 HERE = Path(__file__).parent

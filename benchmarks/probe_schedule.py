@@ -17,9 +17,11 @@ from pathlib import Path
 
 import keras
 
-from mizoo import __version__, data, files
-from mizoo.evaluate import features, mlp200, random_copy
-from mizoo.machine import hardware
+from mizoo import __version__, data
+from mizoo._tools import files
+from mizoo._tools.hardware import hardware
+from mizoo.evaluate import features, random_copy
+from mizoo.evaluate.protocols import mlp200
 
 OUT = Path(__file__).with_name("probe_schedule.json")
 

@@ -15,7 +15,10 @@ import json
 import sys
 from pathlib import Path
 
-from mizoo import evaluate, files, pretrain, recipes
+from mizoo import evaluate, recipes
+from mizoo._tools import files
+from mizoo.pretrain import pretrain
+from mizoo.runs.folder import read_log
 
 HERE = Path(__file__).parent
 RESULT = HERE / "recipe_trials.json"
@@ -27,7 +30,7 @@ SHORT = {
     "optimizer.decay_epochs": 0.0,
 }
 # What the trials of an entry share beside their length, whatever its recipe comes to say.
-AROUND = {
+BASE_CHANGES = {
     "dim_local_cifar10": {
         "data.augment": "dim",
         "optimizer.warmup_epochs": 0.0,
@@ -98,11 +101,11 @@ TRIALS = {
 def run(entry: str, name: str) -> list[dict]:
     """Train and probe one trial; returns its rows."""
     changes = TRIALS[entry][name]
-    around = AROUND.get(entry, {})
+    base_changes = BASE_CHANGES.get(entry, {})
     path = HERE.parent / "models" / entry / "first.yaml"  # of an entry that was trained in two runs
-    recipe = recipes.load(path if path.is_file() else path.with_name("recipe.yaml"), SHORT | around | changes)
-    folder = pretrain.pretrain(recipe, HERE.parent / "runs" / "trials" / entry / name)
-    last = pretrain.read_log(folder)[-1]
+    recipe = recipes.load(path if path.is_file() else path.with_name("recipe.yaml"), SHORT | base_changes | changes)
+    folder = pretrain(recipe, HERE.parent / "runs" / "trials" / entry / name)
+    last = read_log(folder)[-1]
     rows = evaluate.evaluate(
         folder,
         protocols=("mlp200",),
@@ -111,7 +114,13 @@ def run(entry: str, name: str) -> list[dict]:
         entry=entry,
         command=f"python benchmarks/recipe_trials.py {entry} {name}",
     )
-    described = {"trial": name, "around": around, "changes": changes, "training_seconds": last["seconds"], "log": last}
+    described = {
+        "trial": name,
+        "base_changes": base_changes,
+        "changes": changes,
+        "training_seconds": last["seconds"],
+        "log": last,
+    }
     return [{**described, **dataclasses.asdict(row)} for row in rows]
 
 

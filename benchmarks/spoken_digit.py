@@ -29,11 +29,16 @@ import numpy as np
 import yaml
 
 import mizoo
-from mizoo import files, machine, pretrain, recipes
+from mizoo import recipes
+from mizoo._tools import files
+from mizoo._tools.hardware import hardware
 from mizoo.data import sounds
 from mizoo.data.batching import epoch_order, generator
-from mizoo.evaluate import heard, linear
-from mizoo.evaluate.clips import clip_features
+from mizoo.evaluate.features import clip_features
+from mizoo.evaluate.protocols import linear
+from mizoo.evaluate.tasks import SOUND_LABELS, SOUND_SPLITS, label_tasks
+from mizoo.pretrain import pretrain
+from mizoo.runs.folder import read_log
 
 HERE = Path(__file__).parent
 RESULT = HERE / "spoken_digit.json"
@@ -56,8 +61,8 @@ class Trial:
 
     def __init__(self, split: str, changes: dict) -> None:
         self.split, self.changes = split, changes
-        self.parts = tuple(sounds.load(sounds.SPOKEN_DIGIT, part) for part in heard.SPLITS[split])
-        self.recipe = recipes.load(RECIPE, {**changes, "data.split": heard.SPLITS[split][0]})
+        self.parts = tuple(sounds.load(sounds.SPOKEN_DIGIT, part) for part in SOUND_SPLITS[split])
+        self.recipe = recipes.load(RECIPE, {**changes, "data.split": SOUND_SPLITS[split][0]})
 
     def cpc(self) -> list[dict]:
         """The encoder trained without labels."""
@@ -71,13 +76,13 @@ class Trial:
 
     def mfcc(self) -> list[dict]:
         """No encoder."""
-        found = [{"mfcc": _mfcc(part)} for part in self.parts]
-        return self._probed("mfcc", found, _MFCC)
+        features = [{"mfcc": _mfcc(part)} for part in self.parts]
+        return self._probed("mfcc", features, _MFCC)
 
     def supervised(self) -> list[dict]:
         """The same network and a linear layer on its mean context, trained with labels; scored on whole clips."""
         rows = []
-        for label in heard.LABELS:
+        for label in SOUND_LABELS:
             began = time.perf_counter()
             encoder, head = self._trained_with(label)
             train, test = self._features(encoder)
@@ -88,27 +93,27 @@ class Trial:
         return rows
 
     def unseen(self) -> list[dict]:
-        """Digits of a speaker of whom neither the encoder nor the probe has heard."""
+        """Digits of a speaker that neither the encoder nor the probe was given."""
         rows = []
         speakers = self.parts[0].classes["speaker"]
         for number, speaker in enumerate(speakers):
             recipe = recipes.load(
                 RECIPE,
-                {**self.changes, "data.split": heard.SPLITS[self.split][0], "data.without_speakers": [speaker]},
+                {**self.changes, "data.split": SOUND_SPLITS[self.split][0], "data.without_speakers": [speaker]},
             )
             encoder, seconds = self._pretrained(recipe, f"without-{speaker}")
             other = self._without(number, recipe)
-            found = other._probed("unseen", other._features(encoder), {"training_seconds": seconds}, ("digit",))
-            rows += [{**row, "speaker": speaker} for row in found]
+            probed = other._probed("unseen", other._features(encoder), {"training_seconds": seconds}, ("digit",))
+            rows += [{**row, "speaker": speaker} for row in probed]
         return rows
 
     def unseen_mfcc(self) -> list[dict]:
-        """Digits of a speaker of whom the probe has not heard, from MFCC."""
+        """Digits of a speaker that the probe was not given, from MFCC."""
         rows = []
         for number, speaker in enumerate(self.parts[0].classes["speaker"]):
             other = self._without(number, self.recipe)
-            found = other._probed("unseen_mfcc", [{"mfcc": _mfcc(part)} for part in other.parts], _MFCC, ("digit",))
-            rows += [{**row, "speaker": speaker} for row in found]
+            probed = other._probed("unseen_mfcc", [{"mfcc": _mfcc(part)} for part in other.parts], _MFCC, ("digit",))
+            rows += [{**row, "speaker": speaker} for row in probed]
         return rows
 
     def _without(self, speaker: int, recipe: recipes.Recipe) -> Trial:
@@ -121,21 +126,19 @@ class Trial:
 
     def _pretrained(self, recipe: recipes.Recipe, kind: str) -> tuple[keras.Model, float]:
         folder = HERE.parent / "runs" / "spoken_digit" / f"{self.split}-{kind}"
-        pretrain.pretrain(recipe, folder)
+        pretrain(recipe, folder)
         encoder = keras.saving.load_model(folder / "encoder.keras", compile=False)
-        return encoder, pretrain.read_log(folder)[-1]["seconds"]
+        return encoder, read_log(folder)[-1]["seconds"]
 
     def _features(self, encoder: keras.Model) -> list[dict[str, np.ndarray]]:
         return [clip_features(encoder, part.clips) for part in self.parts]
 
-    def _probed(self, kind: str, features: list, settings: dict, labels: tuple[str, ...] = heard.LABELS) -> list[dict]:
+    def _probed(self, kind: str, features: list, settings: dict, labels: tuple[str, ...] = SOUND_LABELS) -> list[dict]:
         rows = []
-        for label in labels:
-            task = heard.task(label, self.parts, features)
-            for endpoint in task.train_x:
-                fitted = (task.train_x[endpoint], task.train_y)
-                scores, found = linear.fit_score(*fitted, task.test_x[endpoint], task.test_y, task.classes)
-                rows.append(self._row(kind, label, endpoint, float(scores[0]), {**found, **settings}))
+        for task in label_tasks(*self.parts, *features, split=self.split, labels=labels):
+            scores, probe = linear.fit_score(task.train_x, task.train_y, task.test_x, task.test_y, task.classes)
+            label = task.dataset.rpartition("/")[2]
+            rows.append(self._row(kind, label, task.endpoint, float(scores[0]), {**probe, **settings}))
         return rows
 
     def _row(self, kind: str, label: str, endpoint: str, value: float, settings: dict) -> dict:
@@ -152,7 +155,7 @@ class Trial:
             "epochs": self.recipe.training.epochs if kind in ("cpc", "supervised", "unseen") else 0,
             "settings": settings,
             "version": mizoo.__version__,
-            "hardware": machine.hardware(),
+            "hardware": hardware(),
         }
 
     def _trained_with(self, label: str) -> tuple[keras.Model, list[np.ndarray]]:
@@ -167,9 +170,9 @@ class Trial:
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         for epoch in range(training.epochs):
-            places = generator(training.seed, 2, epoch).random(len(part))
+            positions = generator(training.seed, 2, epoch).random(len(part))
             rows = epoch_order(training.seed, epoch, len(part))[: steps * training.batch_size]
-            x = np.stack([sounds.cut(part.clips[row], window, places[row]) for row in rows])
+            x = np.stack([sounds.cut(part.clips[row], window, positions[row]) for row in rows])
             model.fit(x, part.labels[label][rows], training.batch_size, verbose=0, shuffle=False)
         return encoder, [np.asarray(weight) for weight in head.get_weights()]
 
@@ -179,7 +182,7 @@ def main() -> None:
     names = ("mfcc", "random", "cpc", "supervised", "unseen", "unseen_mfcc")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
-    parser.add_argument("--split", choices=heard.SPLITS, default="test")
+    parser.add_argument("--split", choices=SOUND_SPLITS, default="test")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(names)):

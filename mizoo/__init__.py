@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mizoo._version import __version__
 
 # Public name -> (module, attribute); None for the module itself. Resolved on first use.
 _PUBLIC = {
@@ -22,24 +22,55 @@ _PUBLIC = {
     "bounds": ("mizoo.bounds", None),
     "critics": ("mizoo.critics", None),
     "data": ("mizoo.data", None),
+    "demo": ("mizoo.demo", None),
     "densities": ("mizoo.densities", None),
+    "embed": ("mizoo.embed", None),
     "encoders": ("mizoo.encoders", None),
     "evaluate": ("mizoo.evaluate", None),
     "export": ("mizoo.export", None),
     "mi": ("mizoo.mi", None),
+    "objectives": ("mizoo.objectives", None),
+    "pictures": ("mizoo.data.pictures", None),  # where it was in version 0.1.0
+    "pretrain": ("mizoo.pretrain", None),
+    "publish": ("mizoo.publish", None),
+    "recipes": ("mizoo.recipes", None),
+    "report": ("mizoo.report", None),
+    "runs": ("mizoo.runs", None),
     "teachers": ("mizoo.teachers", None),
+    "zoo": ("mizoo.zoo", None),
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from mizoo import augment, bounds, critics, data, densities, encoders, evaluate, export, mi, teachers  # noqa: F401
+    from mizoo import (  # noqa: F401
+        augment,
+        bounds,
+        critics,
+        data,
+        demo,
+        densities,
+        embed,
+        encoders,
+        evaluate,
+        export,
+        mi,
+        objectives,
+        pretrain,
+        publish,
+        recipes,
+        report,
+        runs,
+        teachers,
+        zoo,
+    )
+    from mizoo.data import pictures  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
     from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Distillation, SimCLR  # noqa: F401
     from mizoo.zoo import info, list_models, load  # noqa: F401
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mizoo' has no attribute {name!r}")
     module_name, attribute = _PUBLIC[name]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mizoo import __version__
+from mizoo._version import __version__
 from mizoo.errors import UserError, not_installed
+from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
 
 app = typer.Typer(
     help="Encoders trained by maximising mutual information: load, embed, train, measure, export.",
@@ -28,16 +30,17 @@ Name = Annotated[str, typer.Argument(help="An entry of the zoo, a run folder, or
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    sys.path.append(os.getcwd())  # a class or a protocol of the user's own is named by import path
     try:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        told = not_installed(error)
-        if told is None:
+        advice = not_installed(error)
+        if advice is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {advice}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -114,7 +117,7 @@ def pretrain(
     stop_after: Annotated[int | None, typer.Option(min=1, help="Leave after this many epochs of the recipe.")] = None,
     scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan.")] = None,
 ) -> None:
-    """Train an encoder. The same command goes on where an interrupted run stopped."""
+    """Train an encoder. The same command resumes an interrupted run."""
     from mizoo import recipes
 
     checked = recipes.load(recipe, _changes(changes or []))
@@ -129,7 +132,7 @@ def curves(
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Picture; curves.png in the folder.")] = None,
 ) -> None:
     """Draw the terms of a run by epoch, each bound beside its ceiling."""
-    from mizoo.curves import plot
+    from mizoo.runs.curves import plot
 
     print(plot(run, out))
 
@@ -144,8 +147,8 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="linear, mlp200, knn: all three by default. Without labels: mine, ndm, prior_fit, effective_rank, "
-            "alignment, uniformity, or measures for these six. Repeatable."
+            help=f"{', '.join(PROBES)}: all by default. Without labels: {', '.join(LABEL_FREE)}, or {ALL_LABEL_FREE} "
+            f"for these {len(LABEL_FREE)}. One of your own: mypackage.module:my_protocol. Repeatable."
         ),
     ] = None,
     endpoint: Annotated[
@@ -161,15 +164,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure frozen features, by probes or by measures without labels, and add the rows to the entry's results."""
-    from mizoo import evaluate as room
     from mizoo import report, zoo
+    from mizoo.evaluate import evaluate as run
+    from mizoo.evaluate import merge_rows
 
     if rows is None and name in zoo.registry() and zoo.clone():
         rows = zoo.locate(f"models/{name}/results.json")
-    protocols = tuple(protocol or room.PROTOCOLS)
-    made = room.evaluate(name, dataset, protocols, endpoint, encoder, split, seeds=seeds, schedule=schedule)
+    made = run(name, dataset, tuple(protocol or PROBES), endpoint, encoder, split, seeds=seeds, schedule=schedule)
     if rows is not None:
-        room.merge_rows(rows, made)
+        merge_rows(rows, made)
         print(f"{len(made)} rows -> {rows}", file=sys.stderr)
     else:
         print("These rows are shown and not kept; `--rows results.json` keeps them.", file=sys.stderr)
@@ -194,7 +197,7 @@ def publish(
     replace: Annotated[bool, typer.Option(help="Replace a published encoder.")] = False,
 ) -> None:
     """Make an entry of a run: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
-    from mizoo.export import publish as run
+    from mizoo.publish import publish as run
 
     print(json.dumps(run(run_folder, name, replace=replace), indent=2))
 
@@ -208,11 +211,11 @@ def card(name: Annotated[str, typer.Argument(help="An entry of the zoo.")]) -> N
 
 
 @app.command()
-def report() -> None:
-    """Write the tables of the README again from the rows of all entries. Run it in a clone."""
-    from mizoo import report as room
+def tables() -> None:
+    """Write the tables of README.md and docs/ again from the rows of all entries. Run it in a clone."""
+    from mizoo import report
 
-    for path in room.report():
+    for path in report.write_tables():
         print(path)
 
 
@@ -247,16 +250,17 @@ def bench(
         float | None, typer.Option(help="Clip of SMILE; the log of the mismatched pairs by default.")
     ] = None,
 ) -> None:
-    """Run the staircase: every estimator at 2, 4, 6, 8 and 10 nats. The same command goes on where it was stopped."""
-    from mizoo.mi import bench as room
+    """Run the staircase: every estimator at 2, 4, 6, 8 and 10 nats. The same command resumes where it was stopped."""
+    from mizoo.mi import staircase
 
-    room.staircase(out, estimator or room.ESTIMATORS, kind or room.KINDS, steps, batch_size, seed, tau)
+    kinds = kind or staircase.KINDS
+    staircase.staircase(out, estimator or staircase.ESTIMATORS, kinds, steps, batch_size, seed, tau)
     print((out / "staircase.md").read_text(encoding="utf-8"))
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:
     """Turn ["training.epochs=5"] into {"training.epochs": 5}; values are YAML."""
-    from mizoo import yaml_text
+    from mizoo._tools import yaml_text
 
     changes = {}
     for pair in pairs:

@@ -11,15 +11,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mizoo import pictures, zoo
+from mizoo._tools.arrays import unit_rows
+from mizoo._tools.files import atomic
+from mizoo.data import photographs as installed_photographs
+from mizoo.data import pictures
 from mizoo.errors import UserError
-from mizoo.files import atomic
+from mizoo.zoo.loading import load
 
 # File inside the package -> what it shows. The first twelve give the queries.
 PHOTOGRAPHS = {
@@ -84,18 +86,14 @@ def photographs() -> dict[str, np.ndarray]:
     Raises:
         UserError: if neither package is installed.
     """
-    found = {}
-    for file, name in PHOTOGRAPHS.items():
-        package, _, inside = file.partition("/")
-        spec = find_spec(package)  # located, not imported: the files are all that is needed
-        if spec is not None and spec.origin and (path := Path(spec.origin).parent / inside).is_file():
-            found[name] = pictures.read(path)
-    if len(found) < 2:
+    paths = {name: installed_photographs.installed(file) for file, name in PHOTOGRAPHS.items()}
+    photos = {name: pictures.read(path) for name, path in paths.items() if path is not None}
+    if len(photos) < 2:
         raise UserError(
             "The demo shows photographs that come with scikit-image and scikit-learn, and found none. "
             "Install them: `pip install scikit-image scikit-learn`"
         )
-    return found
+    return photos
 
 
 def cut(photos: Sequence[np.ndarray], size: int) -> Crops:
@@ -128,7 +126,7 @@ def similarities(features: np.ndarray, crops: Crops) -> np.ndarray:
     """
     flat = features.reshape(len(features), -1).astype(np.float32)
     flat -= flat.mean(axis=0)
-    flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-9
+    flat = unit_rows(flat)
     scores = flat @ flat.T
     left, top, right, bottom = crops.box.T
     overlap = (
@@ -178,7 +176,7 @@ def run(
     out = Path(out)
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"The picture must be a .png, .pdf or .svg file. Received: {out}")
-    model = zoo.load(encoder, endpoint, runtime="onnx")
+    model = load(encoder, endpoint, runtime="onnx")
     size = model.input_shape[1]
     if model.input_shape != (None, size, size, 3) or size is None:
         raise UserError(f"The demo needs an encoder of square RGB pictures of one size. {encoder}: {model.input_shape}")

@@ -17,9 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mizoo import pictures, sounds, zoo
+from mizoo._tools.files import atomic
+from mizoo._tools.progress import Progress
+from mizoo.data import pictures, sound_files
 from mizoo.errors import UserError
-from mizoo.files import atomic
+from mizoo.zoo import interface
+from mizoo.zoo.loading import load
+from mizoo.zoo.loading import sampling_rate as rate_of
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,8 @@ def embed(
 ) -> EmbedReport:
     """Encode picture or sound files and write their features to one .npz file.
 
-    Each picture is brought to the encoder's size by `mizoo.pictures.square` (shorter side resized with antialiasing,
-    centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the same order;
+    Each picture is brought to the encoder's size by `mizoo.data.pictures.square` (shorter side resized with
+    antialiasing, centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the same order;
     read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
 
     An encoder of sounds takes files of any length, each by itself and whole: several channels are averaged, another
@@ -65,7 +69,7 @@ def embed(
 
     Args:
         name: a published encoder or the path of one, as for `mizoo.load`.
-        paths: picture or sound files, folders, glob patterns: see `mizoo.pictures.find`.
+        paths: picture or sound files, folders, glob patterns: see `mizoo.data.pictures.find`.
         output: the .npz file; its folder is created. Written under another name and renamed when complete.
         endpoint: write this endpoint only; all of them if None.
         runtime: "onnx" (ready at once) or "keras".
@@ -87,26 +91,29 @@ def embed(
     failed: list[tuple[Path, str]] = []
     shape, encode = _encoder(name, endpoint, runtime)
     resampled: dict[int, int] = {}
-    if len(shape) == 1:
-        found = sounds.find(paths, missing=failed)
-        rate = sampling_rate or sounds.sampling_rate(name)
-        encoded = _sounds(found, rate, encode, failed, resampled)
+    if interface.kind_of(shape) == "sounds":
+        files = sound_files.find(paths, missing=failed)
+        rate = sampling_rate or rate_of(name)
+        encoded = _sounds(files, rate, encode, failed, resampled)
     else:
-        found = pictures.find(paths, missing=failed)
-        encoded = _pictures(found, shape, batch_size, encode, failed)
+        files = pictures.find(paths, missing=failed)
+        encoded = _pictures(files, shape, batch_size, encode, failed)
 
     done: list[str] = []
     spools: dict[str, _Spool] = {}
     try:
         with contextlib.ExitStack() as stack:
-            advance = stack.enter_context(_bar(len(found) + len(failed), progress and sys.stderr.isatty()))
-            for files, features in encoded:
-                done += map(str, files)
+            display = stack.enter_context(Progress(progress and sys.stderr.isatty()))
+            line = display.start("embedding", len(files) + len(failed), "files")
+            line.advance(len(failed))
+            for encoded_files, features in encoded:
+                tried = len(done) + len(failed)
+                done += map(str, encoded_files)
                 for key, values in features.items():
                     if key not in spools:
                         spools[key] = stack.enter_context(_spool(output.parent))
                     spools[key].add(values)
-                advance(done=len(done), failed=len(failed))
+                line.advance(len(done) + len(failed) - tried, f"{len(failed)} skipped" if failed else "")
             if not done:
                 raise UserError(f"None of {len(failed)} files could be read. Nothing was written.\n{_listed(failed)}")
             _write(output, spools, done)
@@ -127,26 +134,27 @@ def _check_output(output: str | os.PathLike) -> Path:
 
 def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tuple[tuple[int | None, ...], Callable]:
     """The shape that an encoder takes, (H, W, C) or (None,), and a function from a batch to a dict of arrays."""
-    encoder = zoo.load(name, endpoint, runtime)
-    shape = tuple(encoder.input_shape[1:])
-    if shape != (None,) and (len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3)):
+    encoder = load(name, endpoint, runtime)
+    shape = interface.input_shape(encoder)
+    sounds = shape == (None,)
+    if not sounds and (len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3)):
         raise UserError(
             "`embed` needs an encoder of square pictures of one size, grey or RGB, or of sounds of any length. "
             f"{name} takes {shape}."
         )
-    known = encoder.endpoints if runtime == "onnx" else tuple(zoo.endpoints(encoder))
+    known = interface.endpoint_names(encoder) or tuple(interface.outputs(encoder))
     # A compiled call would be traced anew for every length of a sound.
-    call = encoder if runtime == "onnx" or len(shape) == 1 else encoder.predict_on_batch
+    call = encoder if runtime == "onnx" or sounds else encoder.predict_on_batch
 
     shortest = 1
-    if runtime == "keras" and len(shape) == 1:
+    if runtime == "keras" and sounds:
         from mizoo.encoders.waveform import receptive_field
 
         shortest = receptive_field(encoder)[0]
 
     def encode(inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The features of one batch."""
-        if len(shape) == 1 and inputs.shape[1] < shortest:
+        if sounds and inputs.shape[1] < shortest:
             raise UserError(f"too short: {inputs.shape[1]} samples, where one frame takes {shortest}.")
         values = call(inputs)
         values = values if isinstance(values, dict) else {endpoint or known[0]: values}
@@ -156,21 +164,21 @@ def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tup
 
 
 def _pictures(
-    found: list[Path], shape: tuple[int, int, int], batch_size: int, encode: Callable, failed: list[tuple[Path, str]]
+    files: list[Path], shape: tuple[int, int, int], batch_size: int, encode: Callable, failed: list[tuple[Path, str]]
 ) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """Batches of (files, features) of pictures."""
-    for files, images in _read(found, shape, batch_size, failed):
-        yield files, encode(images) if len(images) else {}
+    for readable, images in _read(files, shape, batch_size, failed):
+        yield readable, encode(images) if len(images) else {}
 
 
 def _sounds(
-    found: list[Path], rate: int, encode: Callable, failed: list[tuple[Path, str]], resampled: dict[int, int]
+    files: list[Path], rate: int, encode: Callable, failed: list[tuple[Path, str]], resampled: dict[int, int]
 ) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """(file, features) of sounds, one at a time: each has its own length."""
-    for file in found:
+    for file in files:
         try:
-            samples, own = sounds.read(file)
-            values = _encode_sound(sounds.resample(samples, own, rate), encode)
+            samples, own = sound_files.read(file)
+            values = _encode_sound(sound_files.resample(samples, own, rate), encode)
         except UserError as error:
             failed.append((file, str(error).removeprefix(f"{file}: ")))
             yield [], {}
@@ -183,7 +191,7 @@ def _sounds(
 
 
 def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray]:
-    samples = sounds.check_samples(samples[None])
+    samples = sound_files.check_samples(samples[None])
     try:
         values = encode(samples)
     except UserError:
@@ -196,7 +204,7 @@ def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray
 
 
 def _read(
-    found: list[Path], shape: tuple[int, int, int], batch_size: int, failed: list[tuple[Path, str]]
+    files: list[Path], shape: tuple[int, int, int], batch_size: int, failed: list[tuple[Path, str]]
 ) -> Iterator[tuple[list[Path], np.ndarray]]:
     """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
 
@@ -209,16 +217,16 @@ def _read(
 
     # Pillow decodes and resizes outside the interpreter's lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(found), batch_size):
-            files, images = [], []
-            chunk = found[start : start + batch_size]
+        for start in range(0, len(files), batch_size):
+            readable, images = [], []
+            chunk = files[start : start + batch_size]
             for file, image in zip(chunk, pool.map(attempt, chunk), strict=True):
                 if isinstance(image, UserError):
                     failed.append((file, str(image).removeprefix(f"{file}: ")))
                 else:
-                    files.append(file)
+                    readable.append(file)
                     images.append(image)
-            yield files, np.stack(images) if images else np.empty((0, *shape), np.uint8)
+            yield readable, np.stack(images) if images else np.empty((0, *shape), np.uint8)
 
 
 class _Spool:
@@ -258,19 +266,3 @@ def _write(output: Path, spools: dict[str, _Spool], done: list[str]) -> None:
 def _listed(failed: list[tuple[Path, str]]) -> str:
     lines = [f"  {path}: {reason}" for path, reason in failed[:10]]
     return "\n".join(lines + ([f"  and {len(failed) - 10} more"] if len(failed) > 10 else []))
-
-
-@contextlib.contextmanager
-def _bar(total: int, show: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on the error stream, given as a function of how many files were done and how many failed."""
-    if not show:
-        yield lambda done, failed: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Embedding", total=total)
-        yield lambda done, failed: bar.update(
-            task, completed=done + failed, description=f"Embedding ({failed} skipped)" if failed else "Embedding"
-        )

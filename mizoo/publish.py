@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -11,33 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mizoo import files
+from mizoo import recipes
+from mizoo._tools import files
 from mizoo.errors import UserError
-from mizoo.portable import as_half, check_stock, half_precision, save_keras
+from mizoo.evaluate.rows import keep_rows, read_rows
+from mizoo.export.bundle import build
+from mizoo.export.keras_file import as_half, check_stock, half_precision, save_keras
+from mizoo.runs.folder import ENCODER, RECIPE
+from mizoo.runs.provenance import training_facts
+from mizoo.zoo import entries, interface
 
 if TYPE_CHECKING:
     import keras
-
-    from mizoo import recipes
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_ROUNDING = 1e-2
 _FIELDS = ("summary", "objective", "dataset", "paper", "license")
 _LICENSE = "CC-BY-4.0"
-_PAPERS = {  # by objective and number of views
-    ("deep_infomax", 1): "Hjelm et al. 2018, Learning deep representations by mutual information estimation and "
-    "maximization, arXiv:1808.06670",
-    ("deep_infomax", 2): "Bachman et al. 2019, Learning representations by maximizing mutual information across views, "
-    "arXiv:1906.00910",
-    ("simclr", 2): "Chen et al. 2020, A simple framework for contrastive learning of visual representations, "
-    "arXiv:2002.05709",
-    ("distillation", 1): "Tian et al. 2020, Contrastive representation distillation, arXiv:1910.10699",
-    ("deep_co_training", 2): "McAllester 2018, Information theoretic co-training, arXiv:1802.07572",
-    (
-        "cpc",
-        1,
-    ): "van den Oord et al. 2018, Representation learning with contrastive predictive coding, arXiv:1807.03748",
-}
 
 
 def publish(
@@ -52,19 +41,19 @@ def publish(
     """Publish the encoder of a run folder in half precision and pin the hashes of its files.
 
     Writes `models/<name>/encoder.keras` and `recipe.yaml`, `export/<name>/encoder.onnx` and `manifest.json`, and the
-    entry in `mizoo/registry.json`, last. Both forms hold the same rounded weights, which is checked.
+    entry in `mizoo/zoo/registry.json`, last. Both forms hold the same rounded weights, which is checked.
 
     Args:
         run_folder: holds `encoder.keras` and `recipe.yaml`. A recipe that the entry has already stays as it is
-            written when it says the same.
+            written when both mean the same.
         name: the entry, lower-case words joined by underscores.
         replace: allow an entry that exists to be replaced. Its rows are of other weights then and are taken out of
             `models/<name>/results.json`, those of random weights too if the architecture is another; make them and
             the card anew.
         root: the clone to write into; the one that this package is imported from if None.
         images: pictures to compare the forms on, as for `mizoo.export.export`.
-        **fields: summary, objective, dataset, paper, license: what the registry says of the entry, where it differs
-            from what the recipe says.
+        **fields: summary, objective, dataset, paper, license: the fields of the registry entry that differ from what
+            the recipe gives.
 
     Returns:
         The entry as the registry holds it.
@@ -75,156 +64,119 @@ def publish(
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"The name of an entry is lower-case words joined by underscores. Received: {name!r}")
-    root = _clone(root)
-    run_folder = Path(run_folder)
-    for needed in ("encoder.keras", "recipe.yaml"):
-        if not (run_folder / needed).is_file():
-            raise UserError(f"A run folder holds encoder.keras and recipe.yaml. {run_folder} has no {needed}")
-    registry_file = root / "mizoo" / "registry.json"
+    root = _check_root(root)
+    run = _check_run(Path(run_folder))
+    registry_file = root / entries.REGISTRY
     if name in json.loads(registry_file.read_text(encoding="utf-8")) and not replace:
         raise UserError(f"{name} is published already. To put other weights in its place: replace=True (--replace).")
-    from mizoo import recipes
-
-    recipe = recipes.load(run_folder / "recipe.yaml")
+    recipe = recipes.load(run / RECIPE)
     described = _describe(recipe, fields)
     _check_teachers(name, recipe)
 
     import keras
 
-    from mizoo.evaluate.rows import keep_rows, read_rows
-    from mizoo.export import building, file_facts
-
-    old = root / "models" / name
-    measured = read_rows(old / "results.json") if (old / "results.json").is_file() else []
-    given = keras.saving.load_model(run_folder / "encoder.keras", compile=False)
+    folder = root / "models" / name
+    old_rows = read_rows(folder / "results.json") if (folder / "results.json").is_file() else []
+    given = keras.saving.load_model(run / ENCODER, compile=False)
     check_stock(given)
     encoder = half_precision(given)
-    with building(root / "models" / name) as folder:
-        (folder / "forms").mkdir()
-        manifest = _build(encoder, given, name, folder, images)
+    with files.temporary_folder(folder) as temporary:
+        (temporary / "forms").mkdir()
+        manifest = _build_files(encoder, given, name, temporary, images)
         if rate := getattr(recipe.encoder, "sampling_rate", None):
             manifest["input"]["sampling_rate"] = rate
-        places = {
-            "encoder.keras": f"models/{name}/encoder.keras",
-            "encoder.onnx": f"export/{name}/encoder.onnx",
-        }
-        sources = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
-        manifest["trained"] = _trained(run_folder, recipe.init_from)
+        manifest["trained"] = training_facts(run, recipe.init_from)
+        sources = _sources(temporary)
+        targets = {"encoder.keras": f"models/{name}/encoder.keras", "encoder.onnx": f"export/{name}/encoder.onnx"}
         entry = {
             **described,
             "input": {key: value for key, value in manifest["input"].items() if key != "name"},
             "endpoints": manifest["endpoints"],
-            "files": {file: {"path": places[file], **file_facts(sources[file])} for file in places},
+            "files": {file: {"path": targets[file], **files.facts(sources[file])} for file in targets},
         }
         (root / "export" / name).mkdir(parents=True, exist_ok=True)
-        keeps_recipe = _says_the_same(old / "recipe.yaml", recipe)
-        same_input, same = _compared(old / "encoder.keras", encoder) if measured else (False, False)
-        for file, place in places.items():
-            os.replace(sources[file], root / place)
+        keeps_recipe = _same_recipe(folder / RECIPE, recipe)
+        baselines = _kept_baselines(folder / "encoder.keras", encoder) if old_rows else ()
+        for file, target in targets.items():
+            os.replace(sources[file], root / target)
         if not keeps_recipe:
-            files.write_text(old / "recipe.yaml", (run_folder / "recipe.yaml").read_text(encoding="utf-8"))
-        if measured:
-            kept = {"pixels": same_input, "random": same}
-            keep_rows(old / "results.json", lambda row: kept.get(row.encoder, False))
+            files.write_text(folder / RECIPE, (run / RECIPE).read_text(encoding="utf-8"))
+        if old_rows:
+            keep_rows(folder / "results.json", lambda row: row.encoder in baselines)
     files.write_json(root / "export" / name / "manifest.json", manifest)
     registry = json.loads(registry_file.read_text(encoding="utf-8"))
     files.write_json(registry_file, dict(sorted({**registry, name: entry}.items())))
     return entry
 
 
+def _check_root(root: str | os.PathLike | None) -> Path:
+    clone = entries.require_clone("Entries are published") if root is None else Path(root)
+    for needed in ("models", "export", entries.REGISTRY):
+        if not (clone / needed).exists():
+            raise UserError(f"Entries are published from a clone of mizoo. {clone} has no {needed}")
+    return clone
+
+
+def _check_run(run: Path) -> Path:
+    for needed in (ENCODER, RECIPE):
+        if not (run / needed).is_file():
+            raise UserError(f"A run folder holds {ENCODER} and {RECIPE}. {run} has no {needed}")
+    return run
+
+
 def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
-    """What the registry says of an entry, from its recipe and from what the caller knows better."""
+    """The descriptive fields of an entry, from its recipe and from what the caller gives."""
     if unknown := sorted(set(given) - set(_FIELDS)):
         raise UserError(f"The registry has the fields {', '.join(_FIELDS)}. Received: {', '.join(unknown)}")
-    said = {
+    fields = {
         "summary": recipe.summary,
         "objective": recipe.objective.name,
         "dataset": recipe.data.source,
-        "paper": _PAPERS.get((recipe.objective.name, recipe.objective.views), ""),
+        "paper": recipe.objective.paper,
         "license": _LICENSE,
         **given,
     }
-    if empty := [field for field in _FIELDS if not said[field].strip()]:
+    if empty := [field for field in _FIELDS if not fields[field].strip()]:
         raise UserError(
-            f"The registry says of every entry its {', '.join(_FIELDS)}. Empty: {', '.join(empty)}. Give a `summary` "
+            f"The registry has for every entry its {', '.join(_FIELDS)}. Empty: {', '.join(empty)}. Give a `summary` "
             "in the recipe, the others as arguments."
         )
-    return said
+    return fields
 
 
 def _check_teachers(name: str, recipe: recipes.Recipe) -> None:
     """A recipe that ships names teachers that ship, and none that it replaces."""
-    from mizoo import zoo
-
-    for teacher, _ in getattr(recipe.objective, "teachers", ()):
-        if teacher not in zoo.registry() or teacher == name:
+    for teacher, _ in recipe.objective.teachers:
+        if teacher not in entries.registry() or teacher == name:
             raise UserError(
                 f"The teachers of an entry are other entries, or nobody could train it again. Received: {teacher!r}"
             )
 
 
-def _trained(run_folder: Path, init_from: str | None = None) -> dict[str, Any] | None:
-    """How long the run took and on what, by its log, and the same of what it went on from; None without a log."""
-    from mizoo.pretrain import LOG, MACHINE, read_log
-
-    if not (run_folder / LOG).is_file():
-        return None
-    last = read_log(run_folder)[-1]
-    machine = run_folder / MACHINE
-    known = json.loads(machine.read_text(encoding="utf-8")) if machine.is_file() else {}
-    took = {"epochs": int(last["epoch"]), "seconds": round(last["seconds"]), **known}
-    return {**took, "before": _before(init_from)} if init_from else took
-
-
-def _before(init_from: str) -> dict[str, Any]:
-    """The hash of the encoder that a run went on from, and how long that one was trained as far as it is known.
-
-    A published encoder is known by its hash wherever it lies: also the one that is about to be replaced. What a run
-    folder itself went on from is told too, unless it is gone.
-    """
-    from mizoo import recipes, zoo
-
-    try:
-        file = zoo.encoder_file(init_from)
-    except UserError as error:
-        raise UserError(
-            f"`init_from`: {error} The manifest records the hash of the encoder that a run went on from: put it back, "
-            "or publish where it is."
-        ) from error
-    digest = files.sha256(file)
-    took = _trained(file.parent) or {}
-    if took and (file.parent / "recipe.yaml").is_file():
-        further = recipes.load(file.parent / "recipe.yaml").init_from
-        with contextlib.suppress(UserError):
-            took |= {"before": _before(further)} if further else {}
-    for name, entry in zoo.registry().items():
-        if entry["files"]["encoder.keras"]["sha256"] == digest:
-            manifest = json.loads(zoo.locate(f"export/{name}/manifest.json").read_text(encoding="utf-8"))
-            took = manifest.get("trained") or {}
-    return {"sha256": digest, **took}
-
-
-def _says_the_same(file: Path, recipe: recipes.Recipe) -> bool:
+def _same_recipe(file: Path, recipe: recipes.Recipe) -> bool:
     """Whether the entry's own recipe is there and may stay: a run writes out every default, it is the better read."""
-    from mizoo import recipes
-
-    return file.is_file() and recipes.load(file).deciding() == recipe.deciding()
+    return file.is_file() and recipes.load(file).identity() == recipe.identity()
 
 
-def _compared(file: Path, encoder: keras.Model) -> tuple[bool, bool]:
-    """Whether the encoder in a file takes the same input, and whether it is the same network but for its weights."""
+def _kept_baselines(file: Path, encoder: keras.Model) -> tuple[str, ...]:
+    """The baselines whose rows hold for the new weights as well.
+
+    Raw pixels depend on the input alone, random weights on the architecture. A file that is missing or damaged, which
+    is what is to be replaced, tells of neither.
+    """
     import keras
 
     try:
         old = keras.saving.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError, KeyError):  # none, or a damaged one, which is what is to be replaced
-        return False, False
-    same_input = old.input_shape == encoder.input_shape
-    return same_input, same_input and _layers(old) == _layers(encoder)
+    except (OSError, ValueError, TypeError, KeyError):
+        return ()
+    if interface.input_shape(old) != interface.input_shape(encoder):
+        return ()
+    return ("pixels", "random") if _architecture(old) == _architecture(encoder) else ("pixels",)
 
 
-def _layers(encoder: keras.Model) -> list[tuple[str, dict[str, Any], list]]:
-    """What each layer is: its kind, its settings but for names, precision and how weights begin, and their shapes."""
+def _architecture(encoder: keras.Model) -> list[tuple[str, dict[str, Any], list]]:
+    """Each layer's kind, its settings but for names, precision and initialisers, and the shapes of its weights."""
     passing = re.compile(r"name|dtype|build_config|.*_initializer")
     return [
         (
@@ -236,12 +188,14 @@ def _layers(encoder: keras.Model) -> list[tuple[str, dict[str, Any], list]]:
     ]
 
 
-def _build(
+def _sources(folder: Path) -> dict[str, Path]:
+    return {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
+
+
+def _build_files(
     encoder: keras.Model, given: keras.Model, name: str, folder: Path, images: np.ndarray | None
 ) -> dict[str, Any]:
     """Write and check all files of an entry in `folder`; the manifest lists the two that are published."""
-    from mizoo.export import build, file_facts
-
     manifest = build(given, name, folder / "forms", images)
     rounding = manifest["rounding_rms"]
     worst = max(rounding, key=rounding.get)
@@ -250,10 +204,10 @@ def _build(
             f"Half precision changes endpoint {worst!r} of {name} by {rounding[worst]:.2g} of its size (root mean "
             f"square), where {_MAX_ROUNDING:g} is allowed: its weights differ too much in size to be published so."
         )
-    save_keras(encoder, folder / "encoder.keras")
-    _check_same_weights(encoder, folder / "encoder.keras", folder / "forms" / "encoder.onnx")
-    published = {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
-    return {**manifest, "files": {file: file_facts(path) for file, path in published.items()}}
+    published = _sources(folder)
+    save_keras(encoder, published["encoder.keras"])
+    _check_same_weights(encoder, published["encoder.keras"], published["encoder.onnx"])
+    return {**manifest, "files": {file: files.facts(path) for file, path in published.items()}}
 
 
 def _check_same_weights(encoder: keras.Model, keras_file: Path, onnx_file: Path) -> None:
@@ -274,13 +228,3 @@ def _check_same_weights(encoder: keras.Model, keras_file: Path, onnx_file: Path)
     for path, value in expected.items():
         if value.ndim > 1 and (path not in stored or stored[path].dtype != as_half(value).dtype):
             raise UserError(f"The ONNX file does not hold the weights of {path} in half precision.")
-
-
-def _clone(root: str | os.PathLike | None) -> Path:
-    from mizoo import zoo
-
-    root = zoo.needed_clone("Entries are published") if root is None else Path(root)
-    for needed in ("models", "export", "mizoo/registry.json"):
-        if not (root / needed).exists():
-            raise UserError(f"Entries are published from a clone of mizoo. {root} has no {needed}")
-    return root

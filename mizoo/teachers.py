@@ -1,27 +1,20 @@
-"""Teachers: what frozen encoders say of every picture, as targets of `mizoo.Distillation`."""
+"""Teachers: the features that frozen encoders give every picture, as targets of `mizoo.Distillation`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mizoo import files
+from mizoo import zoo
+from mizoo._tools.arrays import unit_rows
 from mizoo.errors import UserError
-from mizoo.progress import bar
-
-if TYPE_CHECKING:
-    from mizoo.recipes import Recipe
-
-KEPT = "targets.npz"
+from mizoo.zoo import interface
 
 SIZE = 384  # columns that are kept of an endpoint with more
-_AREA = 0.5  # the smallest share of a picture that a further view shows
+AREA = 0.5  # the smallest share of a picture that a further view shows
 
 
 def targets(
@@ -55,8 +48,6 @@ def targets(
         UserError: for no teacher, pictures of another size, an endpoint that a teacher does not have, no views, or
             features that are all the same.
     """
-    from mizoo import zoo
-
     if not teachers or views < 1:
         raise UserError(f"There is one teacher and one view at least. Received: {len(teachers)} and views={views}")
     by_encoder: dict[str, list[str]] = {}
@@ -67,71 +58,20 @@ def targets(
     encoders = {name: zoo.load(name) for name in by_encoder}
     for name, endpoints in by_encoder.items():  # all of them before the first is asked, which takes its time
         _check(name, encoders[name], endpoints, images.shape[1:])
-    parts = {}
+    blocks = {}
     for name, endpoints in by_encoder.items():
         means = _means(encoders[name], endpoints, images, views, seed, batch_size, advance)
         for endpoint in list(means):
-            parts[name, endpoint] = _scaled(means.pop(endpoint), f"{name}, {endpoint}")
-    together = np.concatenate([parts[os.fspath(encoder), endpoint] for encoder, endpoint in teachers], axis=1)
-    length = np.linalg.norm(together, axis=1, keepdims=True)
-    return (together / np.maximum(length, 1e-12)).astype("float16")
-
-
-def of_run(
-    recipe: Recipe, images: np.ndarray, folder: Path, taught_by: str | None
-) -> tuple[np.ndarray | None, str | None]:
-    """The targets that a recipe's objective asks for, kept in the run folder, and a hash of all that decides them.
-
-    Args:
-        recipe: of the run.
-        images: what it trains on.
-        folder: of the run.
-        taught_by: the hash that the run began with, or None.
-
-    Returns:
-        Targets and hash, None and None where the objective has no teachers.
-
-    Raises:
-        UserError: for a run that began with teachers of other weights, or on other pictures.
-    """
-    chosen = getattr(recipe.objective, "teachers", ())
-    if not chosen:
-        return None, None
-    views, seed = recipe.objective.teacher_views, recipe.training.seed
-    said = {"teachers": chosen, "weights": facts(recipe)["teachers"], "views": views, "area": _AREA, "size": SIZE}
-    said |= {"seed": seed, "shape": images.shape, "pictures": hashlib.sha256(np.ascontiguousarray(images)).hexdigest()}
-    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    if taught_by not in (None, key):
-        raise UserError(
-            f"{folder} has been trained with other targets than its teachers give now: their weights or the pictures "
-            "are others. Put those back, or choose another folder with --out."
-        )
-    file = folder / KEPT
-    if file.is_file():
-        with np.load(file) as kept:
-            if str(kept["key"]) == key:
-                return kept["targets"], key
-    total = len(images) * views * len({encoder for encoder, _ in chosen})
-    with bar("what the teachers say", total, shown=True) as advance:
-        found = targets(chosen, images, views, seed, advance=advance)
-    with files.atomic(file) as path:
-        np.savez(path, targets=found, key=key)
-    return found, key
-
-
-def facts(recipe: Recipe) -> dict[str, Any]:
-    """`teachers`: the name of each teacher of a recipe and the SHA-256 of its file; empty where it has none."""
-    from mizoo import zoo
-
-    names = {encoder for encoder, _ in getattr(recipe.objective, "teachers", ())}
-    return {"teachers": {name: files.sha256(zoo.encoder_file(name)) for name in sorted(names)}} if names else {}
+            blocks[name, endpoint] = _scaled(means.pop(endpoint), f"{name}, {endpoint}")
+    together = np.concatenate([blocks[os.fspath(encoder), endpoint] for encoder, endpoint in teachers], axis=1)
+    return unit_rows(together, together.dtype).astype("float16")
 
 
 def _check(name: str, encoder: Any, endpoints: list[str], shape: tuple[int, ...]) -> None:
-    takes = tuple(encoder.input_shape[1:])
+    takes = interface.input_shape(encoder)
     if len(takes) != len(shape) or any(size not in (None, given) for size, given in zip(takes, shape)):
         raise UserError(f"The teacher {name} takes pictures of shape {takes}. Received: {shape}")
-    has = list(encoder.output) if isinstance(encoder.output, dict) else ["features"]
+    has = interface.endpoint_names(encoder) or ("features",)
     if missing := [endpoint for endpoint in endpoints if endpoint not in has]:
         raise UserError(f"The teacher {name} has no endpoint {missing[0]}; it has {', '.join(has)}.")
 
@@ -146,21 +86,21 @@ def _means(
     from mizoo.data.batching import VIEWS, generator
     from mizoo.evaluate.features import features
 
-    crops = augment.Compose([augment.RandomResizedCrop((_AREA, 1.0)), augment.Flip()])
+    crops = augment.Compose([augment.RandomResizedCrop((AREA, 1.0)), augment.Flip()])
     sums: dict[str, np.ndarray] = {}
     for view in range(views):
         rng = generator(seed, VIEWS, view)
         for start in range(0, len(images), batch_size):
-            seen = images[start : start + batch_size]
+            batch = images[start : start + batch_size]
             if view:
-                noise = rng.random((len(seen), crops.noise_size), dtype=np.float32)
-                seen = keras.ops.convert_to_numpy(crops(seen, noise))
-            for endpoint, found in features(encoder, seen, batch_size, endpoints).items():
+                noise = rng.random((len(batch), crops.noise_size), dtype=np.float32)
+                batch = keras.ops.convert_to_numpy(crops(batch, noise))
+            for endpoint, values in features(encoder, batch, batch_size, endpoints).items():
                 if endpoint not in sums:
-                    sums[endpoint] = np.zeros((len(images), found.shape[1]), "float32")
-                sums[endpoint][start : start + len(seen)] += found.astype("float32") / views
+                    sums[endpoint] = np.zeros((len(images), values.shape[1]), "float32")
+                sums[endpoint][start : start + len(batch)] += values.astype("float32") / views
             if advance is not None:
-                advance(len(seen))
+                advance(len(batch))
     return sums
 
 
@@ -170,7 +110,7 @@ def _scaled(mean: np.ndarray, title: str) -> np.ndarray:
     mean -= mean.mean(axis=0, dtype="float64").astype("float32")
     length = float(np.linalg.norm(mean, axis=1).mean())
     if not length > 1e-4 * before:
-        raise UserError(f"The teacher ({title}) says the same of every picture: there is nothing to learn from it.")
+        raise UserError(f"The teacher ({title}) gives every picture the same features: nothing can be learned from it.")
     if mean.shape[1] > SIZE:
         _, axes = np.linalg.eigh(mean.T @ mean)  # in the order of rising variance, each with either sign
         axes = axes[:, : -SIZE - 1 : -1]

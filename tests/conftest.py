@@ -1,4 +1,4 @@
-"""Fixtures shared by the rooms."""
+"""Fixtures that several files of tests share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture
+def fake_zoo(tmp_path, monkeypatch):
+    """An empty zoo of the test's own (`support.zoo.FakeZoo`), in the place of the published one."""
+    from support.zoo import FakeZoo
+
+    from mizoo.zoo import entries
+
+    zoo = FakeZoo(tmp_path / "clone")
+    monkeypatch.setattr(entries, "_root", zoo.root)
+    return zoo
 
 
 @pytest.fixture

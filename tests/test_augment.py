@@ -211,7 +211,7 @@ def test_each_picture_depends_on_its_own_noise_alone(rng):
 def test_both_backends_make_the_same_pictures(tmp_path):
     pytest.importorskip("jax")
     pytest.importorskip("tensorflow")
-    script = Path(__file__).with_name("augment_all.py")
+    script = Path(__file__).parent / "support" / "augment_all.py"
     made = []
     for backend in ("tensorflow", "jax"):
         file = tmp_path / f"{backend}.npy"

@@ -11,11 +11,12 @@ import pytest
 from keras import ops
 from test_objectives import TENSORFLOW
 
-from mizoo import augment, data, measures
+from mizoo import augment, data
 from mizoo.encoders import conv32
 from mizoo.errors import UserError
+from mizoo.evaluate import measures
 from mizoo.objectives import DeepCoTraining
-from mizoo.objectives.base import ADVERSARY, HELD
+from mizoo.objectives.base import ADVERSARY, INNER_INPUT
 
 VIEWS = augment.preset("views")
 
@@ -143,9 +144,10 @@ def test_an_inner_loop_of_many_steps_finds_the_entropy_of_the_features(rng):
     logged = model.fit(x, batch_size=512, epochs=30, verbose=0).history["feature_entropy"]
     noise = rng.random((512, model.noise_size), dtype="float32")
     terms = model.forward(x, noise)[1]
-    held = ops.convert_to_numpy(terms[HELD])[:, :2]  # of which the whitening took the volume that it puts back here
+    # The whitening took a volume out of these, which is put back below.
+    white = ops.convert_to_numpy(terms[INNER_INPUT])[:, :2]
     covariance = ops.convert_to_numpy(model.moments.covariance / model.moments.weight)
-    entropy = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * np.cov(held.T))[1] - 2 * math.log(model.resolution)
+    entropy = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * np.cov(white.T))[1] - 2 * math.log(model.resolution)
     entropy += 0.5 * np.linalg.slogdet(covariance)[1]
     assert float(terms["feature_entropy"]) == pytest.approx(entropy, abs=0.05)
     assert logged[0] > logged[-1] + 0.05

@@ -17,13 +17,13 @@ from mizoo import augment, bounds, data, encoders
 from mizoo.encoders.patch_grid import PATCHES, patch_geometry
 from mizoo.encoders.waveform import receptive_field
 from mizoo.errors import UserError
+from mizoo.export.keras_file import check_stock
 from mizoo.objectives import CPC
 from mizoo.objectives.contexts import facing_down, masked_conv, row_gru
 from mizoo.objectives.cpc import cut_patches
-from mizoo.portable import check_stock
 
 numpy = ops.convert_to_numpy
-STEP = Path(__file__).with_name("one_step.py")
+STEP = Path(__file__).parent / "support" / "one_step.py"
 
 
 def waveform(**arguments) -> keras.Model:
@@ -211,7 +211,7 @@ def test_every_patch_is_augmented_by_itself(rng):
 
 
 def one_step(backend: str, *arguments: str) -> dict:
-    """Run tests/one_step.py in a process of its own and return what it printed."""
+    """Run tests/support/one_step.py in a process of its own and return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(STEP.parents[1]), "KERAS_BACKEND": backend}
     command = [sys.executable, str(STEP), "--objective", "cpc", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

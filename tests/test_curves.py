@@ -7,8 +7,8 @@ import re
 import pytest
 from PIL import Image
 
-from mizoo.curves import plot
 from mizoo.errors import UserError
+from mizoo.runs.curves import plot
 
 MARKER = re.compile(r'<g clip-path="[^"]*">\s*<use ')  # of a point, not of a tick
 LOG = "epoch,loss,mi_1,mi_2,accuracy_1,accuracy_2,mi_1_ceiling,mi_2_ceiling\n"

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from mizoo import files
+from mizoo._tools import files
 from mizoo.data import Dataset, load, packed, splits
 from mizoo.errors import UserError
 

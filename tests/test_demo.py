@@ -7,9 +7,10 @@ import socket
 import numpy as np
 import pytest
 from PIL import Image
-from small_encoder import publish
+from support.encoders import publish
 
 from mizoo import demo
+from mizoo.data import photographs
 from mizoo.errors import UserError
 
 pytest.importorskip("matplotlib", reason="the demo draws with matplotlib")
@@ -116,6 +117,6 @@ def test_mistakes_end_with_a_message_and_status_2(published, tmp_path, capsys):
 
 
 def test_without_photographs_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    monkeypatch.setattr(photographs, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install scikit-image scikit-learn"):
         demo.photographs()

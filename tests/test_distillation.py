@@ -11,11 +11,13 @@ import pytest
 from keras import ops
 from PIL import Image
 
-from mizoo import data, pretrain, recipes, teachers
+from mizoo import data, recipes, teachers
 from mizoo.encoders import conv32
 from mizoo.errors import UserError
 from mizoo.evaluate.features import features
 from mizoo.objectives import Distillation
+from mizoo.pretrain import pretrain
+from mizoo.runs.folder import TARGETS
 
 
 def encoder(seed: int = 1) -> keras.Model:
@@ -141,7 +143,7 @@ def test_teachers_that_cannot_teach_are_named(rng, teacher):
     assert not asked  # refused before the first one is asked
     with pytest.raises(UserError, match="named as `mizoo.load` takes it. Received: Functional"):
         teachers.targets([(encoder(), "fc")], pictures(rng))
-    with pytest.raises(UserError, match="the same of every picture"):
+    with pytest.raises(UserError, match="every picture the same features"):
         teachers.targets([(teacher, "fc")], np.full((77, 32, 32, 3), 91, "uint8"), views=3)
 
 
@@ -163,28 +165,28 @@ def test_a_run_learns_from_teachers_resumes_and_knows_them(rng, teacher, tmp_pat
         "training": {"epochs": 3, "batch_size": 8, "precision": "float32"},
     }
     recipe = recipes.validate(content)
-    whole = pretrain.pretrain(recipe, tmp_path / "whole")
-    broken = pretrain.pretrain(recipe, tmp_path / "broken", stop_after=1)
-    kept = (broken / teachers.KEPT).stat().st_mtime_ns
-    pretrain.pretrain(recipe, broken)
-    assert (broken / teachers.KEPT).stat().st_mtime_ns == kept  # asked once
+    whole = pretrain(recipe, tmp_path / "whole")
+    broken = pretrain(recipe, tmp_path / "broken", stop_after=1)
+    kept = (broken / TARGETS).stat().st_mtime_ns
+    pretrain(recipe, broken)
+    assert (broken / TARGETS).stat().st_mtime_ns == kept  # asked once
     first, second = (keras.saving.load_model(run / "encoder.keras").get_weights() for run in (whole, broken))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     only_targets = tmp_path / "only_targets"  # as an interruption before the first checkpoint leaves it
     only_targets.mkdir()
-    shutil.copy(whole / teachers.KEPT, only_targets)
-    third = keras.saving.load_model(pretrain.pretrain(recipe, only_targets) / "encoder.keras").get_weights()
+    shutil.copy(whole / TARGETS, only_targets)
+    third = keras.saving.load_model(pretrain(recipe, only_targets) / "encoder.keras").get_weights()
     for a, b in zip(first, third, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     said = json.loads((whole / "machine.json").read_text(encoding="utf-8"))["teachers"]
     assert list(said) == [teacher] and len(said[teacher]) == 64
 
-    short = pretrain.pretrain(recipe, tmp_path / "short", stop_after=1)
-    (short / teachers.KEPT).unlink()
+    short = pretrain(recipe, tmp_path / "short", stop_after=1)
+    (short / TARGETS).unlink()
     encoder(5).save(teacher)
     with pytest.raises(UserError, match="other targets than its teachers give now"):
-        pretrain.pretrain(recipe, short)
+        pretrain(recipe, short)
 
 
 def test_recipes_of_distillation_name_whom_to_learn_from():

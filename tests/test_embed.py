@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from small_encoder import ENDPOINTS, publish
+from support.encoders import ENDPOINTS, publish
 
 from mizoo import embed as module
-from mizoo import pictures
+from mizoo.data import pictures
 from mizoo.embed import embed
 from mizoo.errors import UserError
 

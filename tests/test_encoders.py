@@ -8,7 +8,7 @@ from keras import ops
 
 from mizoo import encoders
 from mizoo.errors import UserError
-from mizoo.portable import check_stock
+from mizoo.export.keras_file import check_stock
 
 
 def shapes(encoder) -> dict[str, tuple]:

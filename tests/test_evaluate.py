@@ -7,7 +7,8 @@ import pytest
 
 from mizoo.data import Dataset
 from mizoo.errors import UserError
-from mizoo.evaluate import evaluate, features, knn, linear, mlp200, pixels, random_copy
+from mizoo.evaluate import evaluate, features, pixels, random_copy
+from mizoo.evaluate.protocols import knn, linear, mlp200
 
 QUICK = mlp200.Schedule(batch_size=64, rate=5e-3, epochs=6, drops=(4,), last=2)
 CLASSES = 4
@@ -284,7 +285,7 @@ def test_baselines_stand_under_the_entrys_name(squares):
 
 
 def test_a_file_is_measured_with_the_hash_of_its_weights(squares, tmp_path):
-    from mizoo.files import sha256
+    from mizoo._tools.files import sha256
 
     path = tmp_path / "trial" / "encoder.keras"
     path.parent.mkdir()

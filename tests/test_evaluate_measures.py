@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mizoo import measures, report
+from mizoo import report
 from mizoo.data import Dataset, load, packed
 from mizoo.errors import UserError
-from mizoo.evaluate import MEASURES, evaluate, merge_rows, read_rows
-from mizoo.evaluate.protocols import ALL, chosen
+from mizoo.evaluate import MEASURES, evaluate, measures, merge_rows, read_rows
+from mizoo.evaluate.protocols import TABLE, choose
 
 ROWS_OF_ALL = [
     ("mine", None),
@@ -71,7 +71,7 @@ def short(module, **changes):
 
 
 def test_ndm_of_independent_coordinates_is_nothing(rng):
-    from mizoo.evaluate import ndm
+    from mizoo.evaluate.protocols import ndm
 
     features = rng.normal(size=(4000, 4)) * [1, 5, 0.1, 2] + 3
     value, settings = ndm.fit_score(features[:3000], features[3000:], schedule=short(ndm, max_steps=100))
@@ -80,7 +80,7 @@ def test_ndm_of_independent_coordinates_is_nothing(rng):
 
 
 def test_ndm_of_a_gaussian_is_near_its_total_correlation(rng):
-    from mizoo.evaluate import ndm
+    from mizoo.evaluate.protocols import ndm
 
     correlation = 0.8 + 0.2 * np.eye(3)
     truth = -0.5 * np.log(np.linalg.det(correlation))  # 1.134 nats
@@ -99,7 +99,7 @@ def test_ndm_of_a_gaussian_is_near_its_total_correlation(rng):
 
 
 def test_ndm_refuses_what_has_no_total_correlation(rng):
-    from mizoo.evaluate import ndm
+    from mizoo.evaluate.protocols import ndm
 
     with pytest.raises(UserError, match="two coordinates"):
         ndm.fit_score(rng.normal(size=(90, 1)), rng.normal(size=(20, 1)))
@@ -118,7 +118,7 @@ def coloured(rng, count, kept):
 
 @pytest.mark.parametrize("kept", [0.8, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_mine_finds_what_a_feature_tells_of_the_picture(rng, kept):
-    from mizoo.evaluate import mine
+    from mizoo.evaluate.protocols import mine
 
     images, features, truth = coloured(rng, 4000, kept)
     data = (images[:3000], features[:3000], images[3000:], features[3000:])
@@ -132,7 +132,7 @@ def test_mine_finds_what_a_feature_tells_of_the_picture(rng, kept):
 
 
 def test_mine_finds_nothing_where_features_belong_to_other_pictures(rng):
-    from mizoo.evaluate import mine
+    from mizoo.evaluate.protocols import mine
 
     images, features, _ = coloured(rng, 2000, 1.0)
     features = rng.permutation(features)
@@ -155,7 +155,7 @@ def encoder(channels=3):
 @pytest.fixture
 def bare(rng, monkeypatch):
     """Pictures without labels, and short fits."""
-    from mizoo.evaluate import mine, ndm
+    from mizoo.evaluate.protocols import mine, ndm
 
     monkeypatch.setattr(mine, "SCHEDULE", short(mine, max_steps=100))
     monkeypatch.setattr(ndm, "SCHEDULE", short(ndm, max_steps=100))
@@ -169,7 +169,7 @@ def test_every_measure_is_a_row_and_takes_no_labels(bare, tmp_path):
     assert {row.endpoint for row in rows} == {"global"}  # the wide one only on request
     assert {row.split for row in rows} == {"whole"}
     for row in rows:
-        assert (row.train_size, row.test_size) == ((240, 60) if ALL[row.protocol].fits else (0, 300))
+        assert (row.train_size, row.test_size) == ((240, 60) if TABLE[row.protocol].fits else (0, 300))
         assert np.isfinite(row.value) and "cpu_seconds" in row.settings
     values = {(row.protocol, row.settings.get("variant")): row.value for row in rows}
     assert values["prior_fit", "worst"] >= values["prior_fit", "mean"] > 0
@@ -205,7 +205,7 @@ def test_other_endpoints_and_raw_pixels_on_request(bare):
 
 
 def test_alignment_of_grey_pictures_is_refused_before_anything_is_fitted(bare, monkeypatch):
-    from mizoo.evaluate import ndm
+    from mizoo.evaluate.protocols import ndm
 
     monkeypatch.setattr(ndm, "fit_score", lambda *data, **more: pytest.fail("fitted first"))
     with pytest.raises(UserError, match="one channel"):
@@ -241,11 +241,11 @@ def test_probes_still_ask_for_labels_and_name_the_measures(bare, monkeypatch):
 
 
 def test_protocols_by_name():
-    assert chosen(["knn", "measures", "mine"]) == ("knn", *MEASURES)
+    assert [protocol.name for protocol in choose(["knn", "measures", "mine"])] == ["knn", *MEASURES]
     for wrong, hint in ((["svm"], "'svm'"), ([], "nothing"), ("mine", "sequence")):
         with pytest.raises(UserError, match=hint):
-            chosen(wrong)
-    assert all(protocol.unit and protocol.better in ("higher", "lower") for protocol in ALL.values())
+            choose(wrong)
+    assert all(protocol.unit and protocol.better in ("higher", "lower") for protocol in TABLE.values())
 
 
 def test_sounds_are_refused(rng):
@@ -257,7 +257,7 @@ def test_the_table_of_measures_has_one_line_an_encoder_and_the_paper_apart():
     rows = []
     for i, (protocol, variant) in enumerate(ROWS_OF_ALL):
         settings = {"variant": variant} if variant else {}
-        if ALL[protocol].fits:
+        if TABLE[protocol].fits:
             settings["standard_error"] = 0.05
         common = {"entry": "dim", "encoder": "published", "dataset": "cifar10", "endpoint": "global", "spread": 0.0}
         rows.append(
@@ -267,7 +267,7 @@ def test_the_table_of_measures_has_one_line_an_encoder_and_the_paper_apart():
                 value=i + 0.25,
                 seeds=1,
                 split="test",
-                train_size=50000 if ALL[protocol].fits else 0,
+                train_size=50000 if TABLE[protocol].fits else 0,
                 test_size=10000,
                 settings=settings,
                 command="mizoo evaluate dim",
@@ -285,4 +285,4 @@ def test_the_table_of_measures_has_one_line_an_encoder_and_the_paper_apart():
     source = "([Hjelm et al. 2018, extended comparison](https://arxiv.org/abs/1808.06670))"
     assert [f"DIM(L) {source}", "45.09", "0.18", "9.18"] in lines
     assert "Hjelm" not in report.table(rows, compare=False)
-    assert "Hjelm" not in report.table([row for row in rows if not ALL[row.protocol].fits])
+    assert "Hjelm" not in report.table([row for row in rows if not TABLE[row.protocol].fits])

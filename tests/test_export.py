@@ -20,11 +20,12 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
 
-from small_encoder import planted, values_of  # noqa: E402
+from support.encoders import planted, values_of  # noqa: E402
 
-from mizoo import export, files  # noqa: E402
+from mizoo import export  # noqa: E402
+from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
-from mizoo.portable import check_stock  # noqa: E402
+from mizoo.export.keras_file import check_stock  # noqa: E402
 
 ENDPOINTS = ("local", "conv", "fc", "global")
 
@@ -267,7 +268,7 @@ def test_encoders_without_named_endpoints_are_refused(tmp_path):
 
 def test_the_comparison_finds_real_pictures_without_cifar10(tmp_path, monkeypatch):
     pytest.importorskip("skimage")
-    from mizoo._sample_pictures import sample_pictures
+    from mizoo.export.samples import sample_pictures
 
     monkeypatch.setenv("TFDS_DATA_DIR", os.fspath(tmp_path))
     pictures = sample_pictures(256, (32, 32, 3))

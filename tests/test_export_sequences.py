@@ -13,7 +13,7 @@ if keras.backend.backend() != "tensorflow":
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("tf2onnx")
 
-from mizoo import encoders, export, sounds, zoo  # noqa: E402
+from mizoo import encoders, export, zoo  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.publish import publish  # noqa: E402
 
@@ -76,7 +76,7 @@ def test_an_exported_run_says_its_sampling_rate(exported, tmp_path):
     encoder.save(tmp_path / "encoder.keras")
     (tmp_path / "recipe.yaml").write_text("encoder:\n  sampling_rate: 8000\n")
     manifest = export.export(tmp_path, tmp_path / "out")
-    assert manifest["input"]["sampling_rate"] == 8000 == sounds.sampling_rate(tmp_path / "out" / "encoder.onnx")
+    assert manifest["input"]["sampling_rate"] == 8000 == zoo.sampling_rate(tmp_path / "out" / "encoder.onnx")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["input"]["range"] == [-1, 1]
     assert max(manifest["differences"]["onnx"].values()) < 1e-4
 
@@ -86,15 +86,15 @@ def test_an_encoder_of_sounds_alone_is_exported_without_a_rate(exported, tmp_pat
     encoder.save(tmp_path / "mine.keras")
     assert "sampling_rate" not in export.export(tmp_path / "mine.keras", tmp_path / "out")["input"]
     with pytest.raises(UserError, match="--sampling-rate"):
-        sounds.sampling_rate(tmp_path / "out")
+        zoo.sampling_rate(tmp_path / "out")
 
 
-def test_an_encoder_of_sounds_is_published_with_named_half_weights_and_the_same_bytes_again(exported, tmp_path):
+def test_an_encoder_of_sounds_is_published_with_named_half_weights_and_the_same_bytes_again(
+    exported, tmp_path, fake_zoo
+):
     _, encoder, _ = exported["waveform"]
-    root, run = tmp_path / "clone", tmp_path / "run"
-    for folder in (root / "models", root / "export", root / "mizoo", run):
-        folder.mkdir(parents=True)
-    (root / "mizoo/registry.json").write_text("{}")
+    root, run = fake_zoo.root, tmp_path / "run"
+    run.mkdir()
     encoder.save(run / "encoder.keras")
     (run / "recipe.yaml").write_text(
         "name: toy\nsummary: toy sounds\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mizoo import measures
+from mizoo.evaluate import measures
 
 
 def test_effective_rank_counts_directions(rng):

@@ -143,7 +143,7 @@ def test_ksg_finds_a_gaussian_pair(rng):
 @pytest.mark.parametrize("bound", ["infonce", "nwj", "dv", "smile", "club"])
 def test_the_error_bar_is_that_of_leaving_rows_out(rng, bound):
     """The shares of the rows against the jackknife, which knows nothing of the bound's form."""
-    from mizoo.mi.held_out import contrast
+    from mizoo.mi.scoring import contrast
 
     x, y = gaussian_pair(rng, 60, 1, 0.7)
     scores = (0.9 * x * y.T - 0.3 * (x**2 + y.T**2))[:, None, :]

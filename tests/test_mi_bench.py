@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mizoo.errors import UserError
-from mizoo.mi import bench
+from mizoo.mi import staircase as bench
 
 TINY = {"steps": 40, "batch_size": 16, "progress": False}
 

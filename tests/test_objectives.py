@@ -23,7 +23,7 @@ from mizoo.objectives.base import ADVERSARY
 from mizoo.objectives.prior_matching import discriminator, prior_losses
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
-STEP = Path(__file__).with_name("one_step.py")
+STEP = Path(__file__).parent / "support" / "one_step.py"
 
 
 def small(**arguments) -> DeepInfoMax:
@@ -38,7 +38,7 @@ def batch(rng, model, size: int = 8) -> dict[str, np.ndarray]:
 
 
 def one_step(environment: dict[str, str], *arguments: str) -> dict:
-    """Run tests/one_step.py in a process of its own and return what it printed."""
+    """Run tests/support/one_step.py in a process of its own and return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
     done = subprocess.run(
         [sys.executable, str(STEP), *arguments], env=environment, capture_output=True, text=True, timeout=300
@@ -319,7 +319,7 @@ def test_batch_norm_by_one_kernel_is_that_of_keras(monkeypatch, jit):
     from mizoo.objectives import _tensorflow
 
     def trained(context):
-        monkeypatch.setattr(_tensorflow, "_fused", context)
+        monkeypatch.setattr(_tensorflow, "_fused_batch_norm", context)
         keras.utils.set_random_seed(1)
         encoder = conv32(widths=(16, 6, 8), fc_size=16, global_size=5)
         encoder.get_layer("conv2_norm").trainable = False  # a frozen one stays in inference mode

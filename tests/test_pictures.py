@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mizoo import pictures
+from mizoo.data import pictures
 from mizoo.errors import UserError
 
 SHAPE = (32, 32, 3)

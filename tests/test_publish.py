@@ -15,13 +15,14 @@ if keras.backend.backend() != "tensorflow":
 for needed in ("onnx", "onnxruntime", "tf2onnx"):
     pytest.importorskip(needed)
 
-from small_encoder import planted, values_of  # noqa: E402
+from support.encoders import planted, values_of  # noqa: E402
 
-from mizoo import encoders, export, files, zoo  # noqa: E402
+from mizoo import encoders, export, zoo  # noqa: E402
+from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
 from mizoo.export import publish  # noqa: E402
-from mizoo.publish import _compared  # noqa: E402
+from mizoo.zoo.entries import REGISTRY  # noqa: E402
 
 RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
 
@@ -32,12 +33,9 @@ def images():
 
 
 @pytest.fixture
-def clone(tmp_path):
-    """An empty clone and a finished run."""
-    root = tmp_path / "clone"
-    for folder in ("models", "export", "mizoo"):
-        (root / folder).mkdir(parents=True)
-    (root / "mizoo/registry.json").write_text("{}")
+def clone(tmp_path, fake_zoo):
+    """An empty clone, which is the zoo, and a finished run."""
+    root = fake_zoo.root
     run = tmp_path / "run"
     planted("mixed_bfloat16").save(tmp_path / "encoder.keras")
     run.mkdir()
@@ -46,10 +44,10 @@ def clone(tmp_path):
     return root, run
 
 
-def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkeypatch):
+def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):
     root, run = clone
     entry = publish(run, "small_net", root=root, images=images)
-    registry = json.loads((root / "mizoo/registry.json").read_text())
+    registry = json.loads((root / REGISTRY).read_text())
     assert registry == {"small_net": entry}
     assert (entry["summary"], entry["objective"], entry["dataset"]) == ("a small net", "deep_infomax", "cifar10")
     assert "Hjelm" in entry["paper"]
@@ -60,8 +58,6 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images, monkey
     assert sorted(os.listdir(root / "models/small_net")) == ["encoder.keras", "recipe.yaml"]
     assert sorted(os.listdir(root / "export/small_net")) == ["encoder.onnx", "manifest.json"]
 
-    monkeypatch.setattr(zoo, "registry", lambda: registry)
-    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
     model, fast = zoo.load("small_net"), zoo.load("small_net", runtime="onnx")
     assert max(export.compare(fast(images), values_of(model, images)).values()) < 1e-5
     assert max(export.compare(values_of(model, images), values_of(planted(), images)).values()) < 1e-2
@@ -121,8 +117,8 @@ def test_networks_of_the_same_weights_can_differ(tmp_path):
         return keras.Model(x, {"local": y})
 
     network(2, 0).save(tmp_path / "one.keras")
-    assert _compared(tmp_path / "one.keras", network(2, 1)) == (True, True)
-    assert _compared(tmp_path / "one.keras", network(1, 0)) == (True, False)
+    assert _kept_baselines(tmp_path / "one.keras", network(2, 1)) == ("pixels", "random")
+    assert _kept_baselines(tmp_path / "one.keras", network(1, 0)) == ("pixels",)
 
 
 def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images):
@@ -161,7 +157,7 @@ def _row(encoder):
     )
 
 
-def test_the_manifest_says_what_a_run_went_on_from(clone, images, monkeypatch):
+def test_the_manifest_says_what_a_run_went_on_from(clone, images):
     root, run = clone
     (run / "log.csv").write_text("epoch,seconds\n1,10.0\n2,20.4\n")
     first = publish(run, "small_net", root=root, images=images)
@@ -170,8 +166,6 @@ def test_the_manifest_says_what_a_run_went_on_from(clone, images, monkeypatch):
     assert json.loads(manifest.read_text())["trained"] == took
 
     # The first weights, as published, from where they are about to be replaced or from a copy.
-    monkeypatch.setattr(zoo, "registry", lambda: json.loads((root / "mizoo/registry.json").read_text()))
-    monkeypatch.setattr(zoo, "locate", lambda relative: root / relative)
     copy = run.parent / "copy"
     copy.mkdir()
     shutil.copy(root / "models/small_net/encoder.keras", copy)
@@ -241,4 +235,4 @@ def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, imag
     with pytest.raises(UserError, match="clone"):
         publish(run, "small_net", root=run, images=images)
     assert not list((root / "models").iterdir())
-    assert (root / "mizoo/registry.json").read_text() == "{}"
+    assert (root / REGISTRY).read_text() == "{}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from mizoo import recipes, yaml_text, zoo
+from mizoo import recipes, zoo
+from mizoo._tools import yaml_text
 from mizoo.errors import UserError
 
 GOOD = {"name": "toy", "data": {"source": "cifar10"}}
@@ -123,9 +124,9 @@ def test_dump_and_load_give_the_same_recipe(tmp_path):
 
 def test_a_run_is_told_apart_by_what_decides_its_weights_only():
     recipe = recipes.validate(GOOD)
-    assert recipes.validate(with_change("summary", "words")).deciding() == recipe.deciding()
-    assert recipes.validate(with_change("training.seed", 1)).deciding() != recipe.deciding()
-    assert recipes.validate(with_change("objective.bound", "jsd")).deciding() != recipe.deciding()
+    assert recipes.validate(with_change("summary", "words")).identity() == recipe.identity()
+    assert recipes.validate(with_change("training.seed", 1)).identity() != recipe.identity()
+    assert recipes.validate(with_change("objective.bound", "jsd")).identity() != recipe.identity()
 
 
 def test_files_that_are_no_recipes(tmp_path):
@@ -155,5 +156,5 @@ def test_every_recipe_that_ships_reads_and_what_it_goes_on_from_ships_too():
     for path in found:
         recipe = recipes.load(path)
         if recipe.init_from and recipe.init_from not in zoo.list_models():
-            earlier = zoo.earlier_recipes(recipe.init_from)[-1]
+            earlier = recipes.ancestors(recipe.init_from)[-1]
             assert recipe.init_from == f"runs/{recipes.load(earlier).name}"

@@ -8,9 +8,10 @@ import re
 
 import pytest
 
-from mizoo import benchmark_tables, cards, report
+from mizoo import report
 from mizoo.errors import UserError
 from mizoo.evaluate.rows import Row, merge_rows
+from mizoo.report import benchmark_tables, cards
 
 WEIGHTS = "ab" * 32
 ROW = Row(
@@ -92,13 +93,13 @@ def test_papers_stand_beside_ours_only_under_the_same_protocol_split_and_data():
 
 
 def test_the_papers_rows_have_a_source_a_protocol_and_plausible_numbers():
-    for paper in report.published():
+    for paper in report.papers():
         assert paper["source"] and paper["url"].startswith("https://") and paper["protocol"] and paper["split"]
         for row in paper["rows"]:
             assert row["method"]
             most = 100 if paper["protocol"] not in ("mine", "ndm") else 1000  # percent, or nats
             assert all(0 < value < most for key, value in row.items() if key != "method")
-    assert not any("DV" in row["method"] for paper in report.published() for row in paper["rows"])
+    assert not any("DV" in row["method"] for paper in report.papers() for row in paper["rows"])
 
 
 def test_no_rows_make_no_table():
@@ -106,10 +107,8 @@ def test_no_rows_make_no_table():
 
 
 @pytest.fixture
-def entry(tmp_path, monkeypatch):
+def entry(fake_zoo):
     """A published entry in a folder of its own: registry, recipe, manifest and rows."""
-    from mizoo import zoo
-
     info = {
         "summary": "A small encoder",
         "objective": "Deep InfoMax",
@@ -123,9 +122,9 @@ def entry(tmp_path, monkeypatch):
             "encoder.onnx": {"path": "export/dim_small/encoder.onnx", "sha256": "cd" * 32, "bytes": 9800000},
         },
     }
-    monkeypatch.setattr(zoo, "registry", lambda: {"dim_small": info})
-    monkeypatch.setattr(zoo, "locate", lambda relative: tmp_path / relative)
-    models, export = tmp_path / "models" / "dim_small", tmp_path / "export" / "dim_small"
+    fake_zoo.register({"dim_small": info})
+    root = fake_zoo.root
+    models, export = root / "models" / "dim_small", root / "export" / "dim_small"
     models.mkdir(parents=True)
     export.mkdir(parents=True)
     (models / "recipe.yaml").write_text(
@@ -135,7 +134,7 @@ def entry(tmp_path, monkeypatch):
     described = {"pictures": 256, "differences": {"onnx": {"fc": 2.5e-7}, "saved_model": {"fc": 1e-7}}}
     (export / "manifest.json").write_text(json.dumps({"files": info["files"], **described}))
     merge_rows(models / "results.json", ROWS)
-    return tmp_path
+    return root
 
 
 def test_a_card_says_all_that_a_reader_needs(entry):
@@ -171,10 +170,10 @@ def test_a_card_says_what_the_training_went_on_from(entry):
     manifest = json.loads((export / "manifest.json").read_text())
     (export / "manifest.json").write_text(json.dumps({**manifest, "trained": trained}))
     text = cards.card("dim_small")
-    assert f"on a GPU, tensorflow backend. In them it learned from `other` (SHA-256 `{'cd' * 32}`). They" in text
+    assert f"on a GPU, tensorflow backend. The teachers were `other` (SHA-256 `{'cd' * 32}`). Its first" in text
     assert "50 epochs took 100 minutes on a GPU" in text
-    assert f"They went on from the encoder with the SHA-256 `{'ef' * 32}` (39 epochs took 78 minutes on a CPU" in text
-    assert f"In them it learned from `large` (SHA-256 `{'ab' * 32}`). " in text
+    assert f"Its first weights were those of the encoder with the SHA-256 `{'ef' * 32}` (39 epochs took 78" in text
+    assert f"The teachers were `large` (SHA-256 `{'ab' * 32}`). " in text
     assert "| `init_from` | runs/dim_small_first |" in text
     assert "\nmizoo pretrain models/dim_small/first.yaml\nmizoo pretrain dim_small\n" in text
     (models / "first.yaml").write_text("name: dim_small_first\ninit_from: runs/older\n")
@@ -222,12 +221,12 @@ def page(root, text):
 
 def test_report_writes_the_blocks_and_leaves_the_rest(entry):
     path = page(entry, "before\n\n<!-- table: mlp200 cifar10 -->\nold\n<!-- /table -->\n\nafter\n")
-    assert report.report(entry) == [path]
+    assert report.write_tables(entry) == [path]
     text = path.read_text()
     assert text.startswith("before\n\n<!-- table: mlp200 cifar10 -->\nTop-1")
     assert text.endswith("|\n<!-- /table -->\n\nafter\n")
     assert "74.31 ± 0.13" in text and "old" not in text and "66.12" not in text
-    report.report(entry)
+    report.write_tables(entry)
     assert path.read_text() == text
 
 
@@ -243,7 +242,14 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
             "hardware": "CPU, 1 core",
         },
         {**common, "trial": "recipe", "changes": {}, "value": 61.75},
-        {**common, "trial": "recipe", "around": {"data.augment": "dim"}, "changes": {}, "value": 1.0, "entry": "other"},
+        {
+            **common,
+            "trial": "recipe",
+            "base_changes": {"data.augment": "dim"},
+            "changes": {},
+            "value": 1.0,
+            "entry": "other",
+        },
     ]
     path.write_text(json.dumps({"epochs": 4, "rows": rows}))
     text = benchmark_tables.trials(path, "dim_small")
@@ -295,7 +301,7 @@ def test_report_lists_entries_and_the_agreement_of_schedules(entry):
         ],
     }
     (entry / "benchmarks" / "probe_schedule.json").write_text(json.dumps(content))
-    report.report(entry)
+    report.write_tables(entry)
     found = cells(path.read_text())
     assert ["trained", "fc", "66.00 ± 0.10", "65.90 ± 0.10", "-0.10", "500", "40"] in found
     assert not any("conv" in line for line in found[-1:])
@@ -314,5 +320,5 @@ def test_a_block_that_cannot_be_written_is_refused_and_nothing_changes(entry, te
     good = "<!-- table: mlp200 cifar10 -->\nold\n<!-- /table -->\n"
     path = page(entry, good + text)
     with pytest.raises(UserError, match=message):
-        report.report(entry)
+        report.write_tables(entry)
     assert path.read_text() == good + text

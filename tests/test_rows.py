@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from mizoo._tools.hardware import hardware
 from mizoo.errors import UserError
 from mizoo.evaluate.rows import Row, merge_rows, read_rows
-from mizoo.machine import hardware
 
 ROW = Row(
     entry="dim",

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from small_encoder import ENDPOINTS, publish
+from support.encoders import ENDPOINTS, publish
 
 from mizoo.errors import UserError
-from mizoo.runtime import OnnxEncoder
+from mizoo.zoo.onnx_encoder import OnnxEncoder
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from mizoo import recipes
 from mizoo.errors import UserError
-from mizoo.schedules import Trapezoid
+from mizoo.recipes.schedules import Trapezoid
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():
@@ -38,13 +38,13 @@ def trapezoid(epochs: int, decay: float, **more) -> recipes.Recipe:
 
 def test_the_end_can_be_chosen_until_the_rate_falls():
     long, short = trapezoid(100, 20), trapezoid(30, 5)
-    assert short.goes_on(long, 25) and long.goes_on(short, 25)
-    assert not short.goes_on(long, 26) and not long.goes_on(short, 26)
-    assert short.goes_on(short, 29)
-    assert not short.goes_on(trapezoid(100, 20, learning_rate=0.01), 5)
+    assert short.can_resume(long, 25) and long.can_resume(short, 25)
+    assert not short.can_resume(long, 26) and not long.can_resume(short, 26)
+    assert short.can_resume(short, 29)
+    assert not short.can_resume(trapezoid(100, 20, learning_rate=0.01), 5)
     content = recipe(schedule="cosine")
     ten, twenty = (recipes.validate({**content, "training": {"epochs": n}}) for n in (10, 20))
-    assert not ten.goes_on(twenty, 1) and ten.goes_on(ten, 1)
+    assert not ten.can_resume(twenty, 1) and ten.can_resume(ten, 1)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_an_encoder_of_sounds_hears_digits_and_speakers(name):
     if not folder or not os.path.isdir(os.path.join(folder, "spoken_digit")):
         pytest.skip("TFDS_DATA_DIR names no folder with spoken_digit")
     from mizoo.data import sounds
-    from mizoo.evaluate.clips import clip_features
+    from mizoo.evaluate.features import clip_features
 
     part = sounds.load("spoken_digit", "test")
     encoder = zoo.load(name)

@@ -10,12 +10,15 @@ import keras
 import numpy as np
 import pytest
 
-from mizoo import data, encoders, pretrain, recipes, sounds
+from mizoo import data, encoders, recipes
+from mizoo.data import sound_files as sounds
 from mizoo.data import sounds as sets
 from mizoo.data.batching import Windows
 from mizoo.embed import embed
 from mizoo.errors import UserError
-from mizoo.evaluate.clips import clip_features
+from mizoo.evaluate.features import clip_features
+from mizoo.pretrain import pretrain
+from mizoo.runs.folder import read_log
 
 RATE = 8000
 
@@ -108,19 +111,19 @@ def test_a_run_on_sounds_resumes_and_logs_every_step(clips, tmp_path, monkeypatc
     whole = sets.Sounds("spoken_digit", clips.clips, RATE, labels)
     monkeypatch.setattr(sets, "_spoken_digit", lambda: whole)
     recipe = recipes.validate(RECIPE)
-    run = pretrain.pretrain(recipe, tmp_path / "run", stop_after=1)
+    run = pretrain(recipe, tmp_path / "run", stop_after=1)
     first = keras.saving.load_model(run / "encoder.keras", compile=False).get_weights()
-    pretrain.pretrain(recipe, run)
+    pretrain(recipe, run)
     last = keras.saving.load_model(run / "encoder.keras", compile=False).get_weights()
     assert any(np.abs(one - other).max() > 1e-6 for one, other in zip(first, last))
-    assert [line["epoch"] for line in pretrain.read_log(run)] == [1, 2]
-    line = pretrain.read_log(run)[-1]
+    assert [line["epoch"] for line in read_log(run)] == [1, 2]
+    line = read_log(run)[-1]
     assert {"mi_1", "mi_2", "accuracy_1", "accuracy_2", "sequences_per_second", "effective_rank"} <= set(line)
     assert line["mi_1_ceiling"] == pytest.approx(np.log(6 + 4 - 1), abs=1e-4)  # frames, and rows of the batch
     assert sounds.sampling_rate(run) == RATE
     wrong = recipes.validate(RECIPE | {"encoder": {"name": "waveform", "widths": 4}})
     with pytest.raises(UserError, match="16000 Hz"):
-        pretrain.pretrain(wrong, tmp_path / "wrong")
+        pretrain(wrong, tmp_path / "wrong")
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
 
 import numpy as np
 import pytest
-from small_encoder import ENDPOINTS, publish
+from support.encoders import ENDPOINTS, publish
 
-from mizoo import cards, report, zoo
+from mizoo import report, zoo
 from mizoo.errors import UserError
-from mizoo.runtime import OnnxEncoder
+from mizoo.report import cards
+from mizoo.zoo import entries
+from mizoo.zoo.loading import RUNTIMES
+from mizoo.zoo.onnx_encoder import OnnxEncoder
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +25,11 @@ def published():
 
 
 @pytest.fixture
-def shelf(published, tmp_path, monkeypatch):
+def shelf(published, fake_zoo):
     """A copy of the published folder that the zoo looks into, free to be damaged."""
-    shutil.copytree(published.root, tmp_path / "clone")
-    registry = json.loads(json.dumps(published.registry))
-    monkeypatch.setattr(zoo, "registry", lambda: registry)
-    monkeypatch.setattr(zoo, "locate", lambda relative: tmp_path / "clone" / relative)
-    return tmp_path / "clone"
+    fake_zoo.copy_from(published.root)
+    fake_zoo.register(published.registry)
+    return fake_zoo.root
 
 
 @pytest.fixture
@@ -48,8 +47,8 @@ def test_the_shipped_registry_names_files_with_full_hashes_and_valid_metadata():
             assert zoo.locate(file["path"]).stat().st_size == file["bytes"], name
 
 
-def test_list_models_matches_patterns(monkeypatch):
-    monkeypatch.setattr(zoo, "registry", lambda: dict.fromkeys(["dim_b", "dim_a", "cpc_a"], {}))
+def test_list_models_matches_patterns(fake_zoo):
+    fake_zoo.register(dict.fromkeys(["dim_b", "dim_a", "cpc_a"], {}))
     assert zoo.list_models() == ["cpc_a", "dim_a", "dim_b"]
     assert zoo.list_models("dim_*") == ["dim_a", "dim_b"]
     assert zoo.list_models("x*") == []
@@ -63,7 +62,7 @@ def test_info_says_what_the_registry_says(shelf):
         zoo.info("smal_net")
 
 
-@pytest.mark.parametrize("runtime", zoo.RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_endpoint_loads_and_equals_the_encoder_that_was_saved(shelf, published, images, runtime):
     encoder = zoo.load("small_net", runtime=runtime)
     wanted, got = published.model(images), encoder(images)
@@ -97,7 +96,7 @@ def test_one_endpoint_goes_into_a_sequential_and_trains(shelf, images):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("runtime", zoo.RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_file_with_another_hash_is_never_opened(shelf, monkeypatch, runtime):
     import keras
     import onnxruntime
@@ -145,8 +144,7 @@ def test_an_unknown_file_of_an_entry_is_refused(shelf):
         zoo.path("small_net", "../secret")
 
 
-def test_no_entries_at_all_is_said_plainly(monkeypatch):
-    monkeypatch.setattr(zoo, "registry", dict)
+def test_an_empty_zoo_is_named_as_one(fake_zoo):
     with pytest.raises(UserError, match="publishes none"):
         zoo.load("dim_local_cifar10")
 
@@ -154,8 +152,7 @@ def test_no_entries_at_all_is_said_plainly(monkeypatch):
 # --- paths instead of names
 
 
-def test_files_and_folders_load_without_a_registry(published, images, monkeypatch):
-    monkeypatch.setattr(zoo, "registry", dict)
+def test_files_and_folders_load_without_a_registry(published, images, fake_zoo):
     wanted = np.asarray(published.model(images)["fc"])
     for name in (published.keras_file, str(published.keras_file.parent)):
         np.testing.assert_allclose(zoo.load(name, endpoint="fc")(images), wanted, atol=1e-5)
@@ -179,7 +176,7 @@ def test_the_wrong_runtime_for_a_file_names_the_right_one(published, tmp_path):
         zoo.load(tmp_path / "notes.txt")
 
 
-@pytest.mark.parametrize("suffix", zoo.RUNTIMES)
+@pytest.mark.parametrize("suffix", RUNTIMES)
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text"])
 def test_a_damaged_file_is_named(published, tmp_path, suffix, damage):
     whole = (published.keras_file if suffix == "keras" else published.onnx_file).read_bytes()
@@ -211,11 +208,11 @@ class Hide:
         if name.partition(".")[0] == "tensorflow":
             raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
 sys.meta_path.insert(0, Hide())
-from mizoo import zoo
+from mizoo import UserError, zoo
 for attempt in range(2):
     try:
         zoo.load(sys.argv[1])
-    except zoo.UserError as error:
+    except UserError as error:
         print(error)
 """
 
@@ -230,7 +227,7 @@ def test_without_a_backend_the_error_names_the_extra(published):
 
 def test_what_changes_a_clone_names_the_way_to_one(monkeypatch):
     assert (zoo.clone() / "models").is_dir()
-    monkeypatch.setattr(zoo, "clone", lambda: None)
-    for call in (report.report, lambda: cards.write_card("dim_local_cifar10")):
+    monkeypatch.setattr(entries, "clone", lambda: None)
+    for call in (report.write_tables, lambda: cards.write_card("dim_local_cifar10")):
         with pytest.raises(UserError, match="pip install -e"):
             call()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mizoo.data import Dataset
+from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
 
 
@@ -24,7 +24,7 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
         UserError: if tensorflow-datasets is missing, does not know the name or the split, or could not get the data;
             for pictures of several sizes without `size`.
     """
-    from mizoo.pictures import square
+    from mizoo.data.pictures import square
 
     builder = _prepared(name, split, "image")
     features = builder.info.features

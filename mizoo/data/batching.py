@@ -122,5 +122,5 @@ class Windows(Batches):
         """Windows float32 (batch_size, window) of the clips `rows`."""
         from mizoo.data.sounds import cut
 
-        places = generator(self.seed, _WINDOW, epoch, step).random(len(rows))
-        return np.stack([cut(self.images[row], self.window, place) for row, place in zip(rows, places)])
+        positions = generator(self.seed, _WINDOW, epoch, step).random(len(rows))
+        return np.stack([cut(self.images[row], self.window, position) for row, position in zip(rows, positions)])

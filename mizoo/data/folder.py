@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mizoo.data import Dataset
+from mizoo._tools.progress import bar
+from mizoo.data import pictures
+from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
 
 _LISTED = 10
+_SLOW = 1000  # files, from which on reading them shows its progress
 
 
 def classes(path: str | os.PathLike) -> tuple[str, ...]:
     """Names of the subfolders directly below a folder, sorted, where every picture lies in one; else ()."""
-    from mizoo import pictures
-
     folder = Path(path).expanduser()
     parts = [file.relative_to(folder).parts for file in pictures.find(folder)]
     return () if any(len(part) < 2 for part in parts) else tuple(sorted({part[0] for part in parts}))
@@ -30,7 +31,7 @@ def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] 
 
     Args:
         path: the folder, searched recursively; hidden files and files without the suffix of a picture are passed over.
-        size: side of the square that every picture is brought to with `mizoo.pictures.square`. None leaves the
+        size: side of the square that every picture is brought to with `mizoo.data.pictures.square`. None leaves the
             pictures as they are, which must then be of one size.
         among: the classes to count the labels over, where the folder is not all there is; its own if None.
 
@@ -42,34 +43,32 @@ def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] 
         UserError: no folder, no picture in it, files that cannot be read (the first ten by name), or pictures of
             several sizes without `size`.
     """
-    from rich.progress import track
-
-    from mizoo import pictures
-
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UserError(f"A data set of pictures is a folder. Received: {folder}, which is none.")
     paths = pictures.find(folder)
     images: np.ndarray | None = None
     problems: list[str] = []
-    for i, file in enumerate(track(paths, f"Reading {folder.name}", transient=True, disable=len(paths) < 1000)):
-        try:
-            picture = pictures.read(file)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if size is not None:
-            picture = pictures.square(picture, size)
-        if images is None:
-            # One array from the start: a list and its stack would need the memory twice.
-            first, images = file, np.empty((len(paths), *picture.shape), np.uint8)
-        if picture.shape != images.shape[1:]:
-            sizes = [f"{each.shape[-2]}x{each.shape[-3]}" for each in (images, picture)]
-            raise UserError(
-                f"The pictures below {folder} differ in size: {first} is {sizes[0]} and {file} is {sizes[1]} (width x "
-                "height). Pass `size` (--size) to bring all to one square."
-            )
-        images[i] = picture
+    with bar(f"reading {folder.name}", len(paths), shown=len(paths) >= _SLOW, unit="pictures") as advance:
+        for i, file in enumerate(paths):
+            advance(1)
+            try:
+                picture = pictures.read(file)
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            if size is not None:
+                picture = pictures.square(picture, size)
+            if images is None:
+                # One array from the start: a list and its stack would need the memory twice.
+                first, images = file, np.empty((len(paths), *picture.shape), np.uint8)
+            if picture.shape != images.shape[1:]:
+                sizes = [f"{each.shape[-2]}x{each.shape[-3]}" for each in (images, picture)]
+                raise UserError(
+                    f"The pictures below {folder} differ in size: {first} is {sizes[0]} and {file} is {sizes[1]} "
+                    "(width x height). Pass `size` (--size) to bring all to one square."
+                )
+            images[i] = picture
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems[:_LISTED])
         more = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from mizoo import files
-from mizoo.data import Dataset
+from mizoo._tools import files
+from mizoo._tools.progress import bar
+from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
 
 _INDEX = "index.json"
@@ -147,8 +148,6 @@ def _grid(shape: tuple[int, ...], limit: int) -> tuple[int, int]:
 
 
 def _write_split(split: str, dataset: Dataset, out: Path, limit: int, columns: int, rows: int) -> list[dict[str, Any]]:
-    from rich.progress import track
-
     per_mosaic = columns * rows
     total = -(-len(dataset.images) // per_mosaic)
     mosaics = _encode_all(dataset.images, columns, per_mosaic)
@@ -165,12 +164,14 @@ def _write_split(split: str, dataset: Dataset, out: Path, limit: int, columns: i
         waiting.clear()
         first, size = stop, 0
 
-    for mosaic in track(mosaics, f"Packing {split}", total=total, transient=True):
-        needed = len(mosaic) + 8 * per_mosaic + 8  # with its labels and its size
-        if waiting and size + needed > limit - 4096:  # the headers of the arrays
-            flush()
-        waiting.append(mosaic)
-        size += needed
+    with bar(f"packing {split}", total) as advance:
+        for mosaic in mosaics:
+            needed = len(mosaic) + 8 * per_mosaic + 8  # with its labels and its size
+            if waiting and size + needed > limit - 4096:  # the headers of the arrays
+                flush()
+            waiting.append(mosaic)
+            size += needed
+            advance(1)
     flush()
     return chunks
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mizoo.data import _tfds, parse_split
+from mizoo.data import _tfds, sound_files
+from mizoo.data.loading import parse_split
 from mizoo.errors import UserError
 
 SPOKEN_DIGIT = "spoken_digit"
@@ -114,11 +115,9 @@ def _spoken_digit() -> Sounds:
 
 
 def _folder(folder: str) -> Sounds:
-    from mizoo import sounds
-
     clips, rates = [], {}
-    for path in sounds.find(folder):
-        samples, rate = sounds.read(path)
+    for path in sound_files.find(folder):
+        samples, rate = sound_files.read(path)
         clips.append(samples)
         rates.setdefault(rate, path)
     if len(rates) > 1:
@@ -127,15 +126,15 @@ def _folder(folder: str) -> Sounds:
     return Sounds(folder, tuple(clips), next(iter(rates)))
 
 
-def cut(clip: np.ndarray, window: int, place: float) -> np.ndarray:
+def cut(clip: np.ndarray, window: int, position: float) -> np.ndarray:
     """A window of a clip, or a shorter clip in the midst of zeros.
 
     Args:
         clip: float32 (T,).
         window: length of the result, in samples.
-        place: where, from 0 (the first possible place) to below 1 (the last).
+        position: where it starts, from 0 (the first possible sample) to below 1 (the last).
     """
-    spare = int(place * (abs(len(clip) - window) + 1))
+    spare = int(position * (abs(len(clip) - window) + 1))
     if len(clip) >= window:
         return clip[spare : spare + window]
     return np.pad(clip, (spare, window - len(clip) - spare))

@@ -1,4 +1,4 @@
-"""Pictures -> the frozen features of every endpoint, extracted once."""
+"""Pictures or clips -> the frozen features of every endpoint, extracted once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from mizoo.errors import UserError
+from mizoo.zoo import interface
 
+_STEP = 2000  # batches of clips are padded to a multiple of this many samples, so that few lengths are traced
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -38,17 +40,16 @@ def features(
     if len(images) == 0:
         raise UserError("Features need at least one picture. Received: an empty array")
     call = encoder.predict_on_batch if hasattr(encoder, "predict_on_batch") else encoder
-    # JAX sorts the keys of a dict that passes through a compiled function: the order comes from the model.
-    declared = getattr(encoder, "output", None)
-    if endpoints is None and isinstance(declared, dict):
-        endpoints = list(declared)
+    if endpoints is None:
+        # JAX sorts the keys of a dict that passes through a compiled function: the order comes from the model.
+        endpoints = interface.endpoint_names(encoder) or None
     out: dict[str, np.ndarray] = {}
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size], dtype="float32")
         values = call(batch)
         if not isinstance(values, dict):
             values = {"features": values}
-        for name in _chosen(values, endpoints):
+        for name in _choose(values, endpoints):
             if len(values[name]) != len(batch):
                 raise UserError(
                     f"The encoder gave {len(values[name])} rows of `{name}` for {len(batch)} pictures. A Keras model "
@@ -72,6 +73,63 @@ def pixels(images: np.ndarray) -> dict[str, np.ndarray]:
     """
     flat = np.asarray(images).reshape(len(images), -1)
     return {"pixels": (flat.astype("float32") / 127.5 - 1).astype("float16")}
+
+
+def extract(
+    encoder: Any, images: np.ndarray, endpoints: Sequence[str] | None, advance: Callable[[int], None] | None = None
+) -> dict[str, np.ndarray]:
+    """The features of an encoder, or raw pixels where it is None; arguments and errors as of `features`."""
+    if encoder is not None:
+        return features(encoder, images, endpoints=endpoints, advance=advance)
+    if endpoints is not None and list(endpoints) != ["pixels"]:
+        raise UserError(f"Raw pixels have the one endpoint `pixels`. Received: {', '.join(endpoints)}")
+    return pixels(images)
+
+
+def clip_features(
+    encoder: Any,
+    clips: Sequence[np.ndarray],
+    batch_size: int = 64,
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Mean of the frames and of the contexts of every clip.
+
+    Clips are padded with zeros at their end, and the frames that see any of that are left out: as nothing in an
+    encoder of `mizoo.encoders.waveform` depends on what comes later, the rest are those of the clip alone.
+
+    Args:
+        encoder: as `mizoo.encoders.waveform` builds, with the endpoints `local` and `context`.
+        clips: float32 arrays (T,) in -1..1, each long enough for one frame.
+        batch_size: clips in a batch.
+        advance: called with the number of clips done.
+
+    Returns:
+        `local` (N, C) and `global` (N, D), float32; `global` equals the encoder's endpoint on the clip alone.
+
+    Raises:
+        UserError: for a clip shorter than one frame.
+    """
+    from mizoo.encoders.waveform import receptive_field
+
+    field, jump = receptive_field(encoder)
+    lengths = np.array([len(clip) for clip in clips])
+    if lengths.min() < field:
+        short = int(lengths.argmin())
+        raise UserError(f"A clip has at least {field} samples. Received: clip {short} of {lengths[short]}.")
+    means: dict[str, np.ndarray] = {}
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(clips), batch_size):
+        rows = order[start : start + batch_size]
+        longest = -(-lengths[rows].max() // _STEP) * _STEP
+        batch = np.stack([np.pad(clips[row], (0, longest - lengths[row])) for row in rows])
+        values = encoder.predict_on_batch(batch)
+        for name, endpoint in (("local", "local"), ("global", "context")):
+            frames = np.asarray(values[endpoint])
+            of_batch = [frames[i, : (lengths[row] - field) // jump + 1].mean(axis=0) for i, row in enumerate(rows)]
+            means.setdefault(name, np.empty((len(clips), frames.shape[-1]), np.float32))[rows] = of_batch
+        if advance is not None:
+            advance(len(rows))
+    return means
 
 
 def random_copy(encoder: Any, seed: int = 0) -> Any:
@@ -107,7 +165,7 @@ def random_copy(encoder: Any, seed: int = 0) -> Any:
     return keras.models.clone_model(encoder, clone_function=renew)
 
 
-def _chosen(values: dict[str, Any], endpoints: Sequence[str] | None) -> list[str]:
+def _choose(values: dict[str, Any], endpoints: Sequence[str] | None) -> list[str]:
     if endpoints is None:
         return list(values)
     unknown = [name for name in endpoints if name not in values]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from mizoo._tools.files import write_json
 from mizoo.errors import UserError
-from mizoo.files import write_json
 
 FORMAT = "mizoo-results-1"
 ENCODERS = ("published", "random", "pixels")
@@ -25,7 +25,8 @@ class Row:
         encoder: `published` (the entry's weights), `random` (its architecture, new weights) or `pixels` (no encoder).
         dataset: name of the data.
         endpoint: name of the features.
-        protocol: a name of `mizoo.evaluate.protocols.ALL`, which says its unit and which way is better.
+        protocol: a name of `mizoo.evaluate.protocols.TABLE`, which has its unit and which way is better; or another,
+            whose settings have `about`, `unit` and `better`.
         value: in the unit of the protocol (of probes top-1 accuracy in percent), the mean over seeds.
         spread: standard deviation over seeds (0 for one seed or a deterministic protocol).
         seeds: number of probes trained.

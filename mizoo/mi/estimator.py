@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mizoo._tools.progress import bar
 from mizoo.errors import UserError
 from mizoo.mi.inputs import check, prepare
 from mizoo.mi.settings import BOUNDS, KINDS, check_settings
-from mizoo.progress import bar
 
 __all__ = ["BOUNDS", "Estimate", "estimate"]
 
@@ -33,7 +33,7 @@ class Estimate:
         curve: for each fold the tuples (step, value on training batches, value on validation rows), in nats.
         warnings: what a reader of the number has to know.
         rows: scored rows.
-        settings: what `estimate` was told or chose.
+        settings: the arguments of `estimate` and what it chose itself.
     """
 
     nats: float
@@ -103,8 +103,8 @@ def estimate(
         family: "gaussian" or "logistic", of the densities of "club" and "doe".
         tau: the clip of SMILE.
         neighbours: k of KSG.
-        batch_size, learning_rate, max_steps, patience: of the fit; `patience` in looks at the validation rows, one
-            every 50 steps.
+        batch_size, learning_rate, max_steps, patience: of the fit; `patience` in evaluations of the validation
+            rows, one every 50 steps.
         progress: show progress on standard error.
 
     Returns:
@@ -131,7 +131,7 @@ def estimate(
         return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings, found)
 
     from mizoo.critics import vector_critic
-    from mizoo.mi import fit, held_out, models
+    from mizoo.mi import fit, models, scoring
     from mizoo.mi.gaussian import GaussianTerm
 
     d_x, d_y = x.shape[1], y.shape[1]
@@ -169,13 +169,13 @@ def estimate(
             curve = fitter.fit((x[train], y[train]), (x[validation], y[validation]), rng, advance)
             advance(max_steps - curve[-1][0])  # what early stopping saved
             curves.append(tuple(curve))
-            for block in held_out.blocks(len(test)):
+            for block in scoring.blocks(len(test)):
                 rows = test[block]
                 if bound == "doe":
-                    share = held_out.log_ratios(model, x[rows], y[rows])
+                    share = scoring.log_ratios(model, x[rows], y[rows])
                     value = float(share.mean())
                 else:
-                    value, share = held_out.contrast(bound, held_out.scores(model, x[rows], y[rows]), tau)
+                    value, share = scoring.contrast(bound, scoring.scores(model, x[rows], y[rows]), tau)
                 values.append(value)
                 sizes.append(len(rows))
                 shares.append(share)

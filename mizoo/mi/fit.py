@@ -8,18 +8,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from mizoo.errors import UserError
-from mizoo.mi.held_out import blocks
+from mizoo._tools.keras_backend import training_backend
+from mizoo.mi.scoring import blocks
 
-if keras.backend.backend() == "tensorflow":
+if training_backend("A critic is fitted", otherwise=", or use bound='ksg'") == "tensorflow":
     from mizoo.mi import _tensorflow as backend
-elif keras.backend.backend() == "jax":
-    from mizoo.mi import _jax as backend
 else:
-    raise UserError(
-        f"A critic is fitted on the TensorFlow and JAX backends. Received: KERAS_BACKEND={keras.backend.backend()!r}. "
-        "Set KERAS_BACKEND to 'tensorflow' or 'jax' before Keras is imported, or use bound='ksg'."
-    )
+    from mizoo.mi import _jax as backend
 
 
 @dataclass(frozen=True)
@@ -30,8 +25,8 @@ class Schedule:
         batch_size: rows in a step.
         learning_rate: of Adam.
         max_steps: steps at most.
-        check_every: steps between two looks at the validation rows.
-        patience: looks without a better value before fitting ends.
+        check_every: steps between two evaluations of the validation rows.
+        patience: evaluations without a better value before fitting ends.
     """
 
     batch_size: int = 256
@@ -57,7 +52,7 @@ class Fitter:
         self._start = [keras.ops.convert_to_numpy(v) for v in self._state()]
         self._run = backend.compile_steps(model, self.optimizer)
 
-    def _look(self, validation) -> tuple[float, float]:
+    def _validate(self, validation) -> tuple[float, float]:
         """Criterion and value in nats of the validation rows."""
         # Not compiled: it is called rarely, and each compilation costs as much as many calls.
         found = []
@@ -93,7 +88,7 @@ class Fitter:
             The curve: (step, value on training batches, value on validation rows), in nats.
         """
         schedule, weights = self.schedule, self.model.trainable_variables
-        loss, value = self._look(validation)
+        loss, value = self._validate(validation)
         best, best_weights, waited = loss, _copy(weights), 0
         curve = [(0, float("nan"), value)]
         order = _batches(len(train[0]), self.batch_size, rng)
@@ -102,7 +97,7 @@ class Fitter:
             steps = min(schedule.check_every, schedule.max_steps - step)
             rows = np.stack([next(order) for _ in range(steps)])
             values = keras.ops.convert_to_numpy(self._run(train[0][rows], train[1][rows]))
-            loss, value = self._look(validation)
+            loss, value = self._validate(validation)
             step += steps
             curve.append((step, float(values.mean()), value))
             advance(steps)

@@ -1,4 +1,4 @@
-"""What `estimate` can be told, and what it refuses."""
+"""The settings of `estimate`, and which of them it refuses."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from mizoo._tools import keras_private
 from mizoo.errors import UserError
 
 
@@ -22,7 +23,7 @@ class TensorFlowStep:
         """One update from one batch (of one replica); returns the running means of the terms."""
         images, noise = self.unpack(data)
         with tf.GradientTape() as tape:
-            with _batch_norm(self):
+            with _batch_norm_context(self):
                 loss, terms = self.forward(images, noise)
             # Keras optimisers add up the gradients of the replicas; the loss here is a mean over one replica's rows.
             share = _share(images)
@@ -104,16 +105,16 @@ def _share(images):
     return tf.cast(rows, "float32") / tf.reduce_sum(_rows_of_all(rows))
 
 
-def _batch_norm(model: keras.Model) -> contextlib.AbstractContextManager:
+def _batch_norm_context(model: keras.Model) -> contextlib.AbstractContextManager:
     """How batch normalisation is traced in the step; the layers keep their configuration."""
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in keras_private.all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     if _replicas() > 1:
-        return _synchronised(model, norms)
-    return contextlib.nullcontext() if tf.config.list_logical_devices("GPU") else _fused(norms)
+        return _synchronised_batch_norm(model, norms)
+    return contextlib.nullcontext() if tf.config.list_logical_devices("GPU") else _fused_batch_norm(norms)
 
 
 @contextlib.contextmanager
-def _fused(norms: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+def _fused_batch_norm(norms: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
     """Batch normalisation by TensorFlow's one kernel instead of Keras's dozen, which take half of a step on a CPU."""
     for norm in norms:
         norm.call = functools.partial(_fused_call, norm)
@@ -154,7 +155,7 @@ def _fused_call(norm: keras.layers.BatchNormalization, inputs, training=None, ma
 
 
 @contextlib.contextmanager
-def _synchronised(model: keras.Model, norms: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+def _synchronised_batch_norm(model: keras.Model, norms: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
     """Batch statistics over all replicas while the step is traced.
 
     The replicas are traced by threads that take turns, so the first to enter sets the layers and the last to leave

@@ -5,20 +5,17 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from mizoo._tools import keras_private
+from mizoo._tools.keras_backend import training_backend
 from mizoo.errors import UserError
 
-if keras.backend.backend() == "tensorflow":
+if training_backend("Training runs") == "tensorflow":
     from mizoo.objectives._tensorflow import TensorFlowStep as Step
-elif keras.backend.backend() == "jax":
-    from mizoo.objectives._jax import JaxStep as Step
 else:
-    raise UserError(
-        f"Training runs on the TensorFlow and JAX backends. Received: KERAS_BACKEND={keras.backend.backend()!r}. "
-        "Set KERAS_BACKEND to 'tensorflow' or 'jax' before Keras is imported."
-    )
+    from mizoo.objectives._jax import JaxStep as Step
 
 ADVERSARY = "adversary"  # prefix of the names of the layers that the second optimiser trains
-HELD = "held"  # what `compute_terms` keeps for the inner loop of the second optimiser, beside the terms
+INNER_INPUT = "inner_input"  # the tensor among the terms that the inner loop of the second optimiser works on
 _NO_VALIDATION = (
     "An objective has no validation step: leave out `validation_data` and `validation_split`, and measure the encoder "
     "by mizoo.evaluate.evaluate(model.encoder, ...), with split='validation' to keep the test split."
@@ -79,7 +76,7 @@ class Objective(Step, keras.Model):
 
         Returns:
             The loss to minimise, a scalar, and a dict with a scalar for each of `term_names`; with several
-            `inner_steps` it also has, as `HELD`, the tensor that `inner_loss` works on.
+            `inner_steps` it also has, as `INNER_INPUT`, the tensor that `inner_loss` works on.
         """
         raise UserError(f"{type(self).__name__} does not state its terms: override `compute_terms`.")
 
@@ -111,8 +108,9 @@ class Objective(Step, keras.Model):
         return self.own_noise_size + (self.views * self.augment.noise_size if self.augment else 0)
 
     def track_terms(self) -> None:
-        """Create a metric for each term; a subclass calls it at the end of its constructor."""
+        """Create a metric for each term; a subclass calls it last in its constructor, when every part is built."""
         self.term_metrics = {name: keras.metrics.Mean(name=name) for name in ("loss", *self.term_names)}
+        self.built = True
 
     def call(self, images, training: bool = False):
         """The endpoints of the encoder for pictures (B, H, W, C): `predict` gives features."""
@@ -158,11 +156,10 @@ class Objective(Step, keras.Model):
         """
         optimizer = keras.optimizers.get(optimizer)
         adversary = [v for v in self.trainable_variables if ADVERSARY in v.path]
-        innermost = getattr(optimizer, "inner_optimizer", optimizer)
-        if adversary and not isinstance(innermost, keras.optimizers.MultiOptimizer):
+        if adversary and not isinstance(_innermost(optimizer), keras.optimizers.MultiOptimizer):
             if prior_optimizer is None:
                 prior_optimizer = optimizer.from_config(optimizer.get_config())
-                _spare_the_same(optimizer, prior_optimizer)
+                keras_private.copy_decay_exclusions(_innermost(optimizer), _innermost(prior_optimizer))
             prior_optimizer = keras.optimizers.get(prior_optimizer)
             for each in (optimizer, prior_optimizer):
                 if each.use_ema:
@@ -180,8 +177,8 @@ class Objective(Step, keras.Model):
         variables = [v for v in self.trainable_variables if ADVERSARY in v.path]
         if not variables or self.inner_steps == 1:
             return None, []
-        both = getattr(self.optimizer, "inner_optimizer", self.optimizer).optimizers
-        return both[0], variables  # MultiOptimizer puts the default one, the encoder's, last
+        # MultiOptimizer puts the default one, the encoder's, last.
+        return _innermost(self.optimizer).optimizers[0], variables
 
     def get_compile_config(self) -> dict:
         """Both optimisers as one, for `model.save`."""
@@ -246,8 +243,6 @@ def _check_shared(x, batch_size: int | None, replicas: int) -> None:
         )
 
 
-def _spare_the_same(optimizer, other) -> None:
-    """Spare the same names from weight decay, which Keras leaves out of an optimiser's configuration."""
-    optimizer, other = (getattr(each, "inner_optimizer", each) for each in (optimizer, other))
-    if pattern := getattr(optimizer, "_exclude_from_weight_decay_pattern", None):
-        other.exclude_from_weight_decay(var_names=[pattern.pattern])
+def _innermost(optimizer):
+    """The optimiser inside one that scales the loss, or the optimiser itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -10,7 +10,7 @@ from keras import ops
 
 from mizoo import bounds, critics, densities
 from mizoo.errors import UserError
-from mizoo.objectives.base import ADVERSARY, HELD, Objective
+from mizoo.objectives.base import ADVERSARY, INNER_INPUT, Objective
 
 FORMS = ("doe", "cpc")
 
@@ -29,9 +29,9 @@ class DeepCoTraining(Objective):
     falls without end where they lie on fewer dimensions. So each coordinate is standardised over the (gathered) batch
     of both views and gets uniform noise of width `resolution`, and entropies are counted from that of the noise: the
     logged ones are those of features read to that resolution, 0 or a little above if nothing is left of them.
-    The densities are those of what a running covariance leaves of them (`mizoo.densities.Whitening`), its volume put
-    back: fitted to correlated coordinates as they are, they fall behind an encoder that moves, and the conditional
-    entropy comes out above the marginal one. (All of this is the objective's; the encoder's endpoint stays as it is.)
+    The densities are those of what a running covariance leaves of them (`mizoo.densities.PairMoments` and `whitened`),
+    its volume put back: fitted to correlated coordinates as they are, they fall behind an encoder that moves, and the
+    conditional entropy comes out above the marginal one. (All of this is the objective's; the encoder's endpoint stays as it is.)
 
     The form "cpc" (van den Oord et al. 2018, with inner products) lets each z_x pick its z_y among the N of the
     (gathered) batch by z_x . z_y / sqrt(d), of the features as they are, and the other way round: InfoNCE, never above
@@ -105,7 +105,6 @@ class DeepCoTraining(Objective):
                     self.size, self.size, family, self.hidden, seed, "conditional", scale_range
                 )
         self.track_terms()
-        self.built = True  # every part is built already
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -158,13 +157,13 @@ class DeepCoTraining(Objective):
             "feature_entropy": entropy,
             "conditional_entropy": conditional,
             "global_mi": densities.difference_of_entropies(log_marginal, log_conditional),
-            HELD: ops.stop_gradient(white),
+            INNER_INPUT: ops.stop_gradient(white),
         }
         return conditional - (1.0 - self.beta) * entropy + self.inner_loss(terms), terms
 
     def inner_loss(self, terms):
         """Cross-entropies under both densities of the whitened features, cut off from the encoder: their sum."""
-        log_marginal, log_conditional = self._log_densities(terms[HELD])
+        log_marginal, log_conditional = self._log_densities(terms[INNER_INPUT])
         return -ops.mean(log_marginal) - ops.mean(log_conditional)
 
     def _log_densities(self, white, frozen: bool = False):
@@ -176,7 +175,7 @@ class DeepCoTraining(Objective):
         """
         marginal, conditional = self.marginal, self.conditional
         if frozen:
-            marginal, conditional = _held_still(marginal), _held_still(conditional)
+            marginal, conditional = _frozen(marginal), _frozen(conditional)
         features, residuals = white[:, : self.size], white[:, self.size :]
         return marginal(features), conditional(_other_view(features), residuals)
 
@@ -223,7 +222,7 @@ def _other_view(z):
     return ops.concatenate([z[rows:], z[:rows]])
 
 
-def _held_still(layer):
+def _frozen(layer):
     """A call of `layer` that passes gradients to what goes in, and none to its weights."""
     values = [ops.stop_gradient(ops.convert_to_tensor(v)) for v in layer.trainable_variables]
     return lambda *inputs: layer.stateless_call(values, [], *inputs)[0]

@@ -103,7 +103,6 @@ class CPC(Objective):
             for k in self._predicted()
         }
         self.track_terms()
-        self.built = True  # every part is built already
 
     def _context_net(self, shape: Sequence[int], direction: str) -> keras.Model:
         name = f"context_{direction}"

@@ -138,7 +138,6 @@ class DeepInfoMax(Objective):
         if prior_weight:
             self.discriminator = discriminator(self.size)
         self.track_terms()
-        self.built = True  # every part is Functional: all variables exist already
 
     def _paired(self) -> list[str]:
         """The endpoints in `pairs`, each once."""

@@ -81,7 +81,6 @@ class Distillation(Objective):
         self.heads = {key: self._head(key) for key in self.endpoints}
         self.term_names = tuple(f"{key}_mi" for key in self.endpoints)
         self.track_terms()
-        self.built = True
 
     def _head(self, key: str) -> keras.Model:
         x = keras.Input(self.encoder.output[key].shape[1:], name=f"head_{key}_input")

@@ -52,7 +52,6 @@ class SimCLR(Objective):
             raise UserError(f"The encoder has no endpoint global; it has {', '.join(encoder.output)}.")
         self.temperature = temperature
         self.track_terms()
-        self.built = True
 
     def ceilings(self, batch_size: int) -> dict[str, float]:
         """The largest value of the bound at a (gathered) batch of `batch_size` pictures, in nats."""

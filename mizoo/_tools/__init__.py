@@ -1,0 +1,1 @@
+"""Tools that know nothing of encoders: files, hardware, progress, text. Not public."""

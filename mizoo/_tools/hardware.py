@@ -1,0 +1,44 @@
+"""The hardware that numbers were computed on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def hardware() -> str:
+    """The hardware in use, such as `CPU, 2 cores (AVX-512, bf16)`; never a host's name."""
+    accelerator = _accelerator()
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        cores = os.cpu_count() or 1
+    extensions = _cpu_extensions()
+    cpu = f"CPU, {cores} core{'s' if cores > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
+    return f"{accelerator}; {cpu}" if accelerator else cpu
+
+
+def _accelerator() -> str:
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return "" if device.platform == "cpu" else str(device.device_kind)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")) if gpus else ""
+    return ""
+
+
+def _cpu_extensions() -> list[str]:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return [platform.machine()] if platform.machine() else []
+    known = {"avx512f": "AVX-512", "avx512_bf16": "bf16", "amx_bf16": "AMX"}
+    return [name for flag, name in known.items() if flag in flags]

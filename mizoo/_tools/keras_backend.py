@@ -1,0 +1,26 @@
+"""The backend of Keras, for what runs on TensorFlow and JAX alone."""
+
+from __future__ import annotations
+
+from mizoo.errors import UserError
+
+
+def training_backend(what: str, otherwise: str = "") -> str:
+    """The backend in use: "tensorflow" or "jax".
+
+    Args:
+        what: what runs on these two, for the message: "Training runs".
+        otherwise: another way out, for the end of the message.
+
+    Raises:
+        UserError: for another backend.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise UserError(
+            f"{what} on the TensorFlow and JAX backends. Received: KERAS_BACKEND={backend!r}. "
+            f"Set KERAS_BACKEND to 'tensorflow' or 'jax' before Keras is imported{otherwise}."
+        )
+    return backend

@@ -1,0 +1,174 @@
+"""Data sets by name, from a folder, from packed chunks or from arrays, and training batches of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mizoo.data import folder, packed
+from mizoo.data.dataset import Dataset
+from mizoo.errors import UserError
+
+_SPLITS = ("train", "test")
+_SPLIT = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
+
+
+def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train", size: int | None = None) -> Dataset:
+    """Load one split of a data set into memory.
+
+    Args:
+        source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
+            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sequences (N, T) or (N, T, d), or
+            a `Dataset`. A folder of pictures with the subfolders `train` and `test` has both splits.
+        split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Other folders of pictures
+            and arrays have one split, "train".
+        size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
+            centre crop (`mizoo.data.pictures.square`). By default they stay as they are.
+
+    Returns:
+        The pictures, in a fixed order; those of a folder of pictures are shuffled, so that any slice is a fair sample.
+
+    Raises:
+        UserError: if the source, the split or the pictures are not there, or the slice is empty.
+    """
+    name, rows = parse_split(split)
+    whole = _load_split(source, name, size)
+    labels = None if whole.labels is None else whole.labels[rows]
+    part = replace(whole, images=whole.images[rows], labels=labels)
+    if not len(part):
+        raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
+    if size is not None and part.images.shape[1:3] != (size, size):
+        from mizoo.data.pictures import square
+
+        part = replace(part, images=np.stack([square(image, size) for image in part.images]))
+    return part
+
+
+def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
+    """The splits of what `load` takes: ("train",) of arrays and plain folders, those of its own of a TFDS data set.
+
+    A folder of pictures with the subfolders `train` and `test`, each laid out like a folder of pictures of its own, has
+    both; packed data have those that were packed.
+
+    Raises:
+        UserError: if there is no such folder or data set.
+    """
+    if isinstance(source, (Dataset, np.ndarray)):
+        return ("train",)
+    path = _as_folder(source)
+    if path is None:
+        from mizoo.data import _tfds
+
+        return _tfds.splits(str(source))
+    if packed.is_packed(path):
+        return packed.splits(path)
+    return _SPLITS if all((path / each).is_dir() for each in _SPLITS) else ("train",)
+
+
+def parse_split(split: str) -> tuple[str, slice]:
+    """Split "train[:-5000]" into its name and a slice.
+
+    Raises:
+        UserError: if `split` is not of that form.
+    """
+    match = _SPLIT.fullmatch(split)
+    if match is None:
+        raise UserError(f"`split` is a name with an optional slice, such as 'train[:-5000]'. Received: split={split!r}")
+    start, stop = (int(v) if v else None for v in (match["start"], match["stop"]))
+    return match["name"], slice(start, stop)
+
+
+def _load_split(source, split: str, size: int | None) -> Dataset:
+    if isinstance(source, (Dataset, np.ndarray)):
+        dataset = source if isinstance(source, Dataset) else Dataset("array", source)
+        _check_array(dataset.images)
+        _check_single_split(split, "an array")
+        return dataset
+    path = _as_folder(source)
+    if path is not None:
+        if packed.is_packed(path):
+            return packed.read(path, split)
+        if splits(path) == _SPLITS:
+            if split not in _SPLITS:
+                raise UserError(f"{path} has the splits {', '.join(_SPLITS)}. Received: split={split!r}")
+            return _from_train_and_test(path, split, size)
+        _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
+        return _shuffled(folder.read(path, size))
+    from mizoo.data import _tfds
+
+    return _tfds.read(str(source), split, size)
+
+
+def _as_folder(source: str | os.PathLike) -> Path | None:
+    """The folder that is meant, or None where it is the name of a TFDS data set, such as "emnist/balanced"."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    given = str(source)
+    if path.is_absolute() or given.startswith((".", "~")) or given.endswith("/") or "\\" in given:
+        raise UserError(f"There is no folder {given!r}.")
+    return None
+
+
+def _from_train_and_test(path: Path, split: str, size: int | None) -> Dataset:
+    """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
+    classes = sorted({label for each in _SPLITS for label in folder.classes(path / each)})
+    return replace(_shuffled(folder.read(path / split, size, classes)), name=path.resolve().name)
+
+
+def _shuffled(dataset: Dataset) -> Dataset:
+    """The same pictures in an order drawn once and for all: a slice of sorted files would hold few of the classes."""
+    order = np.random.default_rng(0).permutation(len(dataset))
+    labels = None if dataset.labels is None else dataset.labels[order]
+    return replace(dataset, images=dataset.images[order], labels=labels)
+
+
+def _check_single_split(split: str, what: str) -> None:
+    if split != "train":
+        raise UserError(f"{what} has one split, 'train'. Received: split={split!r}")
+
+
+def _check_array(images: np.ndarray) -> None:
+    if images.ndim in (2, 3) and np.issubdtype(images.dtype, np.floating):
+        if not np.isfinite(images).all():
+            raise UserError("An array of sequences holds finite numbers. Received: NaN or infinity in it.")
+    elif images.ndim != 4 or images.dtype != np.uint8:
+        raise UserError(
+            f"An array of pictures is uint8 of shape (N, H, W, C), one of sequences is float32 of shape (N, T) or "
+            f"(N, T, d). Received: {images.dtype} of shape {images.shape}. Decoded pictures in 0..255 go in as they "
+            "are; convert with `images.astype('uint8')`."
+        )
+    if not len(images):
+        raise UserError(f"The array holds no picture and no sequence. Received: shape {images.shape}")
+
+
+def batches(
+    source,
+    split: str = "train",
+    batch_size: int = 128,
+    seed: int = 0,
+    noise_size: int = 0,
+    start_epoch: int = 0,
+    targets: np.ndarray | None = None,
+):
+    """Shuffled training batches for `Objective.fit`, the same for the same seed.
+
+    Args:
+        source, split: as in `load`.
+        batch_size: pictures in a batch; a last, smaller batch is left out.
+        seed: decides the order of the pictures and the noise.
+        noise_size: columns of uniform noise that come with every picture (`Objective.noise_size`); with 0 the
+            objective draws its own.
+        start_epoch: the epoch the first batch belongs to.
+        targets: (N, D), the teacher's vectors that `mizoo.Distillation` takes (`mizoo.teachers.targets`).
+
+    Returns:
+        A `mizoo.data.batching.Batches`, a `keras.utils.PyDataset`.
+    """
+    from mizoo.data.batching import Batches
+
+    return Batches(load(source, split).images, batch_size, seed, noise_size, start_epoch, targets)

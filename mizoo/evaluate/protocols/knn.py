@@ -1,0 +1,83 @@
+"""Weighted k nearest neighbours on cosine similarity (Wu et al. 2018, arXiv 1805.01978, section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mizoo._tools.arrays import unit_rows
+from mizoo.errors import UserError
+from mizoo.evaluate.protocols import Options, Score, Task
+
+K = 200
+TEMPERATURE = 0.1
+
+
+def run(task: Task, options: Options, progress) -> Score:
+    """The protocol `knn`."""
+    progress.resize(len(task.test_x))
+    data = (task.train_x, task.train_y, task.test_x, task.test_y, task.classes)
+    return Score(*fit_score(*data, advance=progress.advance))
+
+
+def fit_score(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    classes: int,
+    k: int = K,
+    temperature: float = TEMPERATURE,
+    advance: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Accuracy of the vote of the k nearest training features, each weighing exp(similarity / temperature).
+
+    Args:
+        train_x: features (N, D).
+        train_y: labels (N,), 0..classes-1.
+        test_x: features (M, D).
+        test_y: labels (M,).
+        classes: number of classes.
+        k: neighbours that vote; all of them if there are fewer.
+        temperature: of the weights.
+        advance: called with the number of test features done after each batch.
+
+    Returns:
+        Accuracy (1,) in percent and the settings used.
+
+    Raises:
+        UserError: if `k` or `temperature` is not positive.
+    """
+    if k < 1 or temperature <= 0:
+        raise UserError(f"`k` and `temperature` must be positive. Received: k={k}, temperature={temperature}")
+    votes = class_votes(train_x, train_y, test_x, classes, k, temperature, advance)
+    hits = (votes.argmax(axis=1) == test_y).mean()
+    return np.array([100 * hits]), {"k": k, "temperature": temperature, "similarity": "cosine"}
+
+
+def class_votes(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    classes: int,
+    k: int = K,
+    temperature: float = TEMPERATURE,
+    advance: Callable[[int], None] | None = None,
+    batch_size: int = 500,
+) -> np.ndarray:
+    """Summed weights (M, classes) of the neighbours of each test feature; arguments as in `fit_score`."""
+    k = min(k, len(train_x))
+    bank = unit_rows(train_x)
+    votes = np.zeros((len(test_x), classes))
+    for start in range(0, len(test_x), batch_size):
+        similar = unit_rows(test_x[start : start + batch_size]) @ bank.T
+        nearest = np.argpartition(similar, -k, axis=1)[:, -k:]
+        # A similarity is at most 1: taking 1 off keeps the exponential finite for any temperature.
+        weights = np.exp((np.take_along_axis(similar, nearest, axis=1) - 1) / temperature)
+        rows = start + np.arange(len(similar))
+        np.add.at(votes, (rows[:, None], train_y[nearest]), weights)
+        if advance is not None:
+            advance(len(similar))
+    return votes

@@ -1,0 +1,220 @@
+"""`evaluate`: one loop over the protocols and the tasks of an encoder; every number is a row."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mizoo._tools.files import sha256
+from mizoo._tools.hardware import hardware
+from mizoo._tools.progress import Progress
+from mizoo._version import __version__
+from mizoo.errors import UserError
+from mizoo.evaluate.features import random_copy
+from mizoo.evaluate.label_free import LabelFreeTasks, load_pictures
+from mizoo.evaluate.protocols import PROBES, TABLE, Options, Protocol, Score, Task, choose
+from mizoo.evaluate.rows import ENCODERS, Row
+from mizoo.evaluate.tasks import picture_tasks, sound_tasks
+from mizoo.zoo import interface
+from mizoo.zoo.loading import encoder_file, load
+
+_SPLITS = ("test", "validation")
+
+
+def evaluate(
+    name_or_encoder: Any,
+    dataset: Any = None,
+    protocols: Sequence[str | Protocol] = PROBES,
+    endpoints: Sequence[str] | None = None,
+    encoder: str = "published",
+    split: str = "test",
+    train_split: str = "train",
+    seeds: int = 3,
+    schedule: Any = "fast",
+    entry: str | None = None,
+    command: str | None = None,
+    progress: bool = True,
+) -> list[Row]:
+    """Measure frozen features: by probes (top-1 accuracy), or by measures that take no labels (`docs/measures.md`).
+
+    Args:
+        name_or_encoder: name of an entry, path of a `.keras` or `.onnx` file or of a run folder, or a Keras model.
+        dataset: pictures, as `mizoo.data.load` takes them, with labels for the probes; "cifar10" by default. For an
+            encoder of sounds "spoken_digit", whose digits and speakers are two tasks.
+        protocols: any of `mizoo.evaluate.protocols.TABLE`: `linear`, `mlp200`, `knn` (the default: probes), and `mine`,
+            `ndm`, `prior_fit`, `effective_rank`, `alignment`, `uniformity` (`measures` for these six). One of your own
+            is a `mizoo.evaluate.Protocol`, or its import path "mypackage.module:my_protocol".
+        endpoints: endpoints to measure; by default all for the probes, and `global` alone for the measures where the
+            encoder has it: fitting a critic to thousands of columns is slow.
+        encoder: `published` (the weights as they are), `random` (the same architecture, new weights) or `pixels` (no
+            encoder at all).
+        split: `test`: fit on the whole of `train_split`, score on the test split. `validation`: fit on all but the
+            last 5,000 pictures of `train_split` (all but a fifth where that is less), score on those; the test split
+            is not read. Measures of data of one split take that whole.
+        train_split: the training split.
+        seeds: number of `mlp200` probes; the other protocols run once, with a fixed seed.
+        schedule: of `mlp200`: `fast`, `paper` for the published one, or a `mizoo.evaluate.protocols.mlp200.Schedule`.
+        entry: name written into the rows; by default that of the entry or of the run folder.
+        command: command line written into the rows; by default that of `mizoo evaluate` with these arguments.
+        progress: show progress on standard error.
+
+    Returns:
+        One row for each protocol and endpoint; two, told apart by `settings["variant"]`, for `ndm` (with and without
+        sigmoid) and `prior_fit` (mean and worst coordinate).
+
+    Raises:
+        UserError: for an unknown protocol, encoder, split, schedule or endpoint, or a probe of data without labels.
+    """
+    chosen = choose(protocols)
+    _check_choice("encoder", encoder, ENCODERS)
+    _check_choice("split", split, _SPLITS)
+    schedule_name = _schedule_name(schedule)
+    model, provenance = _open(name_or_encoder, encoder)
+    facts = {"entry": entry or interface.encoder_name(name_or_encoder), "encoder": encoder}
+    kind, side = interface.kind(model), interface.side(model)
+    labelled = [protocol for protocol in chosen if protocol.labelled]
+    label_free = [protocol for protocol in chosen if not protocol.labelled]
+    if kind == "sounds":
+        if encoder == "pixels":
+            raise UserError(f"`pixels` is a baseline of pictures, and {facts['entry']} takes sounds.")
+        if label_free:
+            names = ", ".join(protocol.name for protocol in label_free)
+            raise UserError(f"Of sounds there are the probes, {', '.join(PROBES)}. Received: {names}")
+    if encoder == "pixels":
+        model = None
+    if dataset is None:
+        dataset = "spoken_digit" if kind == "sounds" else "cifar10"
+    facts["command"] = command or _command(
+        name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule_name
+    )
+    facts |= {"version": __version__, "hardware": hardware()}
+    options = {"seeds": seeds, "schedule": schedule}
+    rows: list[Row] = []
+    with Progress(progress, keep=True) as display:
+        if labelled:
+            if kind == "sounds":
+                tasks = sound_tasks(model, dataset, split, train_split, endpoints, display)
+            else:
+                tasks = picture_tasks(model, dataset, split, train_split, side, endpoints, display)
+            for _, of_dataset in itertools.groupby(tasks, key=lambda task: task.dataset):
+                same = list(of_dataset)
+                for protocol in labelled:
+                    rows += _run(protocol, same, options, facts, provenance, display)
+        if label_free:
+            fitted = any(protocol.fits for protocol in label_free)
+            pictures = load_pictures(dataset, split, train_split, side, fitted)
+            unlabelled = LabelFreeTasks(model, pictures, label_free, endpoints, display)
+            for protocol in label_free:
+                rows += _run(protocol, unlabelled.of(protocol), options, facts, provenance, display)
+    return rows
+
+
+def _run(
+    protocol: Protocol,
+    tasks: Iterable[Task],
+    options: dict[str, Any],
+    facts: dict[str, str],
+    provenance: dict[str, Any],
+    display: Progress,
+) -> list[Row]:
+    """The rows of one protocol: one for each task and variant."""
+    rows = []
+    for task in tasks:
+        for variant in protocol.variants:
+            where = task.dataset if "/" in task.dataset and task.test_images is None else ""
+            line = display.start(", ".join(filter(None, (protocol.name, variant, where, task.endpoint))))
+            started, cpu = time.perf_counter(), time.process_time()
+            score = protocol(task, Options(**options, variant=variant), line)
+            seconds = (time.perf_counter() - started, time.process_time() - cpu)
+            line.finish(f"{score.mean:.{protocol.digits - 1}f} {protocol.unit}")
+            rows.append(_row(protocol, task, score, facts, provenance, seconds))
+    return rows
+
+
+def _row(
+    protocol: Protocol,
+    task: Task,
+    score: Score,
+    facts: dict[str, str],
+    provenance: dict[str, Any],
+    seconds: tuple[float, float],
+) -> Row:
+    own = {}
+    if protocol.name not in TABLE:  # a table cannot look it up
+        own = {"about": protocol.about, "unit": protocol.unit, "better": protocol.better}
+    train_size, test_size = task.sizes
+    return Row(
+        **facts,
+        dataset=task.dataset,
+        split=task.split,
+        endpoint=task.endpoint,
+        protocol=protocol.name,
+        value=round(score.mean, protocol.digits),
+        spread=round(score.spread, protocol.digits),
+        seeds=score.seeds,
+        train_size=train_size if protocol.fits else 0,
+        test_size=test_size,
+        settings=score.settings | own | provenance | {"cpu_seconds": round(seconds[1], 1)},
+        seconds=round(seconds[0], 1),
+    )
+
+
+def _open(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
+    """The model to measure and the settings that say which weights it has."""
+    model, provenance = name_or_encoder, {}
+    if isinstance(name_or_encoder, (str, os.PathLike)):
+        name = os.fspath(name_or_encoder)
+        runtime = "onnx" if name.endswith(".onnx") else "keras"
+        model = load(name, runtime=runtime)
+        if encoder == "published":
+            provenance = {"weights": sha256(encoder_file(name, runtime))}
+    if encoder == "random":
+        return random_copy(model, seed=0), {"encoder_seed": 0}
+    return model, provenance
+
+
+def _check_choice(argument: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise UserError(f"`{argument}` takes {', '.join(known)}. Received: {given!r}")
+
+
+def _schedule_name(schedule: Any) -> str:
+    from mizoo.evaluate.protocols import mlp200
+
+    return mlp200.resolve(schedule)[1]
+
+
+def _command(
+    name_or_encoder: Any,
+    dataset: Any,
+    protocols: Sequence[str | Protocol],
+    endpoints: Sequence[str] | None,
+    encoder: str,
+    split: str,
+    seeds: int,
+    schedule: str,
+) -> str:
+    named = isinstance(name_or_encoder, (str, os.PathLike))
+    words = ["mizoo evaluate", os.fspath(name_or_encoder) if named else interface.encoder_name(name_or_encoder)]
+    if isinstance(dataset, os.PathLike):  # whose `name` is its last part alone
+        given = os.fspath(dataset)
+    else:
+        given = "array" if isinstance(dataset, np.ndarray) else getattr(dataset, "name", dataset)
+    words += ["--dataset", str(given)]
+    if tuple(protocols) != PROBES:
+        words += [f"--protocol {getattr(protocol, 'name', protocol)}" for protocol in protocols]
+    words += [f"--endpoint {endpoint}" for endpoint in endpoints or ()]
+    for option, value, default in (
+        ("--encoder", encoder, "published"),
+        ("--split", split, "test"),
+        ("--seeds", seeds, 3),
+        ("--schedule", schedule, "fast"),
+    ):
+        if value != default:
+            words.append(f"{option} {value}")
+    return " ".join(words)

@@ -1,0 +1,55 @@
+"""The two splits of a data set that a number needs: one to fit on, one to score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mizoo.errors import UserError
+
+if TYPE_CHECKING:
+    from mizoo.data.dataset import Dataset
+
+VALIDATION_SIZE = 5000
+VALIDATION_SHARE = 5  # one in so many, of fewer pictures
+
+
+def fit_and_test_splits(
+    dataset: Any, split: str, train_split: str, size: int | None, fitted: bool = True
+) -> tuple[Dataset | None, Dataset]:
+    """Load the pictures to fit on and those to score.
+
+    Args:
+        dataset: as `mizoo.data.load` takes it.
+        split: "test": `train_split` and the test split. "validation": both from `train_split`, whose last 5,000
+            pictures are scored, a fifth where that is fewer; the test split is not read.
+        train_split: the training split; a whole one for "validation".
+        size: height and width that the pictures get.
+        fitted: whether anything is fitted; if not, `train_split` is not read for "test" and is None.
+
+    Returns:
+        What is fitted on, None where nothing is, and what is scored.
+
+    Raises:
+        UserError: for what `mizoo.data.load` refuses, a slice of a split or fewer than five pictures to take a
+            validation part of.
+    """
+    from mizoo import data
+
+    if split == "test":
+        train = data.load(dataset, train_split, size=size) if fitted else None
+        return train, data.load(dataset, "test", size=size)
+    if "[" in train_split:
+        raise UserError(
+            'With split="validation" the last pictures of `train_split` are scored, so it has to be a whole split. '
+            f"Received: {train_split!r}"
+        )
+    whole = data.load(dataset, train_split, size=size)
+    cut = len(whole) - min(VALIDATION_SIZE, len(whole) // VALIDATION_SHARE)
+    if cut == len(whole):
+        raise UserError(f"{whole.name} has {len(whole)} pictures, too few to score a fifth of them as validation part.")
+    return _rows(whole, slice(None, cut)), _rows(whole, slice(cut, None))
+
+
+def _rows(whole: Dataset, rows: slice) -> Dataset:
+    return replace(whole, images=whole.images[rows], labels=None if whole.labels is None else whole.labels[rows])

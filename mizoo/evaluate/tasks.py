@@ -1,0 +1,158 @@
+"""The tasks of the protocols that take labels: pictures with classes, and the digits and speakers of sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mizoo import data
+from mizoo._tools.progress import Progress
+from mizoo.data.dataset import Dataset
+from mizoo.errors import UserError
+from mizoo.evaluate.features import clip_features, extract
+from mizoo.evaluate.protocols import Task
+from mizoo.evaluate.splits import fit_and_test_splits
+from mizoo.zoo import interface
+
+SOUND_SPLITS = {"test": ("train", "test"), "validation": ("fit", "validation")}
+SOUND_LABELS = ("digit", "speaker")
+SOUND_ENDPOINTS = ("local", "global")
+
+
+def picture_tasks(
+    encoder: Any,
+    dataset: Any,
+    split: str,
+    train_split: str,
+    size: int | None,
+    endpoints: Sequence[str] | None,
+    progress: Progress,
+) -> list[Task]:
+    """The tasks of labelled pictures, one for each endpoint.
+
+    Args:
+        encoder: the encoder; None for raw pixels.
+        dataset: as `mizoo.data.load` takes it, with labels.
+        split, train_split: see `mizoo.evaluate.splits.fit_and_test_splits`.
+        size: height and width that the pictures get.
+        endpoints: names; all if None.
+        progress: shows the progress.
+
+    Raises:
+        UserError: for data without labels, labels of one class, and a class that is scored and was never fitted on.
+    """
+    train, test = fit_and_test_splits(dataset, split, train_split, size)
+    assert train is not None
+    train_labels, test_labels = _labels(train, test)
+    features = []
+    for images, title in ((train.images, "features to fit on"), (test.images, "features to score")):
+        line = progress.start(title, len(images), "pictures")
+        features.append(extract(encoder, images, endpoints, line.advance))
+    return [
+        Task(
+            dataset=train.name,
+            split=split,
+            endpoint=endpoint,
+            train_x=train_x,
+            train_y=train_labels,
+            test_x=features[1][endpoint],
+            test_y=test_labels,
+            classes=max(len(train.classes), int(train_labels.max()) + 1),
+            train_images=train.images,
+            test_images=test.images,
+        )
+        for endpoint, train_x in features[0].items()
+    ]
+
+
+def _labels(train: Dataset, test: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of both splits, once a probe can be fitted to them."""
+    for part, use in ((train, "fitted on"), (test, "scored")):
+        if part.labels is None:
+            raise UserError(
+                f"A probe needs labels, and the split of {part.name} that is {use} has none. Without labels there are "
+                'the measures: protocols=("measures",), on the command line `--protocol measures`'
+            )
+    assert train.labels is not None and test.labels is not None
+    fitted, scored = set(train.labels.tolist()), set(test.labels.tolist())
+    if len(fitted) < 2:
+        raise UserError(f"A probe tells classes apart, and the labels of {train.name} are all of one.")
+    if unseen := sorted(scored - fitted):
+        names = [train.classes[label] if label < len(train.classes) else str(label) for label in unseen]
+        raise UserError(
+            f"The split of {train.name} that is fitted on holds no picture of {', '.join(names)}, which the scored one "
+            "has: no probe can tell what it never saw. Put some there, or leave them out of both."
+        )
+    return train.labels, test.labels
+
+
+def sound_tasks(
+    encoder: Any, dataset: Any, split: str, train_split: str, endpoints: Sequence[str] | None, progress: Progress
+) -> list[Task]:
+    """The tasks of one encoder of sounds: for the digits and for the speakers one for each endpoint.
+
+    Args:
+        encoder: a Keras encoder as `mizoo.encoders.waveform` builds.
+        dataset: "spoken_digit", the one set of sounds with labels.
+        split: "test": takes 5-49 are fitted on and takes 0-4 scored. "validation": takes 10-49, and takes 5-9.
+        train_split: "train"; other parts are not on offer.
+        endpoints: some of `local` (the mean of the frames) and `global` (that of the contexts); both if None.
+        progress: shows the progress.
+
+    Raises:
+        UserError: for another data set, split or endpoint, or an encoder of ONNX Runtime.
+    """
+    known = data.sounds.SPOKEN_DIGIT
+    if not isinstance(dataset, str) or dataset != known:
+        given = repr(dataset) if isinstance(dataset, str) else type(dataset).__name__
+        raise UserError(
+            f"{interface.encoder_name(encoder)} takes sounds, and the labelled sounds are dataset={known!r}. "
+            f"Received: {given}"
+        )
+    if train_split != "train":
+        raise UserError(f"Probes of sounds are fitted on the whole of 'train'. Received: {train_split!r}")
+    if unknown := [name for name in endpoints or () if name not in SOUND_ENDPOINTS]:
+        raise UserError(
+            f"Whole clips are probed by `local` (the mean of the frames) and `global` (that of the contexts). "
+            f"Received: {', '.join(unknown)}"
+        )
+    if not hasattr(encoder, "layers"):
+        raise UserError("Encoders of sounds are measured as Keras models: pass the name of the entry or a .keras file.")
+    train, test = (data.sounds.load(known, name) for name in SOUND_SPLITS[split])
+    features = []
+    for clips, title in ((train.clips, "features to fit on"), (test.clips, "features to score")):
+        line = progress.start(title, len(clips), "clips")
+        means = clip_features(encoder, clips, advance=line.advance)
+        features.append({name: means[name] for name in endpoints or SOUND_ENDPOINTS})
+    return label_tasks(train, test, *features, split=split)
+
+
+def label_tasks(
+    train: data.sounds.Sounds,
+    test: data.sounds.Sounds,
+    train_x: dict[str, np.ndarray],
+    test_x: dict[str, np.ndarray],
+    split: str = "test",
+    labels: Sequence[str] = SOUND_LABELS,
+) -> list[Task]:
+    """A task for each kind of label and each endpoint, from two sets of sounds and their features by endpoint."""
+    from mizoo.data.batching import epoch_order
+
+    # The linear probe holds out its last tenth, and clips come sorted by digit.
+    order = epoch_order(0, 0, len(train))
+    return [
+        Task(
+            dataset=f"{train.name}/{label}",
+            split=split,
+            endpoint=endpoint,
+            train_x=values[order],
+            train_y=train.labels[label][order],
+            test_x=test_x[endpoint],
+            test_y=test.labels[label],
+            classes=len(train.classes[label]),
+        )
+        for label in labels
+        for endpoint, values in train_x.items()
+    ]

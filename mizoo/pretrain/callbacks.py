@@ -1,0 +1,144 @@
+"""What a run does at the end of an epoch: log, save, show."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mizoo._tools import files, keras_private
+from mizoo._tools.progress import Progress
+from mizoo._version import __version__
+from mizoo.errors import UserError
+from mizoo.evaluate import measures
+from mizoo.export.keras_file import to_float32
+from mizoo.pretrain.inputs import Job
+from mizoo.runs.folder import CHECKPOINT, ENCODER, LOG, SavedState, mark_checkpoint, read_log, write_log
+
+
+class Record(keras.callbacks.Callback):
+    """Writes the log, the encoder and the checkpoint.
+
+    Args:
+        job: what is trained.
+        encoder: for whole pictures; the objective may train a copy of it for smaller views.
+        folder: the run folder.
+        start: the epoch that this training begins at.
+        last: the epoch that it ends at.
+    """
+
+    def __init__(self, job: Job, encoder: keras.Model, folder: Path, start: int, last: int) -> None:
+        super().__init__()
+        self.job, self.encoder, self.folder, self.last = job, encoder, folder, last
+        self.kind = "pictures" if job.window is None else "sequences"
+        logged = read_log(folder) if (folder / LOG).exists() else []
+        self.lines = [line for line in logged if line["epoch"] <= start]
+        self.seconds = self.lines[-1]["seconds"] if self.lines else 0.0
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Start the clock."""
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Log the terms, the ceilings and the collapse measures; save."""
+        elapsed = time.perf_counter() - self.began
+        self.seconds += elapsed
+        training = self.job.training
+        if not np.isfinite(logs["loss"]):
+            raise UserError(
+                f"The loss of epoch {epoch + 1} is {logs['loss']}: the run stopped before its checkpoint was replaced. "
+                "Lower `optimizer.learning_rate`, add `optimizer.warmup_epochs`, or raise `training.batch_size`."
+            )
+        features = self._whole_encoder().predict(self.job.sample, batch_size=250, verbose=0)["global"]
+        optimizer = self.model.optimizer
+        optimizer = optimizer.optimizers[-1] if hasattr(optimizer, "optimizers") else optimizer
+        line = {"epoch": epoch + 1, **{key: float(logs[key]) for key in self.model.term_metrics}}
+        line |= {f"{key}_ceiling": value for key, value in self.model.ceilings(training.batch_size).items()}
+        line |= {"spread": measures.spread(features), "effective_rank": measures.effective_rank(features)}
+        line |= {
+            "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+            f"{self.kind}_per_second": self.params["steps"] * training.batch_size / elapsed,
+            "seconds": self.seconds,
+        }
+        self.lines.append({key: float(f"{value:.6g}") for key, value in line.items()})
+        if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == self.last:
+            self.save(epoch + 1)
+
+    def save(self, epochs: int) -> None:
+        """Write log, encoder and checkpoint, the checkpoint last: it says how far the others are good."""
+        write_log(self.folder, self.lines)
+        with files.atomic(self.folder / ENCODER) as path:
+            self._float32_encoder().save(path)
+        with files.atomic(self.folder / CHECKPOINT) as path:
+            self.model.save_weights(path)
+            state = SavedState(epochs, self.job.targets_hash)
+            mark_checkpoint(path, dict(self.job.identity), state, __version__)
+
+    def _whole_encoder(self) -> keras.Model:
+        """The encoder for whole pictures, with the weights as they are now."""
+        if self.encoder is not self.model.encoder:
+            self.encoder.set_weights(self.model.encoder.get_weights())
+        return self.encoder
+
+    def _float32_encoder(self) -> keras.Model:
+        """The encoder in float32, with the averages of its weights if the optimiser keeps them."""
+        encoder = to_float32(self._whole_encoder())
+        if self.job.keeps_average:
+            optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+            paths = (variable.path for variable in self.model.trainable_variables)
+            averages = dict(zip(paths, keras_private.averaged_weights(optimizer)))
+            for old, new in zip(self.model.encoder.variables, encoder.variables):
+                if old.path in averages:
+                    new.assign(averages[old.path])
+        return encoder
+
+
+class ProgressLines(keras.callbacks.Callback):
+    """Shows a bar on a terminal, and everywhere a line for each epoch: its terms, the rate and the time left."""
+
+    def __init__(self, job: Job, batches: Any, last: int) -> None:
+        super().__init__()
+        self.job, self.batches, self.last = job, batches, last
+        self.progress = Progress()
+
+    def on_train_begin(self, logs=None) -> None:
+        """Announce the run."""
+        batches = self.batches
+        first = batches.start_epoch
+        self.progress.print(
+            f"{self.job.name}: epochs {first + 1} to {self.last} of {self.job.training.epochs}, "
+            f"{batches.steps_per_epoch} steps of {batches.batch_size} {batches.kind}"
+        )
+        self.progress.__enter__()
+        total = (self.last - first) * batches.steps_per_epoch * batches.batch_size
+        self.line = self.progress.start("training", total, batches.kind)
+        self.began, self.steps = time.perf_counter(), 0
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        """Move the bar."""
+        self.steps += 1
+        self.line.advance(self.batches.batch_size)
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """One line an epoch, bar or not."""
+        batches = self.batches
+        done = (epoch + 1 - batches.start_epoch) * batches.steps_per_epoch
+        ceilings = self.model.ceilings(self.job.training.batch_size)
+        terms = "  ".join(
+            f"{key} {logs[key]:.3f}" + (f" (at most {ceilings[key]:.2f})" if key in ceilings else "")
+            for key in self.model.term_metrics
+            if not key.startswith("accuracy")  # the log has them
+        )
+        self.line.advance((done - self.steps) * batches.batch_size, note=terms)
+        self.steps = done
+        elapsed = time.perf_counter() - self.began
+        speed = f"{done * batches.batch_size / elapsed:,.0f} {batches.kind}/s"
+        left = elapsed / done * (self.last - epoch - 1) * batches.steps_per_epoch
+        self.progress.print(f"epoch {epoch + 1}/{self.last}  {terms}  {speed}  {left / 60:.0f} min left")
+
+    def on_train_end(self, logs=None) -> None:
+        """Close the bar."""
+        self.progress.__exit__()

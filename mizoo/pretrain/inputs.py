@@ -1,0 +1,222 @@
+"""A recipe and a run folder -> a job: everything that a training needs, checked and loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mizoo import augment, data, recipes, teachers, zoo
+from mizoo._tools import files
+from mizoo._tools.progress import bar
+from mizoo.data.batching import Batches, Windows
+from mizoo.data.sounds import Sounds, cut
+from mizoo.errors import UserError
+from mizoo.recipes.objectives import ObjectiveSettings, Phase
+from mizoo.recipes.training import Training
+from mizoo.runs.folder import TARGETS, SavedState
+from mizoo.runs.provenance import teacher_hashes
+
+_SAMPLE = 1000  # inputs on which the state of the embedding is measured
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run trains, and on what: all that is left of the recipe once it is read.
+
+    Attributes:
+        name: of the run.
+        recipe_text: the recipe as YAML, every default written out.
+        identity: what decides the weights, for the checkpoint.
+        facts: what the run's machine.json says beside the machine: the teachers.
+        training: length, batch size, precision and seed.
+        keeps_average: whether the encoder is saved with the averages of its weights.
+        phases: the stretches of the run, each with its objective.
+        inputs: the pictures, uint8 (N, H, W, C), or the sounds.
+        window: samples in a training window of sounds; None for pictures.
+        sample: some of the inputs, on which the state of the embedding is measured.
+        targets: float16 (N, D) for each picture, or None.
+        targets_hash: hash of all that decides the targets, or None.
+        state: where the run folder's checkpoint stands.
+    """
+
+    name: str
+    recipe_text: str
+    identity: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    training: Training
+    keeps_average: bool
+    phases: tuple[Phase, ...]
+    inputs: np.ndarray | Sounds
+    window: int | None
+    sample: np.ndarray
+    targets: np.ndarray | None
+    targets_hash: str | None
+    state: SavedState
+    _recipe: recipes.Recipe
+
+    def batches(self, noise_size: int, start: int) -> Batches:
+        """Training batches from epoch `start` on."""
+        return _batches(self._recipe, self.inputs, noise_size, start, self.targets)
+
+    def encoder(self, start: int) -> keras.Model:
+        """The encoder with fresh weights; at epoch 0 with those that `init_from` names, if it does."""
+        encoder = self._recipe.encoder.build()
+        if self._recipe.init_from and not start:
+            copy_weights(self._recipe, encoder)
+        return encoder
+
+    def objective(self, settings: ObjectiveSettings, encoder: keras.Model) -> Any:
+        """The objective of one phase around an encoder."""
+        views = augment.preset(self._recipe.data.augment, self._recipe.data.view_side)
+        target_size = None if self.targets is None else self.targets.shape[1]
+        return settings.build(trained_encoder(self._recipe, encoder), views, self.training.seed, target_size)
+
+    def optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+        """The optimiser of the whole run."""
+        return self._recipe.optimizer.build(steps_per_epoch, self.training.epochs)
+
+
+def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) -> Job:
+    """Load what a recipe trains on, and ask its teachers.
+
+    Args:
+        recipe: what to train.
+        folder: the run folder, which keeps the targets.
+        state: where its checkpoint stands.
+        last: the epoch to stop after.
+
+    Raises:
+        UserError: for data that are not there or do not fit, weights of `init_from` that do not fit, and a run that
+            began with other targets than its teachers give now.
+    """
+    inputs = _load(recipe)
+    if recipe.objective.teachers:  # they take minutes: what would be refused after them is refused now
+        _batches(recipe, inputs, 0, state.epochs, None)
+        if recipe.init_from and not state.epochs:
+            copy_weights(recipe, recipe.encoder.build())
+    hashes = teacher_hashes(recipe)
+    targets, targets_hash = _targets(recipe, hashes, inputs, folder, state.targets_hash)
+    return Job(
+        name=recipe.name,
+        recipe_text=recipe.dump(),
+        identity=recipe.identity(),
+        facts={"teachers": hashes} if hashes else {},
+        training=recipe.training,
+        keeps_average=bool(recipe.optimizer.ema),
+        phases=tuple(recipe.objective.phases(state.epochs, last)),
+        inputs=inputs,
+        window=recipe.data.window,
+        sample=_sample(inputs, recipe.data.window),
+        targets=targets,
+        targets_hash=targets_hash,
+        state=state,
+        _recipe=recipe,
+    )
+
+
+def trained_encoder(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
+    """The encoder that is trained: a copy for smaller views, if the recipe says so, which has the same weights."""
+    if recipe.data.view_side is None:
+        return encoder
+    copy = recipe.encoder.model_copy(update={"side": recipe.data.view_side}).build()
+    copy.set_weights(encoder.get_weights())
+    return copy
+
+
+def copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
+    """Give `encoder` the weights that `init_from` names: of a published entry or of a file of one's own.
+
+    Raises:
+        UserError: if they are not there, or do not fit.
+    """
+    source = recipe.init_from
+    assert source is not None
+    earlier = recipes.ancestors(source)
+    if earlier and not Path(source).exists():
+        raise UserError(
+            f"`init_from`: {recipe.name} continues from the run {source}, which is not here. Train that first: "
+            f"`mizoo pretrain {earlier[-1]}`"
+        )
+    given = zoo.load(source)
+    shapes = [[tuple(variable.shape) for variable in model.variables] for model in (given, encoder)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"`init_from`: the weights of {source} do not fit the recipe's encoder. Give the recipe the `encoder` that "
+            "they were trained with."
+        )
+    encoder.set_weights(given.get_weights())
+
+
+def _load(recipe: recipes.Recipe) -> np.ndarray | Sounds:
+    """The pictures, uint8 (N, H, W, C), or the sounds that the recipe names."""
+    source = recipe.data
+    if source.window is None:
+        return data.load(source.source, source.split, size=recipe.encoder.build().input_shape[1]).images
+    sounds = data.sounds.load(source.source, source.split, source.without_speakers)
+    if sounds.sampling_rate != recipe.encoder.sampling_rate:
+        raise UserError(
+            f"`encoder.sampling_rate` is {recipe.encoder.sampling_rate} Hz and {sounds.name!r} has "
+            f"{sounds.sampling_rate} Hz. Change the one, or resample the other."
+        )
+    return sounds
+
+
+def _batches(
+    recipe: recipes.Recipe, inputs: np.ndarray | Sounds, noise_size: int, start: int, targets: np.ndarray | None
+) -> Batches:
+    training = recipe.training
+    if isinstance(inputs, Sounds):
+        settings = {"seed": training.seed, "noise_size": noise_size, "start_epoch": start}
+        return Windows(inputs.clips, recipe.data.window, training.batch_size, **settings)
+    return data.batches(inputs, "train", training.batch_size, training.seed, noise_size, start, targets)
+
+
+def _sample(inputs: np.ndarray | Sounds, window: int | None) -> np.ndarray:
+    if isinstance(inputs, Sounds):
+        step = -(-len(inputs) // _SAMPLE)
+        return np.stack([cut(clip, window, 0.5) for clip in inputs.clips[::step]])
+    return inputs[:_SAMPLE]
+
+
+def _targets(
+    recipe: recipes.Recipe, hashes: dict[str, str], images: Any, folder: Path, saved_hash: str | None
+) -> tuple[np.ndarray | None, str | None]:
+    """The targets that a recipe's objective asks for, kept in the run folder, and a hash of all that decides them."""
+    chosen = recipe.objective.teachers
+    if not chosen:
+        return None, None
+    views, seed = recipe.objective.teacher_views, recipe.training.seed
+    decides = {
+        "teachers": chosen,
+        "weights": hashes,
+        "views": views,
+        "area": teachers.AREA,
+        "size": teachers.SIZE,
+        "seed": seed,
+        "shape": images.shape,
+        "pictures": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+    }
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    if saved_hash not in (None, key):
+        raise UserError(
+            f"{folder} has been trained with other targets than its teachers give now: their weights or the pictures "
+            "are others. Put those back, or choose another folder with --out."
+        )
+    file = folder / TARGETS
+    if file.is_file():
+        with np.load(file) as stored:
+            if str(stored["key"]) == key:
+                return stored["targets"], key
+    total = len(images) * views * len(hashes)
+    with bar("targets of the teachers", total, unit="pictures") as advance:
+        targets = teachers.targets(chosen, images, views, seed, advance=advance)
+    with files.atomic(file) as path:
+        np.savez(path, targets=targets, key=key)
+    return targets, key

@@ -1,0 +1,136 @@
+"""One run: from the last checkpoint of its folder to the end of the recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mizoo import recipes
+from mizoo._tools import files
+from mizoo._tools.hardware import hardware
+from mizoo.errors import UserError
+from mizoo.pretrain.callbacks import ProgressLines, Record
+from mizoo.pretrain.inputs import Job, prepare
+from mizoo.recipes.objectives import Phase
+from mizoo.runs.folder import CHECKPOINT, MACHINE, RECIPE, saved_state
+
+
+def pretrain(
+    recipe: recipes.Recipe,
+    out: str | os.PathLike | None = None,
+    scan: bool | None = None,
+    jit_compile: bool | str = "auto",
+    stop_after: int | None = None,
+) -> Path:
+    """Train an encoder, or resume a run where its last checkpoint left it.
+
+    The order of the pictures, the augmentation and the noise are functions of the seed, the epoch and the step, so a
+    run that was interrupted ends with the weights of one that was not.
+
+    Args:
+        recipe: what to train.
+        out: the run folder; by default runs/<name of the recipe>.
+        scan: on JAX, train each epoch as one compiled scan with the data on the device; by default where JAX has an
+            accelerator. Not for TensorFlow.
+        jit_compile: as in `keras.Model.compile`.
+        stop_after: leave after this many epochs of the recipe (its schedules stay those of the whole length).
+
+    Returns:
+        The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras
+        (float32); with teachers also targets.npz, their mean features of the pictures.
+
+    Raises:
+        UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read. (A recipe with a
+            trapezoid schedule may be given another length, and an occlusion that begins later, as long as the rate is
+            constant.)
+    """
+    folder = Path(out or Path("runs") / recipe.name)
+    state = saved_state(folder, recipe)
+    by_scan = _choose_scan(scan)
+    last = min(recipe.training.epochs, stop_after or recipe.training.epochs)
+    if state.epochs >= last:
+        print(f"{folder} is already trained for {state.epochs} epochs.", file=sys.stderr)
+        return folder
+    job = prepare(recipe, folder, state, last)
+    for phase in job.phases:
+        _train(job, phase, folder, by_scan, jit_compile)
+    return folder
+
+
+def _train(job: Job, phase: Phase, folder: Path, by_scan: bool, jit_compile: bool | str) -> None:
+    """Train one phase, from the checkpoint in `folder` unless it starts at epoch 0."""
+    start, last = phase.start, phase.last
+    keras.utils.set_random_seed(job.training.seed)
+    with _precision(job.training.precision), _strategy_scope():
+        encoder = job.encoder(start)
+        model = job.objective(phase.objective, encoder)
+        batches = job.batches(model.noise_size, start)
+        model.compile(job.optimizer(batches.steps_per_epoch), jit_compile=jit_compile)
+    if start:
+        _restore(model, folder / CHECKPOINT)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / RECIPE, job.recipe_text)
+    machine = {"hardware": hardware(), "backend": keras.backend.backend()}
+    files.write_json(folder / MACHINE, machine | dict(job.facts))
+    callbacks = [Record(job, encoder, folder, start, last), ProgressLines(job, batches, last)]
+    if by_scan and isinstance(batches.images, np.ndarray):
+        _fit_by_scan(model, batches, start, last, callbacks)
+    else:
+        model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
+
+
+def _restore(model: Any, path: Path) -> None:
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} does not fit this recipe or is damaged. Move it away to start anew.") from error
+
+
+def _choose_scan(scan: bool | None) -> bool:
+    if keras.backend.backend() != "jax":
+        if scan:
+            raise UserError("`scan` trains an epoch as one compiled scan on JAX: set KERAS_BACKEND=jax.")
+        return False
+    import jax
+
+    return jax.default_backend() != "cpu" if scan is None else scan
+
+
+def _strategy_scope() -> contextlib.AbstractContextManager:
+    """The scope of MirroredStrategy where TensorFlow sees several GPUs; else one that does nothing."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    return (tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()).scope()
+
+
+@contextlib.contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fit_by_scan(model: Any, batches: Any, start: int, last: int, callbacks: list) -> None:
+    import jax
+
+    images = jax.device_put(batches.images)
+    targets = None if batches.targets is None else jax.device_put(batches.targets)
+    calls = keras.callbacks.CallbackList(callbacks, model=model, epochs=last, steps=batches.steps_per_epoch)
+    calls.on_train_begin()
+    for epoch in range(start, last):
+        calls.on_epoch_begin(epoch)
+        calls.on_epoch_end(epoch, model.scan_epoch(images, batches.batch_size, batches.seed, epoch, targets))
+    calls.on_train_end()

@@ -1,0 +1,105 @@
+"""The encoders that a recipe can name, as one table."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+
+from mizoo._tools.import_path import import_object
+from mizoo.recipes.section import Settings, Sizes
+
+
+class EncoderSettings(Settings):
+    """Settings of an encoder.
+
+    Attributes:
+        takes: what it encodes, "pictures" or "sounds".
+        any_side: whether its weights fit pictures of every size, so that it can be trained on smaller views.
+        endpoints: those that it has, or () where that is not known before it is built.
+    """
+
+    takes: ClassVar[Literal["pictures", "sounds"]] = "pictures"
+    any_side: ClassVar[bool] = False
+    endpoints: ClassVar[tuple[str, ...]] = ()
+
+    def build(self) -> Any:
+        """Build the encoder, with fresh weights."""
+        return import_object(self.builds)(**self.arguments)
+
+
+class Conv32Settings(EncoderSettings):
+    """Arguments of `mizoo.encoders.conv32`."""
+
+    name: Literal["conv32"] = "conv32"
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((64, 128, 256), strict=False)
+    fc_size: PositiveInt = 1024
+    global_size: PositiveInt = 64
+
+    builds: ClassVar[str] = "mizoo.encoders:conv32"
+    endpoints: ClassVar[tuple[str, ...]] = ("local", "conv", "fc", "global")
+
+
+class ResNet18Settings(EncoderSettings):
+    """Arguments of `mizoo.encoders.resnet18`."""
+
+    name: Literal["resnet18"] = "resnet18"
+    width: PositiveFloat = 1.0
+    head_size: PositiveInt = 512
+    global_size: PositiveInt = 128
+    side: PositiveInt = Field(32, multiple_of=8)
+
+    builds: ClassVar[str] = "mizoo.encoders:resnet18"
+    endpoints: ClassVar[tuple[str, ...]] = ("local", "conv", "fc", "global")
+    any_side: ClassVar[bool] = True
+
+
+class PatchGridSettings(EncoderSettings):
+    """Arguments of `mizoo.encoders.patch_grid`."""
+
+    name: Literal["patch_grid"] = "patch_grid"
+    side: PositiveInt = 32
+    patch: int = Field(8, ge=4)
+    width: PositiveInt = 128
+    size: PositiveInt = 256
+    blocks: int = Field(3, ge=0)
+
+    builds: ClassVar[str] = "mizoo.encoders:patch_grid"
+    endpoints: ClassVar[tuple[str, ...]] = ("local", "fc", "global")
+
+
+class WaveformSettings(EncoderSettings):
+    """Arguments of `mizoo.encoders.waveform`; `sampling_rate` is that of the data, in Hz."""
+
+    name: Literal["waveform"] = "waveform"
+    sampling_rate: PositiveInt = 16000
+    kernels: Sizes | None = None
+    strides: Sizes | None = None
+    widths: PositiveInt | Sizes = 512
+    context_size: PositiveInt = 256
+    norm: bool = True
+
+    builds: ClassVar[str] = "mizoo.encoders:waveform"
+    endpoints: ClassVar[tuple[str, ...]] = ("local", "context", "global")
+    takes: ClassVar[Literal["pictures", "sounds"]] = "sounds"
+
+
+class CustomEncoderSettings(EncoderSettings):
+    """An encoder of the user's own: `name` is the import path of a function, the other keys are its arguments.
+
+    The function takes pictures and returns a Functional `keras.Model` with a dict of named endpoints.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    def build(self) -> Any:
+        """Build the encoder, with fresh weights."""
+        return import_object(self.name)(**self.arguments)
+
+
+ENCODERS: dict[str, type[EncoderSettings]] = {
+    "conv32": Conv32Settings,
+    "resnet18": ResNet18Settings,
+    "patch_grid": PatchGridSettings,
+    "waveform": WaveformSettings,
+}

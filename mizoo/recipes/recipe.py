@@ -1,0 +1,142 @@
+"""A whole recipe: its sections, and what has to hold between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from mizoo.recipes.encoders import ENCODERS, Conv32Settings, CustomEncoderSettings, EncoderSettings
+from mizoo.recipes.objectives import OBJECTIVES, CustomObjectiveSettings, DeepInfoMaxSettings, ObjectiveSettings
+from mizoo.recipes.section import Section, one_of
+from mizoo.recipes.training import Data, Optimizer, Training
+
+if TYPE_CHECKING:
+    AnyEncoder = EncoderSettings
+    AnyObjective = ObjectiveSettings
+else:
+    AnyEncoder = one_of(ENCODERS, CustomEncoderSettings)
+    AnyObjective = one_of(OBJECTIVES, CustomObjectiveSettings)
+
+_USUAL = {"encoder": "conv32", "objective": "deep_infomax"}  # where a section does not say its name
+
+
+class Recipe(Section):
+    """A whole recipe: the content of a recipe.yaml.
+
+    `init_from` names a published entry, or a path that `mizoo.load` takes: the training starts with the weights of that
+    encoder.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
+    summary: str = ""
+    init_from: str | None = None
+    encoder: AnyEncoder = Conv32Settings()
+    objective: AnyObjective = DeepInfoMaxSettings()
+    data: Data
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_names(cls, content: Any):
+        named = {
+            key: {"name": name, **content[key]} for key, name in _USUAL.items() if isinstance(content.get(key), dict)
+        }
+        return {**content, **named}
+
+    @model_validator(mode="after")
+    def _views_differ(self):
+        if self.objective.views > 1 and self.data.augment == "none":
+            raise ValueError("two views take an augmentation, and `data.augment` is none: they would be equal")
+        return self
+
+    @model_validator(mode="after")
+    def _smaller_views_fit(self):
+        side = self.data.view_side
+        if side is None:
+            return self
+        if self.data.augment not in self.data.resized:
+            raise ValueError(
+                f"`data.view_side` takes `data.augment` {' or '.join(self.data.resized)}, which resize crops"
+            )
+        if not self.encoder.any_side:
+            able = [name for name, settings in ENCODERS.items() if settings.any_side]
+            raise ValueError(
+                f"`data.view_side` takes `encoder.name: {' or '.join(able)}`, whose weights fit pictures of every size"
+            )
+        if side % 8 or side >= self.encoder.side:
+            raise ValueError("`data.view_side` is a multiple of 8 below `encoder.side`")
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_fit(self):
+        sounds = self.encoder.takes == "sounds"
+        if sounds != (self.data.window is not None):
+            able = [name for name, settings in ENCODERS.items() if settings.takes == "sounds"]
+            raise ValueError(
+                f"`data.window`, in samples, goes with `encoder.name: {' or '.join(able)}`, and that with it"
+            )
+        if self.encoder.takes not in self.objective.takes or (sounds and self.data.augment != "none"):
+            able = [name for name, settings in OBJECTIVES.items() if self.encoder.takes in settings.takes]
+            raise ValueError(
+                f"`encoder.name: {self.encoder.name}` takes `objective.name: {' or '.join(able)}` and "
+                "`data.augment: none`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _endpoints_are_there(self):
+        missing = [name for name in self.objective.required_endpoints if name not in self.encoder.endpoints]
+        if missing and self.encoder.endpoints:
+            raise ValueError(
+                f"`encoder.name: {self.encoder.name}` has no endpoint {missing[0]}, which `objective` names; it has "
+                f"{', '.join(self.encoder.endpoints)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averages_whole_models(self):
+        if self.optimizer.ema and (key := self.objective.second_optimizer):
+            raise ValueError(f"`optimizer.ema` takes `objective.{key}`: two optimisers share the model")
+        return self
+
+    @model_validator(mode="after")
+    def _times_fit(self):
+        length, optimizer, problems = self.training.epochs, self.optimizer, []
+        if optimizer.warmup_epochs >= length:
+            problems.append("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
+        if (optimizer.schedule == "trapezoid") != (optimizer.decay_epochs > 0):
+            problems.append("`optimizer.decay_epochs` goes with `schedule: trapezoid`, and that with it")
+        if optimizer.warmup_epochs + optimizer.decay_epochs > length:
+            problems.append("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
+        if problem := self.objective.check_length(length):
+            problems.append(problem)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the weights: a checkpoint resumes under a recipe of the same identity alone."""
+        return self.model_dump(mode="json", exclude={"name": True, "summary": True, "training": {"checkpoint_epochs"}})
+
+    def can_resume(self, saved: Recipe, epochs: int) -> bool:
+        """Whether a run of the recipe `saved` that has trained for `epochs` epochs is also a run of this one.
+
+        So it is if both have the same identity, or if they differ only in what neither has begun: the decay of a
+        trapezoid schedule, and an occlusion that comes late.
+        """
+        if self.identity() == saved.identity():
+            return True
+        identities, lengths = [], []
+        for recipe in (self, saved):
+            keys = recipe.identity() | {"objective": recipe.objective.identity(epochs)}
+            lengths.append(keys["training"].pop("epochs") - keys["optimizer"].pop("decay_epochs"))
+            identities.append(keys)
+        length_is_open = self.optimizer.schedule == "trapezoid" and epochs <= min(lengths)
+        return length_is_open and identities[0] == identities[1]
+
+    def dump(self) -> str:
+        """The recipe as YAML, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

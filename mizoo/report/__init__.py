@@ -1,0 +1,8 @@
+"""Rows -> tables, model cards and the blocks of pages that hold them. Importing it imports no Keras."""
+
+from mizoo.report.cards import card, write_card
+from mizoo.report.labels import papers
+from mizoo.report.pages import write_tables
+from mizoo.report.tables import entry_rows, table
+
+__all__ = ["card", "entry_rows", "papers", "table", "write_card", "write_tables"]

@@ -1,0 +1,171 @@
+"""Results of the benchmarks -> markdown tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mizoo._tools import markdown
+from mizoo._tools.markdown import number
+from mizoo.errors import UserError
+
+# Kinds of features of benchmarks/spoken_digit.py, in the order of the table.
+_FEATURES = {
+    "cpc": "**`cpc_spoken_digit`**, {endpoint}",
+    "random": "the same network, random weights, {endpoint}",
+    "mfcc": "13 MFCC, mean and deviation",
+    "supervised": "the same network trained with the labels, its own output",
+}
+
+
+def schedule(path: str | os.PathLike) -> str:
+    """How the schedules of `mlp200` agree, as a markdown table.
+
+    Args:
+        path: what `benchmarks/probe_schedule.py` wrote.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    by_key: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in content["rows"]:
+        by_key.setdefault((row["encoder"], row["endpoint"]), {})[row["schedule"]] = row
+    body = []
+    for (encoder, endpoint), by_schedule in by_key.items():
+        if {"paper", "fast"} <= set(by_schedule):
+            paper, fast = by_schedule["paper"], by_schedule["fast"]
+            body.append(
+                [
+                    encoder,
+                    endpoint,
+                    number(paper["mean"], paper["spread"]),
+                    number(fast["mean"], fast["spread"]),
+                    f"{fast['mean'] - paper['mean']:+.2f}",
+                    f"{paper['cpu_seconds']:.0f}",
+                    f"{fast['cpu_seconds']:.0f}",
+                ]
+            )
+    head = ["encoder", "endpoint", "paper", "fast", "difference", "paper, CPU s", "fast, CPU s"]
+    title = (
+        "Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split, mean ± standard deviation "
+        f"over {content['seeds']} seeds. {content['hardware']}."
+    )
+    return title + "\n\n" + markdown.table(head, body)
+
+
+def trials(path: str | os.PathLike, entry: str) -> str:
+    """What single changes of an entry's recipe are worth in short runs, as a markdown table.
+
+    Args:
+        path: what `benchmarks/recipe_trials.py` wrote.
+        entry: the entry whose recipe was changed.
+
+    Raises:
+        UserError: if no trial of the entry was run, or its own recipe was not.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows = [row for row in content["rows"] if row["entry"] == entry]
+    by_trial: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        by_trial.setdefault(row["trial"], {})[row["endpoint"]] = row
+    if "recipe" not in by_trial:
+        raise UserError(
+            f"The trials of {entry} have no row of its own recipe: `benchmarks/recipe_trials.py {entry} recipe`"
+        )
+    own = by_trial.pop("recipe")
+    ends = list(own)
+
+    def line(name: str, trial: dict[str, dict]) -> list[str]:
+        """A trial's line: its name and a cell for each endpoint."""
+        cells = []
+        for end in ends:
+            cell = number(trial[end]["value"], trial[end]["spread"])
+            cells.append(cell if trial is own else f"{cell} ({trial[end]['value'] - own[end]['value']:+.1f})")
+        return [name, *cells]
+
+    base_changes = _as_keys(own[ends[0]].get("base_changes", {}))
+    body = [
+        line(f"the recipe with {base_changes}" if base_changes else "the recipe", own),
+        *(line(_as_keys(trial[ends[0]]["changes"]), trial) for trial in by_trial.values()),
+    ]
+    machines = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
+    title = (
+        f"Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split after {content['epochs']} "
+        "epochs on the others unless the change says otherwise, mean ± standard deviation over "
+        f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {machines}."
+    )
+    return title + "\n\n" + markdown.table(["change", *ends], body)
+
+
+def _as_keys(changes: dict) -> str:
+    """Changes of a recipe as they stand in its file."""
+    return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
+
+
+def augment(path: str | os.PathLike) -> str:
+    """What training steps and their augmentations cost, as a markdown table.
+
+    Args:
+        path: what `benchmarks/augment_cost.py` wrote.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    body = [
+        [
+            ", ".join([f"`{row['entry']}`", *filter(None, [_as_keys(row.get("changes", {}))])]),
+            f"`{row['augment']}`, {row['views']} of {row['batch_size']} pictures",
+            f"{row['keras_norm_ms']:.0f}" if "keras_norm_ms" in row else "",
+            f"{row['step_ms']:.0f}",
+            f"{row['augment_ms']:.1f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        for row in content["rows"]
+    ]
+    title = f"Medians. {content['hardware']}, {content['backend']} backend."
+    header = ["recipe", "augmentation", "step with Keras's batch norm, ms", "step, ms", "augmentation, ms", "share"]
+    return title + "\n\n" + markdown.table(header, body)
+
+
+def spoken_digit(path: str | os.PathLike) -> str:
+    """How well digits and speakers are recognised, as markdown tables: of all speakers, and of each unseen one.
+
+    Args:
+        path: what `benchmarks/spoken_digit.py` wrote; its rows of the test split.
+
+    Raises:
+        UserError: if there are no rows of the test split.
+    """
+    rows = [row for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"] if row["split"] == "test"]
+    if not rows:
+        raise UserError("No row of the test split is in benchmarks/spoken_digit.json: run benchmarks/spoken_digit.py")
+    seen: dict[tuple[str, str], dict[str, dict]] = {}
+    unseen: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        if row["features"].startswith("unseen"):
+            unseen.setdefault(row["endpoint"], {})[row["speaker"]] = row
+        else:
+            seen.setdefault((row["features"], row["endpoint"]), {})[row["label"]] = row
+    ranked = sorted(seen, key=lambda key: (list(_FEATURES).index(key[0]), key[1]))
+    body = []
+    for features, endpoint in ranked:
+        by_label = seen[features, endpoint]
+        values = [number(by_label[label]["value"]) if label in by_label else "" for label in ("digit", "speaker")]
+        epochs = str(next(iter(by_label.values()))["epochs"])
+        body.append([_FEATURES[features].format(endpoint=f"`{endpoint}`"), epochs, *values])
+    train, test = rows[0]["train_size"], rows[0]["test_size"]
+    written = [
+        f"Top-1 % of a linear probe on whole clips, test part (takes 0-4; {train:,} clips trained, {test} scored). "
+        f"{rows[0]['hardware']}.",
+        markdown.table(["features", "epochs", "digits", "speakers"], body),
+    ]
+    if unseen:
+        speakers = list(next(iter(unseen.values())))
+        body = []
+        for endpoint, by_speaker in sorted(unseen.items()):
+            values = [by_speaker[speaker]["value"] for speaker in speakers]
+            spread = f"{min(values):.2f} to {max(values):.2f}"
+            body.append([f"`{endpoint}`", *map(number, values), number(sum(values) / len(values)), spread])
+        epochs = next(row["epochs"] for row in rows if row["features"] == "unseen")
+        written += [
+            f"Digits of a speaker that neither encoder nor probe was given; {epochs} epochs of pretraining each:",
+            markdown.table(["features", *speakers, "mean", "range"], body),
+        ]
+    return "\n\n".join(written)

@@ -1,0 +1,261 @@
+"""The model card of an entry, written from its registry entry, recipe, rows and manifest."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from mizoo import recipes
+from mizoo._tools import markdown, yaml_text
+from mizoo._tools.files import write_text
+from mizoo.errors import UserError
+from mizoo.report.tables import entry_rows, table
+from mizoo.zoo import entries, interface
+
+SECTIONS = (
+    "What it is",
+    "Load it",
+    "Endpoints",
+    "Training",
+    "Results",
+    "Files",
+    "Make it again",
+    "Limits",
+    "Licence",
+    "Citation",
+)
+
+
+def card(name: str) -> str:
+    """The model card of an entry as markdown.
+
+    Args:
+        name: an entry of `mizoo.list_models()`.
+
+    Returns:
+        The text of models/<entry>/README.md.
+
+    Raises:
+        UserError: for an unknown entry, or one whose recipe, results or manifest is missing or of other weights.
+    """
+    info = entries.info(name)
+    recipe = _yaml(entries.locate(f"models/{name}/recipe.yaml"))
+    manifest = _json(entries.locate(f"export/{name}/manifest.json"))
+    earlier = [f"models/{file.parent.name}/{file.name}" for file in recipes.ancestors(recipe.get("init_from"))]
+    _check_hashes(name, info, manifest)
+    rows = entry_rows(name)
+    written = (
+        _summary(info, recipe),
+        _load(name, info),
+        _endpoints(info, recipe),
+        _training(recipe, manifest.get("trained"), earlier),
+        _results(rows),
+        _files(info, manifest),
+        _reproduce(name, recipe["name"], rows, earlier),
+        _limits(info, recipe),
+        _licence(info),
+        _citation(info),
+    )
+    sections = [f"# {name}", "Written by `mizoo card`: change the recipe, the rows or the registry, not this page."]
+    sections += [f"## {title}\n\n{text}" for title, text in zip(SECTIONS, written, strict=True)]
+    return "\n\n".join(sections) + "\n"
+
+
+def write_card(name: str) -> Path:
+    """Write the model card of an entry beside its encoder and return its path; arguments and errors as for `card`."""
+    entries.require_clone("Cards are written")
+    path = entries.locate(f"models/{name}/README.md")
+    write_text(path, card(name))
+    return path
+
+
+def _check_hashes(name: str, info: dict[str, Any], manifest: dict[str, Any]) -> None:
+    for file, pinned in info["files"].items():
+        described = manifest.get("files", {}).get(file, {}).get("sha256")
+        if described != pinned["sha256"]:
+            raise UserError(
+                f"export/{name}/manifest.json describes another {file} than the published one. Bring it back from "
+                "the history of the clone, or publish the run again."
+            )
+
+
+def _summary(info: dict[str, Any], recipe: dict[str, Any]) -> str:
+    shape = markdown.shape(info["input"]["shape"])
+    taken = f"pictures ({shape}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
+    if rate := info["input"].get("sampling_rate"):
+        taken = f"sounds (samples in -1 to 1 at {rate} Hz)"
+    return (
+        f"{info['summary']}. A Keras model that turns {taken} into features. Objective: {info['objective']}. "
+        f"Trained on {info['dataset']} without labels. Paper: {info['paper']}."
+    )
+
+
+def _load(name: str, info: dict[str, Any]) -> str:
+    first = next(key for key in ("fc", "global", *info["endpoints"]) if key in info["endpoints"])
+    sounds = _kind(info) == "sounds"
+    kind, given = ("samples", "samples") if sounds else ("pictures", "images")
+    return f"""```python
+import mizoo
+
+encoder = mizoo.load("{name}")                  # a keras.Model: {kind} in, a dict of endpoints out
+features = encoder({given})["{first}"]
+
+one = mizoo.load("{name}", endpoint="{first}")  # a keras.Model with one output, to fine-tune
+fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
+```
+
+`encoder.keras` also loads with `keras.saving.load_model` alone: it is made of stock layers."""
+
+
+def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
+    body = [[f"`{name}`", markdown.shape(shape, " x "), _count(shape)] for name, shape in info["endpoints"].items()]
+    text = markdown.table(["endpoint", "shape", "values"], body)
+    if _kind(info) == "sounds":
+        text += "\n\n`local` are the frames, `context` sums up the past at each, and `global` is the mean of `context`."
+    elif "global" in info["endpoints"] and recipe.get("objective", {}).get("prior_weight"):
+        text += "\n\n`global` is the representation before the sigmoid that the prior sees."
+    return text
+
+
+def _count(shape: list[int | None]) -> str:
+    """How many numbers an endpoint has, by frame where their number is free."""
+    if None in shape:
+        return f"{math.prod(size for size in shape if size):,} a frame"
+    return f"{math.prod(shape):,}"
+
+
+def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: list[str]) -> str:
+    body = [["`init_from`", recipe["init_from"]]] if recipe.get("init_from") else []
+    for section, keys in recipe.items():
+        if isinstance(keys, dict):
+            body += [[f"`{section}.{key}`", _value(value)] for key, value in keys.items()]
+    data = recipe.get("data", {})
+    text = f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. "
+    if trained:
+        text += _duration(trained) + ". " + _teachers(trained)
+        before = trained.get("before")
+        while before:
+            duration = f" ({_duration(before)})" if "epochs" in before else ""
+            text += f"Its first weights were those of the encoder with the SHA-256 `{before['sha256']}`{duration}. "
+            text += _teachers(before)
+            before = before.get("before")
+    if len(earlier) == 1:
+        text += f"The recipe of that encoder is `{earlier[0]}`. "
+    elif earlier:
+        named = ", ".join(f"`{file}`" for file in earlier)
+        text += f"The recipes of the earlier runs are, in this order, {named}. "
+    return text + "The recipe (`recipe.yaml`):\n\n" + markdown.table(["key", "value"], body)
+
+
+def _duration(trained: dict[str, Any]) -> str:
+    where = f" on {trained['hardware']}, {trained['backend']} backend" if "hardware" in trained else ""
+    return f"{trained['epochs']} epochs took {trained['seconds'] / 60:.0f} minutes{where}"
+
+
+def _teachers(trained: dict[str, Any]) -> str:
+    named = [f"`{name}` (SHA-256 `{digest}`)" for name, digest in trained.get("teachers", {}).items()]
+    return f"The teachers were {' and '.join(named)}. " if named else ""
+
+
+def _results(rows: list[Any]) -> str:
+    hardware = sorted({row.hardware for row in rows})
+    versions = sorted({row.version for row in rows})
+    seconds = sum(row.seconds for row in rows)
+    return (
+        table(rows)
+        + f"\n\nEvery number is a row of `results.json`, with its settings, command and time. Made with mizoo "
+        f"{', '.join(versions)} on {'; '.join(hardware)}, in {seconds / 60:.0f} minutes of fitting and scoring."
+    )
+
+
+def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
+    body = [[f"`{f['path']}`", f"{f['bytes'] / 1e6:.1f} MB", f"`{f['sha256']}`"] for f in info["files"].values()]
+    text = markdown.table(["file", "size", "SHA-256"], body)
+    text += "\n\nBoth hold the same weights, stored in half precision."
+    worst = [
+        f"`{endpoint}` {difference:.1e}" for endpoint, difference in _largest(manifest.get("differences", {})).items()
+    ]
+    if worst:
+        text += (
+            f" Largest difference from Keras over {manifest['pictures']} {_kind(manifest)}, relative to the largest "
+            f"value: {', '.join(worst)}."
+        )
+    return text
+
+
+def _reproduce(name: str, run: str, rows: list[Any], earlier: list[str]) -> str:
+    commands = list(dict.fromkeys(row.command for row in sorted(rows, key=lambda r: r.encoder != "published")))
+    lines = [f"mizoo pretrain {file}" for file in earlier]
+    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands, f"mizoo card {name}"]
+    return (
+        "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n```\n" + "\n".join(lines) + "\n```\n\n"
+        "The order of the data, the augmentation and the noise are functions of (seed, epoch, step); weights agree "
+        "between machines only as far as their arithmetic does."
+    )
+
+
+def _kind(described: dict[str, Any]) -> str:
+    """What an entry takes, from its registry entry or its manifest; old manifests do not say, and take pictures."""
+    return interface.kind_of(described.get("input", {}).get("shape", (0, 0, 0)))
+
+
+def _limits(info: dict[str, Any], recipe: dict[str, Any]) -> str:
+    if rate := info["input"].get("sampling_rate"):
+        scope = (
+            f"- It covers frequencies up to {rate // 2} Hz; sounds of another sampling rate have to be resampled to "
+            f"{rate} Hz.\n"
+        )
+    else:
+        height, width, _ = info["input"]["shape"]
+        scope = (
+            f"- It takes {height}x{width} pixels: larger pictures are resized and cropped, and detail below that is "
+            "lost.\n"
+        )
+    kind = _kind(info)
+    return (
+        scope
+        + f"- It was trained on {info['dataset']} alone; on other kinds of {kind} its features may be no better than "
+        "those of random weights. Measure before relying on them.\n"
+        "- The accuracies above are of probes fitted with labels of the same data set; no number above is about "
+        f"fairness or of robustness to corrupted or adversarial {kind}.\n"
+        f"- Features are not a way of making {kind} anonymous."
+    )
+
+
+def _licence(info: dict[str, Any]) -> str:
+    return f"Weights: {info['license']} (`LICENSE-WEIGHTS`). Code: Apache-2.0 (`LICENSE`)."
+
+
+def _citation(info: dict[str, Any]) -> str:
+    return f"The method: {info['paper']}. This implementation: `CITATION.cff`."
+
+
+def _largest(differences: dict[str, Any]) -> dict[str, float]:
+    """Endpoint -> largest difference over the exported forms; takes {form: {endpoint: x}} or {endpoint: x}."""
+    largest: dict[str, float] = {}
+    for key, value in differences.items():
+        for endpoint, difference in value.items() if isinstance(value, dict) else [(key, value)]:
+            largest[endpoint] = max(largest.get(endpoint, 0.0), difference)
+    return largest
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    return ", ".join(f"({_value(item)})" if isinstance(item, (list, tuple)) else str(item) for item in value)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return yaml_text.parse(_text(path))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(_text(path))
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"A model card needs {path}, which is not there. Publish, export and evaluate the entry first")
+    return path.read_text(encoding="utf-8")

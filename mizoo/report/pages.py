@@ -1,0 +1,99 @@
+"""The blocks of README.md and docs/*.md that hold tables, written again from rows. No Keras is loaded for it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from mizoo._tools import markdown
+from mizoo._tools.files import write_text
+from mizoo.errors import UserError
+from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
+from mizoo.report import benchmark_tables
+from mizoo.report.tables import entry_rows, table
+from mizoo.zoo import entries
+
+_BLOCK = re.compile(r"(<!-- table: (?P<name>[^>]*?) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
+_OPENING = re.compile(r"<!-- table: ")
+
+# Name of a block -> the file in benchmarks/ and what makes a table of it.
+_BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
+    "probe schedule": ("probe_schedule.json", benchmark_tables.schedule),
+    "augment cost": ("augment_cost.json", benchmark_tables.augment),
+    "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit),
+}
+_TRIALS = "trials "
+
+
+def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
+    """Write the marked tables in README.md and docs/*.md again: what `mizoo tables` does.
+
+    A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
+    `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for all that take no labels), `entries`,
+    `probe schedule`, `augment cost`, `spoken digit`, or `trials <entry>`.
+
+    Args:
+        root: the clone; the one this package is imported from by default.
+
+    Returns:
+        The files that hold a block, whether their text changed or not.
+
+    Raises:
+        UserError: for an unknown NAME, a block without an end, or rows that are missing; no file is changed then.
+    """
+    clone = entries.require_clone("Tables are written") if root is None else Path(root)
+    pages = [page for page in [clone / "README.md", *sorted((clone / "docs").glob("*.md"))] if page.is_file()]
+    if not pages:
+        raise UserError(f"Tables are written into the README.md of a clone of mizoo. {clone} has none")
+    texts = {}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        if len(_OPENING.findall(text)) != len(_BLOCK.findall(text)):
+            raise UserError(f"A table block in {page} has no end. Close it with a line `<!-- /table -->`")
+        if _OPENING.search(text):
+            texts[page] = (text, _BLOCK.sub(functools.partial(_filled, clone=clone, folder=page.parent), text))
+    for page, (before, after) in texts.items():
+        if after != before:
+            write_text(page, after)
+    return list(texts)
+
+
+def _filled(block: re.Match, clone: Path, folder: Path) -> str:
+    return f"{block[1]}{_content(block['name'], clone, folder)}\n{block[4]}"
+
+
+def _content(name: str, clone: Path, folder: Path) -> str:
+    if name == "entries":
+        return _entries_table(os.path.relpath(clone, folder))
+    if name in _BENCHMARKS:
+        file, made = _BENCHMARKS[name]
+        return made(clone / "benchmarks" / file)
+    if name.startswith(_TRIALS):
+        return benchmark_tables.trials(clone / "benchmarks" / "recipe_trials.json", name.removeprefix(_TRIALS))
+    protocol, _, dataset = name.partition(" ")
+    if protocol not in (*PROBES, ALL_LABEL_FREE) or not dataset:
+        raise UserError(
+            f"No table is called {name!r}. There are: entries, {', '.join(_BENCHMARKS)}, trials <entry>, and "
+            f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, {ALL_LABEL_FREE}"
+        )
+    names = LABEL_FREE if protocol == ALL_LABEL_FREE else (protocol,)
+    every = [row for entry in entries.list_models() for row in entry_rows(entry)]
+    rows = [row for row in every if row.protocol in names and (row.dataset, row.split) == (dataset, "test")]
+    if not rows:
+        raise UserError(f"No entry has rows of {protocol} on the test split of {dataset}. Run `mizoo evaluate` first")
+    return table(rows)
+
+
+def _entries_table(root: str) -> str:
+    """The entries, with links to their cards; `root` is the way from the page to the clone."""
+    prefix = "" if root == "." else f"{root}/"
+    body = []
+    for name in entries.list_models():
+        entry = entries.info(name)
+        size = entry["files"]["encoder.keras"]["bytes"] / 1e6
+        endpoints = ", ".join(f"`{key}` {markdown.shape(value)}" for key, value in entry["endpoints"].items())
+        body.append([f"[`{name}`]({prefix}models/{name}/README.md)", entry["summary"], endpoints, f"{size:.1f} MB"])
+    return markdown.table(["entry", "what it is", "endpoints", "size"], body)

@@ -1,0 +1,60 @@
+"""Rows of one probe -> a table: a line for each encoder, a column for each endpoint, the papers' lines below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mizoo._tools import markdown
+from mizoo.evaluate.protocols import TABLE
+from mizoo.evaluate.rows import Row
+from mizoo.report.labels import alternatives, encoder_label, encoders_in_order, paper_label, usual_order
+
+
+def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> str:
+    """A Markdown table of rows of one data set, split, protocol and schedule, under a line that says what it holds.
+
+    Args:
+        rows: the rows.
+        papers: the papers' tables (`mizoo.report.papers`); those of the same data set, split and protocol follow.
+    """
+    first = rows[0]
+    same = [
+        paper
+        for paper in papers
+        if (paper["dataset"], paper["split"], paper["protocol"]) == (first.dataset, first.split, first.protocol)
+    ]
+    # Numbers that a source took by a rule of its own stand in columns of their own.
+    extra = [column for paper in same for column in paper.get("extra_columns", ())]
+    columns = usual_order([row.endpoint for row in rows]) + extra
+    body = []
+    for entry, encoder in encoders_in_order(rows):
+        cells = {
+            row.endpoint: markdown.number(row.value, row.spread if row.seeds > 1 else None)
+            for row in rows
+            if (row.entry, row.encoder) == (entry, encoder)
+        }
+        body.append([encoder_label(entry, encoder), *(cells.get(column, "") for column in columns)])
+    for paper in same:
+        for row in paper["rows"]:
+            values = (markdown.number(row[column]) if column in row else "" for column in columns)
+            body.append([paper_label(paper, row), *values])
+    return _title(rows) + "\n\n" + markdown.table(["encoder", *columns], body)
+
+
+def _title(rows: Sequence[Row]) -> str:
+    first = rows[0]
+    what = "clips" if first.dataset.startswith("spoken_digit/") else "pictures"
+    sizes = sorted({(row.train_size, row.test_size) for row in rows})
+    counts = " or ".join(f"{train:,} training and {test:,} scored {what}" for train, test in sizes)
+    protocol = TABLE.get(first.protocol)
+    about = protocol.about if protocol else str(first.settings.get("about", f"`{first.protocol}`"))
+    unit = protocol.unit if protocol else str(first.settings.get("unit", ""))
+    measured = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit.capitalize()
+    text = f"{measured} on {first.dataset}, {first.split} split ({counts}). Protocol {about}"
+    if "schedule" in first.settings:
+        text += f", schedule `{first.settings['schedule']}`"
+    seeds = sorted({row.seeds for row in rows})
+    if seeds[-1] > 1:
+        text += f"; mean ± standard deviation over {alternatives(seeds)} seeds"
+    return text + "."

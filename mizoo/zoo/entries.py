@@ -1,0 +1,123 @@
+"""Published entries: names -> descriptions and files, which are given out once their hash is checked.
+
+The hashes are pinned in `registry.json` inside the package, not beside the files that they vouch for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any
+
+from mizoo._tools import files
+from mizoo.errors import UserError
+
+# The top-level folders that a clone tracks, and the packages as which they are installed.
+_PACKAGES = {"models": "mizoo.models", "export": "mizoo.exported"}
+REGISTRY = "mizoo/zoo/registry.json"
+"""Where the registry lies in a clone."""
+_HERE = Path(__file__).resolve().parents[2]  # the clone, or the folder of an installed copy
+_root: Path | None = None  # a clone other than that one: the tests have zoos of their own
+
+
+def registry() -> dict[str, dict[str, Any]]:
+    """All published entries: name -> summary, objective, dataset, paper, license, input, endpoints, files."""
+    path = _root / REGISTRY if _root else Path(__file__).with_name("registry.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def locate(relative: str) -> Path:
+    """Where a tracked file ("models/<entry>/encoder.keras", "export/...") lies in this installation, or should.
+
+    Args:
+        relative: the path as the registry gives it, from the root of a clone, with forward slashes.
+    """
+    if _root:
+        return _root / relative
+    top, _, rest = relative.partition("/")
+    try:
+        root = Path(str(importlib.resources.files(_PACKAGES[top])))
+    except ModuleNotFoundError:  # a clone on the path that was never installed
+        root = _HERE / top
+    return root / rest
+
+
+def clone() -> Path | None:
+    """The root of the clone that this package is imported from; None for a package that was installed as a copy."""
+    root = _root or _HERE
+    return root if all((root / needed).exists() for needed in ("models", "export", "setup.cfg")) else None
+
+
+def require_clone(what: str) -> Path:
+    """`clone()`, or a `UserError` that names what needs one: "Cards are written"."""
+    root = clone()
+    if root is None:
+        raise UserError(
+            f"{what} in a clone of mizoo, and the mizoo in {_HERE / 'mizoo'} is a copy. In the clone, "
+            "`pip install -e .` makes it the one that is used."
+        )
+    return root
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the published encoders that match a shell pattern such as "dim_*", sorted."""
+    return sorted(fnmatch.filter(registry(), pattern))
+
+
+def info(name: str) -> dict[str, Any]:
+    """The description of one published encoder.
+
+    Args:
+        name: an entry of `list_models()`.
+
+    Returns:
+        dict with name, summary, objective, dataset, paper, license, input, endpoints (name -> shape) and files
+        (file name -> path, sha256, bytes).
+
+    Raises:
+        UserError: for an unknown name, with the nearest ones.
+    """
+    return {"name": name, **entry(name)}
+
+
+def entry(name: str) -> dict[str, Any]:
+    """The registry's own dict of one published encoder, without its name; arguments and errors as of `info`."""
+    entries = registry()
+    if name in entries:
+        return entries[name]
+    if not entries:
+        raise UserError(f"No encoder called {name!r}: this version publishes none. A path to an encoder loads as well.")
+    near = difflib.get_close_matches(str(name).lower(), entries, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Published: {', '.join(sorted(entries))}."
+    raise UserError(f"No published encoder and no file is called {str(name)!r}. {hint}")
+
+
+def path(name: str, filename: str) -> Path:
+    """Path of a published file, returned only once its SHA-256 equals the pinned one.
+
+    Args:
+        name: an entry of `list_models()`.
+        filename: one of the entry's files, such as "encoder.keras" or "encoder.onnx".
+
+    Raises:
+        UserError: unknown name or file, a file that is missing, or one whose hash differs.
+    """
+    pinned = entry(name)["files"]
+    if filename not in pinned:
+        raise UserError(f"{name} has no file {filename!r}. Its files: {', '.join(sorted(pinned))}.")
+    relative, expected = pinned[filename]["path"], pinned[filename]["sha256"]
+    file = locate(relative)
+    remedy = f"Restore it: in a clone with `git checkout -- {relative}`, otherwise by installing this version again."
+    if not file.is_file():
+        raise UserError(f"The file of {name} is missing: {file}. {remedy}")
+    actual = files.sha256(file)
+    if actual != expected:
+        raise UserError(
+            f"{file} is not the published file and was not opened.\n"
+            f"  expected SHA-256: {expected} ({pinned[filename]['bytes']:,} bytes)\n"
+            f"  found SHA-256:    {actual} ({file.stat().st_size:,} bytes)\n{remedy}"
+        )
+    return file

@@ -1,0 +1,102 @@
+"""What an encoder is: its kind, the input that it takes, its endpoints and its name. Asked here and nowhere else.
+
+Everything takes a Keras model, a `mizoo.zoo.OnnxEncoder` or any callable that has their attributes; none of it imports
+Keras.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mizoo.errors import UserError
+
+Kind = Literal["pictures", "sounds", "series"]
+Shape = tuple[int | None, ...]
+
+FILES = {"keras": "encoder.keras", "onnx": "encoder.onnx"}
+"""The file of an encoder in a folder, by runtime."""
+
+_KINDS: dict[int, Kind] = {1: "sounds", 2: "series", 3: "pictures"}  # by axes of the input without the batch
+_ARGUMENTS: dict[Kind, str] = {"pictures": "images", "sounds": "samples", "series": "series"}
+_RANGES: dict[Kind, list[int] | None] = {"pictures": [0, 255], "sounds": [-1, 1], "series": None}
+
+
+def input_shape(encoder: Any) -> Shape:
+    """The shape that an encoder takes without the batch, None for a size that is free; () where it does not say."""
+    shape = getattr(encoder, "input_shape", None)
+    return tuple(shape[1:]) if isinstance(shape, (tuple, list)) else ()
+
+
+def kind_of(shape: Shape) -> Kind:
+    """What an input of this shape without the batch holds: pictures (H, W, C), sounds (T,) or series (T, d).
+
+    Raises:
+        UserError: for a shape of another rank.
+    """
+    if len(shape) not in _KINDS:
+        raise UserError(
+            f"An encoder takes pictures (B, H, W, C), sounds (B, T) or series (B, T, d). Received: (B, "
+            f"{', '.join(map(str, shape))})."
+        )
+    return _KINDS[len(shape)]
+
+
+def kind(encoder: Any) -> Kind:
+    """What an encoder takes; a callable that does not say is taken for one of pictures."""
+    shape = input_shape(encoder)
+    return kind_of(shape) if shape else "pictures"
+
+
+def input_name(encoder: Any) -> str:
+    """What the input is called in the exported forms: "images", "samples" of sounds, or "series"."""
+    return _ARGUMENTS[kind(encoder)]
+
+
+def input_range(encoder: Any) -> list[int] | None:
+    """The range of the values of the input: [0, 255] of pictures, [-1, 1] of sounds, None (any) of series."""
+    return _RANGES[kind(encoder)]
+
+
+def side(encoder: Any) -> int | None:
+    """Height of the pictures that an encoder takes, or None where it takes any or does not say."""
+    shape = input_shape(encoder)
+    return shape[0] if len(shape) == 3 else None
+
+
+def outputs(encoder: Any) -> dict[str, Any]:
+    """Symbolic outputs of a Keras encoder by endpoint; a single output goes by the model's name for it.
+
+    Raises:
+        UserError: if the outputs are neither one tensor nor a dict of tensors.
+    """
+    if isinstance(encoder.output, Mapping):
+        return dict(encoder.output)
+    if len(encoder.outputs) == 1:
+        return {encoder.output_names[0]: encoder.outputs[0]}
+    raise UserError(f"The outputs of an encoder must be a dict of named endpoints. {encoder.name} returns a list.")
+
+
+def endpoint_names(encoder: Any) -> tuple[str, ...]:
+    """Names of the endpoints that an encoder returns in a dict, in its own order; () where it returns one array."""
+    declared = getattr(encoder, "output", None)
+    if isinstance(declared, Mapping):
+        return tuple(declared)
+    return tuple(getattr(encoder, "endpoints", None) or ())
+
+
+def encoder_name(encoder: Any) -> str:
+    """What an encoder is called in messages, rows and manifests.
+
+    Args:
+        encoder: a model, which has a name; a published entry; a folder, called by its own name; or a file, called by
+            its own name too, or by that of its folder if it is "encoder.keras" or "encoder.onnx".
+    """
+    if not isinstance(encoder, (str, os.PathLike)):
+        return str(getattr(encoder, "name", "encoder"))
+    path = Path(encoder).expanduser().absolute()
+    if path.suffix not in (".keras", ".onnx"):
+        return path.name
+    return path.parent.name if path.name in FILES.values() else path.stem

@@ -1,0 +1,169 @@
+"""Encoders on ONNX Runtime: the call of the Keras model, its input checked, ready in a fraction of a second."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mizoo.data.pictures import check_images
+from mizoo.data.sound_files import check_samples
+from mizoo.errors import UserError
+from mizoo.zoo.interface import kind_of
+
+
+class OnnxEncoder:
+    """An encoder exported to ONNX: pictures in 0..255 in (or sounds, or series), named endpoints out. No Keras.
+
+    Args:
+        path: an ONNX file with one input, float32 (B, H, W, C) of pictures, (B, T) of sounds or (B, T, d) of series,
+            and named outputs.
+        endpoint: compute and return this output only, as an array; all of them in a dict if None.
+        name: what messages call the encoder; the file's name if None.
+        providers: execution providers of ONNX Runtime, in order of preference.
+
+    Attributes:
+        name: see above.
+        kind: "pictures", "sounds" or "series".
+        endpoints: names of what is returned.
+        input_shape: (None, H, W, C), None where any size is taken.
+        output_shapes: endpoint -> shape, with None for the batch.
+
+    Raises:
+        UserError: unknown endpoint (with the list), a damaged file, or one that is no image encoder.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        endpoint: str | None = None,
+        name: str | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        self.name = name or os.path.splitext(os.path.basename(path))[0]
+        self._session = _session(path, providers)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else ()
+        free_length = len(shape) in (2, 3) and not isinstance(shape[1], int)
+        if len(shape) != 4 and not free_length:
+            received = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in inputs)
+            raise UserError(
+                f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}. (Those "
+                "of sounds take (B, T), those of series (B, T, d), of any length T.)"
+            )
+        self._input = inputs[0].name
+        self.input_shape = (None, *map(_size, inputs[0].shape[1:]))
+        self.kind = kind_of(self.input_shape[1:])
+        self._check = check_images if self.kind == "pictures" else check_samples
+        self.output_shapes = {each.name: (None, *map(_size, each.shape[1:])) for each in outputs}
+        if endpoint is not None:
+            if endpoint not in self.output_shapes:
+                known = ", ".join(self.output_shapes)
+                raise UserError(f"{self.name} has no endpoint {endpoint!r}. Its endpoints: {known}.")
+            self.output_shapes = {endpoint: self.output_shapes[endpoint]}
+        self.endpoint = endpoint
+        self.endpoints = tuple(self.output_shapes)
+
+    def __call__(self, images: Any) -> dict[str, np.ndarray] | np.ndarray:
+        """Encode one batch.
+
+        Args:
+            images: array (B, H, W, C) of decoded pictures, 0..255, uint8 or float; B >= 1. Of sounds, floats (B, T) in
+                -1..1 at the encoder's sampling rate; of series, floats (B, T, d).
+
+        Returns:
+            dict endpoint -> float32 array (B, ...), or that array alone if an endpoint was chosen.
+
+        Raises:
+            UserError: wrong shape, empty batch, NaN, values outside 0..255 (of sounds -1..1), or sounds shorter than
+                one frame. Pictures of floats within 0..1 give a warning.
+        """
+        return self._public(self._run(self._check(images, self.input_shape[1:])))
+
+    def predict(self, images: Any, batch_size: int = 256) -> dict[str, np.ndarray] | np.ndarray:
+        """Encode any number of pictures, a batch at a time; otherwise as `__call__`.
+
+        Args:
+            images: array (N, H, W, C); N >= 1.
+            batch_size: pictures in memory as float32 at once.
+        """
+        if batch_size < 1:
+            raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
+        images = self._check(images, self.input_shape[1:], cast=False)
+        results: dict[str, np.ndarray] = {}
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].astype(np.float32, copy=False)
+            for key, value in self._run(batch).items():
+                if key not in results:
+                    results[key] = np.empty((len(images), *value.shape[1:]), value.dtype)
+                results[key][start : start + len(value)] = value
+        return self._public(results)
+
+    def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        if self.kind == "sounds" and (values := self._attempt(batch)) is None:
+            samples, shortest = batch.shape[1], self.shortest()
+            if samples < shortest:
+                raise UserError(
+                    f"{self.name} takes sounds of {shortest} samples and more. Received: {samples} samples."
+                )
+            raise UserError(
+                f"{self.name} could not encode {samples} samples at once: the memory may be too small for so many, or "
+                "the features are not finite. Cut the sound into shorter pieces."
+            )
+        if self.kind != "sounds":
+            values = self._session.run(list(self.endpoints), {self._input: batch})
+        return dict(zip(self.endpoints, values, strict=True))
+
+    def _attempt(self, batch: np.ndarray) -> list[np.ndarray] | None:
+        """The outputs for sounds; None if there are none, or none that are finite."""
+        import onnxruntime
+
+        quiet = onnxruntime.RunOptions()
+        quiet.log_severity_level = 4  # a failure here becomes a message of our own
+        try:
+            values = self._session.run(list(self.endpoints), {self._input: batch}, quiet)
+        except Exception:  # of a kernel longer than what it is laid on
+            return None
+        return values if all(value.size and np.isfinite(value).all() for value in values) else None
+
+    def shortest(self) -> int:
+        """The fewest samples that an encoder of sounds takes, found by trying."""
+        low, high = 0, 1
+        while self._attempt(np.zeros((1, high), np.float32)) is None:
+            low, high = high, 2 * high
+            if high > 1 << 22:
+                raise UserError(f"{self.name} gives no finite features for sounds of any length.")
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._attempt(np.zeros((1, middle), np.float32)) is None else (low, middle)
+        return high
+
+    def _public(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
+        return results if self.endpoint is None else results[self.endpoint]
+
+    def __repr__(self) -> str:
+        return f"OnnxEncoder({self.name!r}, input_shape={self.input_shape}, endpoints={self.endpoints})"
+
+
+def _size(dimension: int | str | None) -> int | None:
+    return dimension if isinstance(dimension, int) else None  # ONNX names the sizes that are free
+
+
+def _session(path: str | os.PathLike, providers: Sequence[str]) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise UserError('runtime="onnx" needs ONNX Runtime: `pip install onnxruntime`') from error
+    if not os.path.isfile(path):
+        raise UserError(f"No such file: {path}")
+    if missing := set(providers) - set(onnxruntime.get_available_providers()):
+        available = ", ".join(onnxruntime.get_available_providers())
+        raise UserError(f"ONNX Runtime has no provider {', '.join(sorted(missing))} here. Available: {available}.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: its warnings concern the graph, not what the user does
+    try:
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime has one class of exception for each kind of damage
+        raise UserError(f"{path} cannot be opened as an ONNX encoder: {error}") from error
