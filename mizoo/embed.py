@@ -60,8 +60,8 @@ def embed(
     """Encode picture or sound files and write their features to one .npz file.
 
     Each picture is brought to the encoder's size by `mizoo.data.pictures.square` (shorter side resized with
-    antialiasing, centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the same order;
-    read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
+    antialiasing, centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the
+    same order; read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
 
     An encoder of sounds takes files of any length, each by itself and whole: several channels are averaged, another
     sampling rate is resampled (and reported). Its endpoints of frames, such as `context`, hold the frames of all files

@@ -25,6 +25,7 @@ from support.encoders import planted, values_of  # noqa: E402
 from mizoo import export  # noqa: E402
 from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
+from mizoo.export import bundle  # noqa: E402
 from mizoo.export.keras_file import check_stock  # noqa: E402
 
 ENDPOINTS = ("local", "conv", "fc", "global")
@@ -247,7 +248,7 @@ def test_a_form_that_computes_something_else_fails_above_the_tolerance(tmp_path,
         kernel.assign(np.asarray(kernel) * 1.01)
         honest(changed, path, **options)
 
-    monkeypatch.setattr(export, "save_onnx", tampered)
+    monkeypatch.setattr(bundle, "save_onnx", tampered)
     with pytest.raises(UserError, match="onnx form.*'global'"):
         export.export(encoder, tmp_path / "out", images=images)
     assert not (tmp_path / "out").exists()

@@ -89,9 +89,7 @@ def test_an_encoder_of_sounds_alone_is_exported_without_a_rate(exported, tmp_pat
         zoo.sampling_rate(tmp_path / "out")
 
 
-def test_an_encoder_of_sounds_is_published_with_named_half_weights_and_the_same_bytes_again(
-    exported, tmp_path, fake_zoo
-):
+def test_a_published_encoder_of_sounds_has_named_half_weights_and_the_same_bytes_again(exported, tmp_path, fake_zoo):
     _, encoder, _ = exported["waveform"]
     root, run = fake_zoo.root, tmp_path / "run"
     run.mkdir()

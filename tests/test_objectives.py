@@ -330,7 +330,7 @@ def test_batch_norm_by_one_kernel_is_that_of_keras(monkeypatch, jit):
         assert not any("call" in layer.__dict__ for layer in model._flatten_layers())
         return logs[-1], [v.numpy() for v in model.encoder.variables + list(model.local_critic["local"].variables)]
 
-    fused, calls = _tensorflow._fused, []
+    fused, calls = _tensorflow._fused_batch_norm, []
     one, weights = trained(lambda norms: calls.append(len(norms)) or fused(norms))
     other, expected = trained(lambda norms: contextlib.nullcontext())
     assert calls and calls[0] == 6  # four of the encoder, one for each side of the critic
@@ -352,7 +352,7 @@ def test_batch_norm_by_one_kernel_keeps_the_moving_averages(rng, shape, dtype):
         layer.build(shape)
         layer.gamma.assign(np.linspace(0.5, 2.0, shape[-1]))
         layer.beta.assign(np.linspace(-1.0, 1.0, shape[-1]))
-        with _tensorflow._fused([layer]) if fused else contextlib.nullcontext():
+        with _tensorflow._fused_batch_norm([layer]) if fused else contextlib.nullcontext():
             y = layer(x, training=True)
         made.append([ops.convert_to_numpy(v).astype("float32") for v in (y, layer.moving_mean, layer.moving_variance)])
     for found, expected, tolerance in zip(*made, (2e-2 if dtype == "bfloat16" else 1e-5, 1e-5, 1e-5)):

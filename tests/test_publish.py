@@ -22,6 +22,7 @@ from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
 from mizoo.export import publish  # noqa: E402
+from mizoo.publish import _kept_baselines  # noqa: E402
 from mizoo.zoo.entries import REGISTRY  # noqa: E402
 
 RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"

@@ -170,9 +170,9 @@ def test_a_card_says_what_the_training_went_on_from(entry):
     manifest = json.loads((export / "manifest.json").read_text())
     (export / "manifest.json").write_text(json.dumps({**manifest, "trained": trained}))
     text = cards.card("dim_small")
-    assert f"on a GPU, tensorflow backend. The teachers were `other` (SHA-256 `{'cd' * 32}`). Its first" in text
+    assert f"on a GPU, tensorflow backend. The teachers were `other` (SHA-256 `{'cd' * 32}`). The run started" in text
     assert "50 epochs took 100 minutes on a GPU" in text
-    assert f"Its first weights were those of the encoder with the SHA-256 `{'ef' * 32}` (39 epochs took 78" in text
+    assert f"The run started with the weights of the encoder with the SHA-256 `{'ef' * 32}` (39 epochs" in text
     assert f"The teachers were `large` (SHA-256 `{'ab' * 32}`). " in text
     assert "| `init_from` | runs/dim_small_first |" in text
     assert "\nmizoo pretrain models/dim_small/first.yaml\nmizoo pretrain dim_small\n" in text

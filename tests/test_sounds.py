@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from mizoo import data, encoders, recipes
+from mizoo import data, encoders, recipes, zoo
 from mizoo.data import sound_files as sounds
 from mizoo.data import sounds as sets
 from mizoo.data.batching import Windows
@@ -120,7 +120,7 @@ def test_a_run_on_sounds_resumes_and_logs_every_step(clips, tmp_path, monkeypatc
     line = read_log(run)[-1]
     assert {"mi_1", "mi_2", "accuracy_1", "accuracy_2", "sequences_per_second", "effective_rank"} <= set(line)
     assert line["mi_1_ceiling"] == pytest.approx(np.log(6 + 4 - 1), abs=1e-4)  # frames, and rows of the batch
-    assert sounds.sampling_rate(run) == RATE
+    assert zoo.sampling_rate(run) == RATE
     wrong = recipes.validate(RECIPE | {"encoder": {"name": "waveform", "widths": 4}})
     with pytest.raises(UserError, match="16000 Hz"):
         pretrain(wrong, tmp_path / "wrong")

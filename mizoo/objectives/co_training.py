@@ -31,7 +31,8 @@ class DeepCoTraining(Objective):
     logged ones are those of features read to that resolution, 0 or a little above if nothing is left of them.
     The densities are those of what a running covariance leaves of them (`mizoo.densities.PairMoments` and `whitened`),
     its volume put back: fitted to correlated coordinates as they are, they fall behind an encoder that moves, and the
-    conditional entropy comes out above the marginal one. (All of this is the objective's; the encoder's endpoint stays as it is.)
+    conditional entropy comes out above the marginal one. (All of this is the objective's; the encoder's endpoint stays
+    as it is.)
 
     The form "cpc" (van den Oord et al. 2018, with inner products) lets each z_x pick its z_y among the N of the
     (gathered) batch by z_x . z_y / sqrt(d), of the features as they are, and the other way round: InfoNCE, never above

@@ -135,12 +135,12 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
     text = f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. "
     if trained:
         text += _duration(trained) + ". " + _teachers(trained)
-        before = trained.get("before")
-        while before:
-            duration = f" ({_duration(before)})" if "epochs" in before else ""
-            text += f"Its first weights were those of the encoder with the SHA-256 `{before['sha256']}`{duration}. "
-            text += _teachers(before)
-            before = before.get("before")
+        subject, ancestor = "The run", trained.get("before")
+        while ancestor:
+            duration = f" ({_duration(ancestor)})" if "epochs" in ancestor else ""
+            text += f"{subject} started with the weights of the encoder with the SHA-256 `{ancestor['sha256']}`{duration}. "
+            text += _teachers(ancestor)
+            subject, ancestor = "That one", ancestor.get("before")
     if len(earlier) == 1:
         text += f"The recipe of that encoder is `{earlier[0]}`. "
     elif earlier:
@@ -219,7 +219,7 @@ def _limits(info: dict[str, Any], recipe: dict[str, Any]) -> str:
         + f"- It was trained on {info['dataset']} alone; on other kinds of {kind} its features may be no better than "
         "those of random weights. Measure before relying on them.\n"
         "- The accuracies above are of probes fitted with labels of the same data set; no number above is about "
-        f"fairness or of robustness to corrupted or adversarial {kind}.\n"
+        f"fairness or about robustness to corrupted or adversarial {kind}.\n"
         f"- Features are not a way of making {kind} anonymous."
     )
 
