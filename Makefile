@@ -18,6 +18,7 @@ slow: $(TEST_ENV)/.ready
 lint: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/ruff check .
 	$(TEST_ENV)/bin/ruff format --check .
+	$(TEST_ENV)/bin/mypy
 
 $(DEMO_ENV)/.ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
@@ -32,4 +33,4 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -184,7 +184,7 @@ def run(
     crops = cut(list(photos.values()), size)
 
     started = time.perf_counter()
-    features = model.predict(crops.images)
+    features = np.asarray(model.predict(crops.images))
     encode_seconds = time.perf_counter() - started
 
     by_encoder = similarities(features, crops)

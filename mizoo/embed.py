@@ -9,11 +9,11 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def embed(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     output: str | os.PathLike,
     endpoint: str | None = None,
-    runtime: Literal["keras", "onnx"] = "onnx",
+    runtime: str = "onnx",
     batch_size: int = 256,
     progress: bool = True,
     sampling_rate: int | None = None,
@@ -97,7 +97,7 @@ def embed(
         encoded = _sounds(files, rate, encode, failed, resampled)
     else:
         files = pictures.find(paths, missing=failed)
-        encoded = _pictures(files, shape, batch_size, encode, failed)
+        encoded = _pictures(files, cast("tuple[int, int, int]", shape), batch_size, encode, failed)
 
     done: list[str] = []
     spools: dict[str, _Spool] = {}
@@ -164,7 +164,7 @@ def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tup
 
 
 def _pictures(
-    files: list[Path], shape: tuple[int, int, int], batch_size: int, encode: Callable, failed: list[tuple[Path, str]]
+    files: list[Path], shape: Sequence[int], batch_size: int, encode: Callable, failed: list[tuple[Path, str]]
 ) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """Batches of (files, features) of pictures."""
     for readable, images in _read(files, shape, batch_size, failed):
@@ -204,7 +204,7 @@ def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray
 
 
 def _read(
-    files: list[Path], shape: tuple[int, int, int], batch_size: int, failed: list[tuple[Path, str]]
+    files: list[Path], shape: Sequence[int], batch_size: int, failed: list[tuple[Path, str]]
 ) -> Iterator[tuple[list[Path], np.ndarray]]:
     """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
 
@@ -233,7 +233,8 @@ class _Spool:
     """Rows of one endpoint on disk, because all of them together may not fit in memory."""
 
     def __init__(self, stream: Any) -> None:
-        self.stream, self.count, self.shape, self.dtype = stream, 0, (), np.dtype("<f4")
+        self.stream, self.count, self.dtype = stream, 0, np.dtype("<f4")
+        self.shape: tuple[int, ...] = ()
 
     def add(self, values: np.ndarray) -> None:
         """Append rows to the file: counts stay int64, features are float32."""

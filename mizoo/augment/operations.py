@@ -21,7 +21,7 @@ class Operation:
 
     def get_config(self) -> dict:
         """The arguments of the constructor."""
-        return asdict(self)
+        return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_config(cls, config: dict):

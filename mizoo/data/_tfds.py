@@ -31,9 +31,9 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
 
     # batch_size=-1 would need pictures of one size to fail late and without a name; stacking names the reason.
     images, labels = [], []
-    free = size is not None and None in features["image"].shape[:2]
+    side = size if None in features["image"].shape[:2] else None
     for batch in _arrays(builder, split):
-        images.append(square(batch["image"], size) if free else batch["image"])
+        images.append(batch["image"] if side is None else square(batch["image"], side))
         labels.append(batch.get("label", -1))
     if len({image.shape for image in images}) > 1:
         raise UserError(f"The pictures of {name!r} differ in size. Pass `size` (--size) to bring all to one square.")
@@ -50,12 +50,12 @@ def splits(name: str) -> tuple[str, ...]:
     return tuple(_prepared(name, None, "image").info.splits)
 
 
-def examples(name: str, split: str, feature: str) -> Iterator[dict[str, np.ndarray]]:
+def examples(name: str, split: str, feature: str) -> Iterator[dict[str, Any]]:
     """The examples of one split of a TFDS data set that has `feature`, in their fixed order; errors as of `read`."""
     yield from _arrays(_prepared(name, split, feature), split)
 
 
-def _arrays(builder: Any, split: str) -> Iterable[dict[str, np.ndarray]]:
+def _arrays(builder: Any, split: str) -> Iterable[dict[str, Any]]:
     import tensorflow_datasets as tfds
 
     return tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))

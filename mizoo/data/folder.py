@@ -75,6 +75,7 @@ def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] 
         raise UserError(
             f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Mend or remove them:\n{listed}{more}"
         )
+    assert images is not None  # `find` gives one file at least
     name = folder.resolve().name
     own = classes(folder)
     if not own:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mizoo.data import folder, packed
-from mizoo.data.dataset import Dataset
+from mizoo.data.dataset import Dataset, parse_split
 from mizoo.errors import UserError
 
 _SPLITS = ("train", "test")
-_SPLIT = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
 
 
 def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train", size: int | None = None) -> Dataset:
@@ -67,19 +65,6 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     if packed.is_packed(path):
         return packed.splits(path)
     return _SPLITS if all((path / each).is_dir() for each in _SPLITS) else ("train",)
-
-
-def parse_split(split: str) -> tuple[str, slice]:
-    """Split "train[:-5000]" into its name and a slice.
-
-    Raises:
-        UserError: if `split` is not of that form.
-    """
-    match = _SPLIT.fullmatch(split)
-    if match is None:
-        raise UserError(f"`split` is a name with an optional slice, such as 'train[:-5000]'. Received: split={split!r}")
-    start, stop = (int(v) if v else None for v in (match["start"], match["stop"]))
-    return match["name"], slice(start, stop)
 
 
 def _load_split(source, split: str, size: int | None) -> Dataset:

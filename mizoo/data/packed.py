@@ -60,7 +60,7 @@ def write(dataset_by_split: Mapping[str, Dataset], out: str | os.PathLike, chunk
         _check(split, dataset)
     limit = int(chunk_mb * 1e6)
     first = next(iter(dataset_by_split.values()))
-    index = {"format": _FORMAT, "name": first.name, "classes": list(first.classes), "splits": {}}
+    index: dict[str, Any] = {"format": _FORMAT, "name": first.name, "classes": list(first.classes), "splits": {}}
     for split, dataset in dataset_by_split.items():
         columns, rows = _grid(dataset.images.shape[1:], limit)
         index["splits"][split] = {
@@ -103,7 +103,7 @@ def read(path: str | os.PathLike, split: str) -> Dataset:
             labels[done:stop] = arrays["labels"]
         for start, end in itertools.pairwise(offsets):
             part = images[done : min(done + facts["mosaic"][0] * facts["mosaic"][1], stop)]
-            part[:] = _decode(arrays["mosaics"][start:end].tobytes(), *part.shape, facts["mosaic"][1])
+            part[:] = _decode(arrays["mosaics"][start:end].tobytes(), part.shape, facts["mosaic"][1])
             done += len(part)
     return Dataset(index["name"], images, labels, tuple(index["classes"]))
 
@@ -201,9 +201,10 @@ def _encode(images: np.ndarray, columns: int) -> bytes:
     return stream.getvalue()
 
 
-def _decode(mosaic: bytes, count: int, height: int, width: int, channels: int, columns: int) -> np.ndarray:
+def _decode(mosaic: bytes, shape: tuple[int, ...], columns: int) -> np.ndarray:
     from PIL import Image
 
+    count, height, width, channels = shape
     rows = -(-count // columns)
     with Image.open(io.BytesIO(mosaic), formats=("WEBP",)) as image:
         pixels = np.asarray(image.convert("RGB"))[..., :channels]
@@ -212,7 +213,7 @@ def _decode(mosaic: bytes, count: int, height: int, width: int, channels: int, c
 
 
 def _write_chunk(path: Path, mosaics: list[bytes], labels: np.ndarray | None, count: int) -> dict[str, Any]:
-    arrays = {
+    arrays: dict[str, Any] = {
         "mosaics": np.frombuffer(b"".join(mosaics), np.uint8),
         "sizes": np.array([len(mosaic) for mosaic in mosaics], np.int64),
     }

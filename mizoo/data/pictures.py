@@ -79,7 +79,7 @@ def _check_shape(array: np.ndarray, shape: tuple[int | None, ...], argument: str
         remedy = "The channels come first: pass `numpy.moveaxis(images, 1, -1)`."
     elif array.ndim == 3 and shape[-1] == 3 and fits((*array.shape[1:], 3)):
         remedy = "Grey pictures: pass `numpy.repeat(images[..., None], 3, axis=-1)`."
-    elif array.ndim == 4 and array.shape[-1] != shape[-1] and fits((*array.shape[1:3], shape[-1])):
+    elif array.ndim == 4 and array.shape[-1] != shape[-1] and fits((*array.shape[1:3], shape[-1] or 0)):
         remedy = f"The number of channels must be {shape[-1]}, not {array.shape[-1]}."
     raise UserError(f"`{argument}` must have the shape {wanted}. Received: shape {array.shape}. {remedy}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mizoo.data import _tfds, sound_files
-from mizoo.data.loading import parse_split
+from mizoo.data.dataset import parse_split
 from mizoo.errors import UserError
 
 SPOKEN_DIGIT = "spoken_digit"
@@ -115,7 +115,8 @@ def _spoken_digit() -> Sounds:
 
 
 def _folder(folder: str) -> Sounds:
-    clips, rates = [], {}
+    clips: list[np.ndarray] = []
+    rates: dict[int, Path] = {}
     for path in sound_files.find(folder):
         samples, rate = sound_files.read(path)
         clips.append(samples)

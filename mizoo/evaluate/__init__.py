@@ -1,5 +1,6 @@
 """Encoder + pictures or sounds -> rows. One file a protocol, one table of protocols. Importing it imports no Keras."""
 
+from mizoo._tools.lazy import submodules
 from mizoo.evaluate.features import features, pixels, random_copy
 from mizoo.evaluate.protocols import LABEL_FREE as MEASURES
 from mizoo.evaluate.protocols import PROBES as PROTOCOLS  # the default of `evaluate`
@@ -22,3 +23,5 @@ __all__ = [
     "random_copy",
     "read_rows",
 ]
+
+__getattr__ = submodules(__name__)

@@ -70,7 +70,7 @@ def load_pictures(dataset: Any, split: str, train_split: str, size: int | None, 
         return Pictures(only.name, WHOLE, train if fitted else None, held_out, only.images)
     train_part, scored = fit_and_test_splits(dataset, split, train_split, size, fitted)
     _check(scored.images)
-    return Pictures(scored.name, split, train_part.images if fitted else None, scored.images, scored.images)
+    return Pictures(scored.name, split, train_part.images if train_part else None, scored.images, scored.images)
 
 
 def _check(images: np.ndarray) -> None:

@@ -64,8 +64,8 @@ class Row:
         return (self.entry, self.dataset, self.split, self.protocol, schedule, self.encoder, self.endpoint)
 
 
-_TYPES = {
-    field.name: {"str": str, "int": int, "float": (int, float), "dict[str, Any]": dict}[field.type]
+_TYPES: dict[str, Any] = {
+    field.name: {"str": str, "int": int, "float": (int, float), "dict[str, Any]": dict}[str(field.type)]
     for field in dataclasses.fields(Row)
 }
 

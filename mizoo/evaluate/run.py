@@ -170,7 +170,7 @@ def _open(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
     if isinstance(name_or_encoder, (str, os.PathLike)):
         name = os.fspath(name_or_encoder)
         runtime = "onnx" if name.endswith(".onnx") else "keras"
-        model = load(name, runtime=runtime)
+        model = load(name, None, runtime)
         if encoder == "published":
             provenance = {"weights": sha256(encoder_file(name, runtime))}
     if encoder == "random":

@@ -126,7 +126,7 @@ def sound_tasks(
         line = progress.start(title, len(clips), "clips")
         means = clip_features(encoder, clips, advance=line.advance)
         features.append({name: means[name] for name in endpoints or SOUND_ENDPOINTS})
-    return label_tasks(train, test, *features, split=split)
+    return label_tasks(train, test, features[0], features[1], split)
 
 
 def label_tasks(

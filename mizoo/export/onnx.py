@@ -98,4 +98,4 @@ def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
             f"{type(encoder.output).__name__}. Build it with `keras.Model(images, {{'fc': ...}})`."
         )
     depths = {name: len(keras.Model(encoder.inputs, tensor).layers) for name, tensor in encoder.output.items()}
-    return {name: tuple(encoder.output[name].shape[1:]) for name in sorted(depths, key=depths.get)}
+    return {name: tuple(encoder.output[name].shape[1:]) for name in sorted(depths, key=lambda name: depths[name])}

@@ -74,7 +74,7 @@ def run_onnx(path: Path, pictures: np.ndarray, endpoints: list[str]) -> dict[str
 
 def check_tolerance(name: str, form: str, differences: dict[str, float]) -> None:
     """Raise a UserError if an endpoint of one form of the encoder `name` differs by more than `TOLERANCE`."""
-    worst = max(differences, key=differences.get)
+    worst = max(differences, key=lambda endpoint: differences[endpoint])
     if not differences[worst] <= TOLERANCE:
         raise UserError(
             f"The {form} form of {name} does not compute what Keras computes, so nothing was written: endpoint "

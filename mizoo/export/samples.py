@@ -27,7 +27,7 @@ def sample_inputs(encoder: keras.Model, count: int) -> list[np.ndarray]:
     if interface.kind(encoder) != "pictures":
         return sample_sequences(count, shape)
     if count == 1:
-        return [np.zeros((1, *shape), np.float32)]
+        return [np.zeros((1, *(size or 32 for size in shape)), np.float32)]
     return [sample_pictures(count, shape)]
 
 
@@ -102,7 +102,7 @@ def sample_sequences(count: int, shape: Sequence[int | None]) -> list[np.ndarray
     for length in LENGTHS[len(shape)] if shape[0] is None else (shape[0],):
         rng = np.random.default_rng(0)
         if len(shape) == 2:
-            walk = rng.standard_normal((count, length, shape[1])).cumsum(axis=1)
+            walk = rng.standard_normal((count, length, shape[1] or 1)).cumsum(axis=1)
             batches.append((walk / walk.std()).astype("float32"))
             continue
         t = np.arange(length) / length

@@ -174,14 +174,14 @@ def _batches(
     training = recipe.training
     if isinstance(inputs, Sounds):
         settings = {"seed": training.seed, "noise_size": noise_size, "start_epoch": start}
-        return Windows(inputs.clips, recipe.data.window, training.batch_size, **settings)
+        return Windows(inputs.clips, recipe.data.window or 0, training.batch_size, **settings)
     return data.batches(inputs, "train", training.batch_size, training.seed, noise_size, start, targets)
 
 
 def _sample(inputs: np.ndarray | Sounds, window: int | None) -> np.ndarray:
     if isinstance(inputs, Sounds):
         step = -(-len(inputs) // _SAMPLE)
-        return np.stack([cut(clip, window, 0.5) for clip in inputs.clips[::step]])
+        return np.stack([cut(clip, window or 0, 0.5) for clip in inputs.clips[::step]])
     return inputs[:_SAMPLE]
 
 
@@ -201,7 +201,7 @@ def _targets(
         "size": teachers.SIZE,
         "seed": seed,
         "shape": images.shape,
-        "pictures": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+        "pictures": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
     }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     if saved_hash not in (None, key):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
@@ -22,6 +22,13 @@ class EncoderSettings(Settings):
     takes: ClassVar[Literal["pictures", "sounds"]] = "pictures"
     any_side: ClassVar[bool] = False
     endpoints: ClassVar[tuple[str, ...]] = ()
+    if TYPE_CHECKING:  # keys of some encoders
+
+        @property
+        def side(self) -> int: ...
+
+        @property
+        def sampling_rate(self) -> int: ...
 
     def build(self) -> Any:
         """Build the encoder, with fresh weights."""

@@ -38,9 +38,15 @@ class ObjectiveSettings(Settings):
     required_endpoints: ClassVar[Any] = ()
     paper: ClassVar[Any] = ""
     if TYPE_CHECKING:  # class attributes of some subclasses, fields of others
-        views: int
-        teachers: tuple[tuple[str, str], ...]
-        teacher_views: int
+
+        @property
+        def views(self) -> int: ...
+
+        @property
+        def teachers(self) -> tuple[tuple[str, str], ...]: ...
+
+        @property
+        def teacher_views(self) -> int: ...
 
     def build(self, encoder: Any, augment: Any, seed: int, target_size: int | None = None) -> Any:
         """Build the objective around `encoder`.

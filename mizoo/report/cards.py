@@ -121,9 +121,8 @@ def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
 
 def _count(shape: list[int | None]) -> str:
     """How many numbers an endpoint has, by frame where their number is free."""
-    if None in shape:
-        return f"{math.prod(size for size in shape if size):,} a frame"
-    return f"{math.prod(shape):,}"
+    values = math.prod(size for size in shape if size)
+    return f"{values:,} a frame" if None in shape else f"{values:,}"
 
 
 def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: list[str]) -> str:
@@ -138,7 +137,9 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
         subject, ancestor = "The run", trained.get("before")
         while ancestor:
             duration = f" ({_duration(ancestor)})" if "epochs" in ancestor else ""
-            text += f"{subject} started with the weights of the encoder with the SHA-256 `{ancestor['sha256']}`{duration}. "
+            text += (
+                f"{subject} started with the weights of the encoder with the SHA-256 `{ancestor['sha256']}`{duration}. "
+            )
             text += _teachers(ancestor)
             subject, ancestor = "That one", ancestor.get("before")
     if len(earlier) == 1:

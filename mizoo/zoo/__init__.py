@@ -1,5 +1,6 @@
 """The zoo: names -> checked files -> encoders, on Keras or ONNX Runtime. Importing it imports neither."""
 
+from mizoo._tools.lazy import submodules
 from mizoo.zoo.entries import clone, info, list_models, locate, path, registry, require_clone
 from mizoo.zoo.loading import encoder_file, load, sampling_rate
 from mizoo.zoo.onnx_encoder import OnnxEncoder
@@ -17,3 +18,5 @@ __all__ = [
     "require_clone",
     "sampling_rate",
 ]
+
+__getattr__ = submodules(__name__)

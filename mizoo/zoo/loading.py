@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mizoo._tools import yaml_text
 from mizoo.errors import UserError, not_installed
@@ -19,9 +19,19 @@ if TYPE_CHECKING:
 RUNTIMES = ("keras", "onnx")
 
 
-def load(
-    name: str | os.PathLike, endpoint: str | None = None, runtime: Literal["keras", "onnx"] = "keras"
-) -> keras.Model | OnnxEncoder:
+@overload
+def load(name: str | os.PathLike, endpoint: str | None = None, runtime: Literal["keras"] = "keras") -> keras.Model: ...
+
+
+@overload
+def load(name: str | os.PathLike, endpoint: str | None = None, *, runtime: Literal["onnx"]) -> OnnxEncoder: ...
+
+
+@overload
+def load(name: str | os.PathLike, endpoint: str | None, runtime: str) -> Any: ...
+
+
+def load(name: str | os.PathLike, endpoint: str | None = None, runtime: str = "keras") -> keras.Model | OnnxEncoder:
     """Load an encoder. It takes decoded pictures (B, H, W, C) in 0..255, uint8 or float, and scales them itself.
 
     Args:
@@ -53,7 +63,7 @@ def load(
     return _load_keras(file, endpoint, title)
 
 
-def encoder_file(name: str | os.PathLike, runtime: Literal["keras", "onnx"] = "keras") -> Path:
+def encoder_file(name: str | os.PathLike, runtime: str = "keras") -> Path:
     """The file that `load` opens for `name`; errors as there, but for a damaged file of one's own."""
     return entries.path(str(name), interface.FILES[runtime]) if name in entries.registry() else _file(name, runtime)
 

@@ -45,7 +45,7 @@ class OnnxEncoder:
         self.name = name or os.path.splitext(os.path.basename(path))[0]
         self._session = _session(path, providers)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else ()
+        shape: list = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
         free_length = len(shape) in (2, 3) and not isinstance(shape[1], int)
         if len(shape) != 4 and not free_length:
             received = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in inputs)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mizoo._tools.import_path import import_object, is_import_path
+from mizoo._tools.lazy import submodules
 from mizoo._tools.progress import Line
 from mizoo.errors import UserError
 
@@ -284,3 +285,6 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
             f"import paths such as mypackage.module:my_protocol. Received: {', '.join(unknown) or 'nothing'}"
         )
     return tuple(chosen.values())
+
+
+__getattr__ = submodules(__name__)
