@@ -7,7 +7,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test slow lint clean
 
 demo: $(DEMO_ENV)/.ready
-	$(DEMO_ENV)/bin/python -m mizoo.demo --out demo.png
+	$(DEMO_ENV)/bin/mizoo demo --out demo.png
 
 test: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile

@@ -22,7 +22,7 @@ import numpy as np
 
 import mizoo
 from mizoo._tools import files
-from mizoo.mi.inputs import prepare
+from mizoo.mi.inputs import rescale
 
 HERE = Path(__file__).parent
 NEAR = 0.1  # nats
@@ -41,7 +41,7 @@ def estimate(folder: Path, tasks: list[str], changes: dict) -> None:
         if (label, task, seed) in done or (tasks and task not in tasks):
             continue
         how = changes.get("preprocess", "rank")
-        numbers = b"".join(prepare(v.astype("float64"), how).tobytes() for v in (x, y))
+        numbers = b"".join(rescale(v.astype("float64"), how).tobytes() for v in (x, y))
         digest = hashlib.sha256(numbers + bytes([seed])).hexdigest()[:16]
         known = next((row for row in rows if (row["estimator"], row["sha256"]) == (label, digest)), None)
         if known:

@@ -1,4 +1,4 @@
-"""Bounds and estimates of mutual information: a score matrix in, nats out; each says which it is.
+"""Bounds and estimates of mutual information: a score matrix in, nats out; each docstring states which it is.
 
 Every function takes scores (N, L, M): the critic's value for row i against column j, L of them for each pair (the
 locations of a feature map; 1 where there is one). `positives` (N,) is the column that belongs to each row; all other
@@ -22,7 +22,7 @@ def _positive_mask(scores, positives):
     return ops.expand_dims(ops.one_hot(positives, ops.shape(scores)[2], dtype="float32"), 1)
 
 
-def _split_means(scores, positives, on_positive, on_negative):
+def _positive_and_negative_means(scores, positives, on_positive, on_negative):
     """Means of two functions over the positive pairs and over the negative pairs."""
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
@@ -99,9 +99,9 @@ def jsd(scores, positives):
 
     Returns:
         Mean of -softplus(-T) over positive pairs minus mean of softplus(T) over negative pairs, plus 2 log 2: between
-        0 (scores that tell nothing) and 2 log 2 with the best critic, whose T is the log density ratio.
+        0 (scores without information) and 2 log 2 with the best critic, whose T is the log density ratio.
     """
-    positive, negative = _split_means(scores, positives, lambda t: -ops.softplus(-t), ops.softplus)
+    positive, negative = _positive_and_negative_means(scores, positives, lambda t: -ops.softplus(-t), ops.softplus)
     return positive - negative + 2.0 * math.log(2.0)
 
 
@@ -119,7 +119,9 @@ def nwj(scores, positives):
         Nats: a lower bound of the mutual information, without ceiling and of large variance when that is large.
     """
     # exp overflows float32 at 88, and a sum of many before; a critic that far off is reported as a huge negative bound.
-    positive, negative = _split_means(scores, positives, lambda t: t, lambda t: ops.exp(ops.minimum(t, 60.0)))
+    positive, negative = _positive_and_negative_means(
+        scores, positives, lambda t: t, lambda t: ops.exp(ops.minimum(t, 60.0))
+    )
     return 1.0 + positive - negative
 
 
@@ -136,8 +138,8 @@ def dv(scores, positives):
 
     Returns:
         Nats: a lower bound of the mutual information but for the logarithm of a mean over few samples, which makes it
-        too large on average; without ceiling, and of large variance when the information is large. On a part of the
-        rows it is not a share of the whole value, because the logarithm is taken of the mean over all rows:
+        too large on average; without ceiling, and of large variance when the information is large. The value of a
+        subset of the rows is not a share of that of all rows, because the logarithm is taken of the mean over all:
         see `joint_and_log_mean`.
     """
     positive, log_mean = joint_and_log_mean(scores, positives)
@@ -162,7 +164,7 @@ def mine(scores, positives, log_average, decay: float = 0.99):
     positive, log_mean = joint_and_log_mean(scores, positives)
     old = ops.cast(log_average, "float32") + math.log(max(decay, 1e-30))
     new = ops.stop_gradient(ops.logaddexp(old, log_mean + math.log(1.0 - decay)))
-    # Below the limit of float32's exp; a batch that far above the average is as loud as it can be.
+    # Capped below the limit of float32's exp, for a batch far above the average.
     return positive - ops.exp(ops.minimum(log_mean - new, 80.0)), new
 
 
@@ -193,12 +195,12 @@ def club(scores, positives):
         Nats: an upper bound of the mutual information when q is the true conditional density; with a fitted one it
         is one only as far as q comes near the truth.
     """
-    positive, negative = _split_means(scores, positives, lambda t: t, lambda t: t)
+    positive, negative = _positive_and_negative_means(scores, positives, lambda t: t, lambda t: t)
     return positive - negative
 
 
 def joint_and_log_mean(scores, positives):
-    """The two parts of `dv`, for rows that are a share of a larger batch: there the second parts are averaged first.
+    """The two terms of `dv`, for rows that are a share of a larger batch: there the second terms are averaged first.
 
     Args:
         scores: (N, L, M), T for each pair.
@@ -212,7 +214,7 @@ def joint_and_log_mean(scores, positives):
     mask = _positive_mask(scores, positives)
     pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")
     others = ops.cast(ops.shape(scores)[2] - 1, "float32")
-    alone = others < 1
+    no_others = others < 1
     negative = ops.where(mask > 0, -float("inf"), scores)
     log_mean = ops.logsumexp(negative) - ops.log(pairs * ops.maximum(others, 1.0))
-    return ops.where(alone, 0.0, ops.sum(scores * mask) / pairs), ops.where(alone, 0.0, log_mean)
+    return ops.where(no_others, 0.0, ops.sum(scores * mask) / pairs), ops.where(no_others, 0.0, log_mean)

@@ -59,7 +59,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    # The callback holds the options that stand before a command.
+    # The callback holds the options that come before a command.
     return None
 
 
@@ -89,7 +89,7 @@ def embed(
     runtime: Annotated[str, typer.Option(help="onnx or keras.")] = "onnx",
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     sampling_rate: Annotated[
-        int | None, typer.Option(min=1, help="Hz, of an encoder of sounds, where it is not written beside it.")
+        int | None, typer.Option(min=1, help="In Hz, of an encoder of sounds whose folder does not give it.")
     ] = None,
 ) -> None:
     """Write the features of pictures or sounds; a bad file is skipped and named, and the exit status is then 1."""
@@ -108,13 +108,25 @@ def embed(
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Picture to write.")] = Path("demo.png"),
+    encoder: Annotated[str, typer.Option(help="An entry of the zoo, or the path of an encoder.")] = "dim_local_cifar10",
+    endpoint: Annotated[str, typer.Option(help="Endpoint to compare by.")] = "fc",
+) -> None:
+    """Show which pieces of real photographs an encoder finds alike; needs no network."""
+    from mizoo.demo import run
+
+    print(run(out, encoder, endpoint))
+
+
+@app.command()
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="An entry whose recipe to use, or a recipe file (.yaml).")],
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name> by default.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: --set training.epochs=5. Repeatable.")
     ] = None,
-    stop_after: Annotated[int | None, typer.Option(min=1, help="Leave after this many epochs of the recipe.")] = None,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs of the recipe.")] = None,
     scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan.")] = None,
 ) -> None:
     """Train an encoder. The same command resumes an interrupted run."""
@@ -131,7 +143,7 @@ def curves(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Picture; curves.png in the folder.")] = None,
 ) -> None:
-    """Draw the terms of a run by epoch, each bound beside its ceiling."""
+    """Draw the terms of a run by epoch, each bound with its ceiling."""
     from mizoo.runs.curves import plot
 
     print(plot(run, out))
@@ -152,7 +164,7 @@ def evaluate(
         ),
     ] = None,
     endpoint: Annotated[
-        list[str] | None, typer.Option(help="Endpoints; all by default, of the measures `global` alone. Repeatable.")
+        list[str] | None, typer.Option(help="Endpoints; all by default, for the measures `global` alone. Repeatable.")
     ] = None,
     encoder: Annotated[str, typer.Option(help="published, random (new weights) or pixels.")] = "published",
     split: Annotated[str, typer.Option(help="test, or validation (part of the training split).")] = "test",
@@ -170,13 +182,13 @@ def evaluate(
 
     if rows is None and name in zoo.registry() and zoo.clone():
         rows = zoo.locate(f"models/{name}/results.json")
-    made = run(name, dataset, tuple(protocol or PROBES), endpoint, encoder, split, seeds=seeds, schedule=schedule)
+    new_rows = run(name, dataset, tuple(protocol or PROBES), endpoint, encoder, split, seeds=seeds, schedule=schedule)
     if rows is not None:
-        merge_rows(rows, made)
-        print(f"{len(made)} rows -> {rows}", file=sys.stderr)
+        merge_rows(rows, new_rows)
+        print(f"{len(new_rows)} rows -> {rows}", file=sys.stderr)
     else:
-        print("These rows are shown and not kept; `--rows results.json` keeps them.", file=sys.stderr)
-    print(report.table(made))
+        print("These rows are shown and not saved; `--rows results.json` saves them.", file=sys.stderr)
+    print(report.table(new_rows))
 
 
 @app.command()
@@ -196,7 +208,7 @@ def publish(
     name: Annotated[str, typer.Argument(help="The entry to write.")],
     replace: Annotated[bool, typer.Option(help="Replace a published encoder.")] = False,
 ) -> None:
-    """Make an entry of a run: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
+    """Turn a run into an entry: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
     from mizoo.publish import publish as run
 
     print(json.dumps(run(run_folder, name, replace=replace), indent=2))
@@ -225,7 +237,7 @@ def pack(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     chunk_mb: Annotated[int, typer.Option(min=1, help="Largest size of a chunk, in megabytes.")] = 40,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width to bring the pictures to; needed where they differ.")
+        int | None, typer.Option(min=1, help="Height and width to resize the pictures to; needed where they differ.")
     ] = None,
 ) -> None:
     """Write a data set as lossless chunks that need neither TFDS nor TensorFlow to read."""
@@ -250,7 +262,7 @@ def bench(
         float | None, typer.Option(help="Clip of SMILE; the log of the mismatched pairs by default.")
     ] = None,
 ) -> None:
-    """Run the staircase: every estimator at 2, 4, 6, 8 and 10 nats. The same command resumes where it was stopped."""
+    """Run the staircase: every estimator at 2, 4, 6, 8 and 10 nats. The same command resumes an interrupted run."""
     from mizoo.mi import staircase
 
     kinds = kind or staircase.KINDS

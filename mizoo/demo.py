@@ -1,13 +1,11 @@
-"""The demo: which pieces of real photographs does a published encoder find alike? `python -m mizoo.demo`
+"""The demo: which pieces of real photographs does a published encoder find alike? `mizoo demo`
 
 Needs no network: the photographs come with scikit-image and scikit-learn, the encoder with this package.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +68,8 @@ class Crops:
 class DemoReport:
     """What the demo did. Shares are fractions of all crops whose nearest neighbour is of the same photograph."""
 
+    encoder: str
+    endpoint: str
     written: Path
     photographs: int
     crops: int
@@ -78,6 +78,19 @@ class DemoReport:
     chance: float
     encode_seconds: float
     seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"Loaded the encoder {self.encoder} (ONNX Runtime, no Keras).\n"
+            f"Cut {self.photographs} real photographs into {self.crops} overlapping pieces and encoded them in "
+            f"{self.encode_seconds:.2f} s ({self.crops / self.encode_seconds:,.0f} pieces a second).\n"
+            "Then looked up, for each piece, the one most like it among all those that do not overlap it.\n"
+            "It comes from the same photograph for\n"
+            f"  {self.encoder_share:6.1%} of the pieces by the encoder's features ({self.endpoint}),\n"
+            f"  {self.pixel_share:6.1%} by raw pixels,\n"
+            f"  {self.chance:6.1%} by chance.\n"
+            f"Wrote {self.written}: the nearest neighbours of {QUERIES} pieces. {self.seconds:.1f} s in all."
+        )
 
 
 def photographs() -> dict[str, np.ndarray]:
@@ -122,7 +135,7 @@ def cut(photos: Sequence[np.ndarray], size: int) -> Crops:
 def similarities(features: np.ndarray, crops: Crops) -> np.ndarray:
     """Cosine similarity of every crop to every other, (N, N); -inf where both overlap in one photograph.
 
-    The mean over all crops is taken off first: it is what they have in common.
+    The mean over all crops is subtracted first: it is what they have in common.
     """
     flat = features.reshape(len(features), -1).astype(np.float32)
     flat -= flat.mean(axis=0)
@@ -192,7 +205,18 @@ def run(
     encoder_share, chance = share_of_same(by_encoder, crops)
     pixel_share, _ = share_of_same(by_pixels, crops)
 
-    report = DemoReport(out, len(photos), len(crops.photo), encoder_share, pixel_share, chance, encode_seconds, 0.0)
+    report = DemoReport(
+        model.name,
+        endpoint,
+        out,
+        len(photos),
+        len(crops.photo),
+        encoder_share,
+        pixel_share,
+        chance,
+        encode_seconds,
+        0.0,
+    )
     figure = _draw(photos, crops, by_encoder, by_pixels, model.name, endpoint, report)
     try:
         with atomic(out) as temporary:
@@ -218,8 +242,8 @@ def _draw(
     chosen = queries(crops)
     columns = 3
     rows = -(-len(chosen) // columns)
-    wide, high = 9.4, 2.8
-    width, height = columns * wide + 0.1, rows * high + 2.4
+    block_width, block_height = 9.4, 2.8
+    width, height = columns * block_width + 0.1, rows * block_height + 2.4
     figure = Figure((width * 0.62, height * 0.62))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -237,27 +261,27 @@ def _draw(
     )
     names = list(photos)
     for number, query in enumerate(chosen):
-        left, top = (number % columns) * wide, (number // columns) * high
-        shown = names[crops.photo[query]]
-        axes.text(left + 0.1, top - 0.1, shown, size=11, color=INK)
-        _photograph(axes, photos[shown], crops.box[query], left + 0.1, top)
+        left, top = (number % columns) * block_width, (number // columns) * block_height
+        title = names[crops.photo[query]]
+        axes.text(left + 0.1, top - 0.1, title, size=11, color=INK)
+        _photograph(axes, photos[title], crops.box[query], left + 0.1, top)
         for line, (label, scores) in enumerate((("encoder", by_encoder), ("pixels", by_pixels))):
             y = top + line * 1.1
             axes.text(left + 3.22, y + 0.5, label, size=9, color=FAINT, rotation=90, ha="center", va="center")
-            for place, other in enumerate(np.argsort(-scores[query])[:NEIGHBOURS]):
+            for rank, other in enumerate(np.argsort(-scores[query])[:NEIGHBOURS]):
                 x0, y0, x1, y1 = crops.box[other]
                 piece = photos[names[crops.photo[other]]][y0:y1, x0:x1]
                 same = crops.photo[other] == crops.photo[query]
-                _tile(axes, piece, left + 3.4 + place * 1.1, y, SAME if same else OTHER)
+                _tile(axes, piece, left + 3.4 + rank * 1.1, y, SAME if same else OTHER)
     axes.text(
         0.1,
-        rows * high + 0.15,
+        rows * block_height + 0.15,
         f"Nearest neighbour from the same photograph, over all {report.crops} pieces: encoder "
         f"{report.encoder_share:.0%}, raw pixels {report.pixel_share:.0%}, chance {report.chance:.0%}.",
         size=12.5,
         color=INK,
     )
-    axes.text(width - 0.5, rows * high + 0.15, CREDITS, size=8, color=FAINT, ha="right")
+    axes.text(width - 0.5, rows * block_height + 0.15, CREDITS, size=8, color=FAINT, ha="right")
     axes.set_xlim(-0.25, width - 0.25)
     axes.set_ylim(height - 1.8, -1.8)
     return figure
@@ -289,33 +313,3 @@ def _photograph(axes: Any, photo: np.ndarray, box: np.ndarray, x: float, y: floa
     corner, side = (x + (left - x0) * unit, y + (top - y0) * unit), (right - left) * unit
     axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=4))
     axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=INK, linewidth=1.5))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of the demo. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mizoo.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="demo.png", help="picture to write (default: %(default)s)")
-    parser.add_argument("--encoder", default="dim_local_cifar10", help="published encoder, or the path of one")
-    parser.add_argument("--endpoint", default="fc", help="endpoint to compare by (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    try:
-        report = run(options.out, options.encoder, options.endpoint)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"Loaded the encoder {options.encoder} (ONNX Runtime, no Keras).\n"
-        f"Cut {report.photographs} real photographs into {report.crops} overlapping pieces and encoded them in "
-        f"{report.encode_seconds:.2f} s ({report.crops / report.encode_seconds:,.0f} pieces a second).\n"
-        "Then looked up, for each piece, the one most like it among all those that do not overlap it.\n"
-        "It comes from the same photograph for\n"
-        f"  {report.encoder_share:6.1%} of the pieces by the encoder's features ({options.endpoint}),\n"
-        f"  {report.pixel_share:6.1%} by raw pixels,\n"
-        f"  {report.chance:6.1%} by chance.\n"
-        f"Wrote {report.written}: the nearest neighbours of {QUERIES} pieces. {report.seconds:.1f} s in all."
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

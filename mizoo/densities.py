@@ -114,15 +114,15 @@ class Marginal(layers.Layer):
 
 
 class PairMoments(layers.Layer):
-    """Second moments of pairs x, y (N, d) of mean 0 that are alike in distribution, as a running mean over batches.
+    """Second moments of pairs x, y (N, d) of mean 0 and of the same distribution, as a running mean over batches.
 
-    A density of features that still move is fitted to what these leave of them: gradient steps then have little to
-    follow, and all directions are as steep.
+    A density of features that still move is fitted to what remains when these are removed: gradient steps then have
+    little to follow, and the loss is equally steep in all directions.
 
     Args:
         size: d.
-        momentum: what is kept of the running mean at each batch. With 0.9 it lags so far behind an encoder in training
-            that what the encoder gains on it is lost in the batch.
+        momentum: share of the running mean that is kept at each batch. With 0.9 it lags so far behind an encoder in
+            training that what the encoder gains on it is lost in the batch.
         name: name of the layer.
     """
 
@@ -146,14 +146,18 @@ class PairMoments(layers.Layer):
         rows = 2.0 * ops.cast(ops.shape(x)[0], "float32")
         product = ops.matmul(ops.transpose(x), y)
         batch = (ops.matmul(ops.transpose(x), x) + ops.matmul(ops.transpose(y), y)) / rows
-        news = [(self.covariance, batch), (self.cross, (product + ops.transpose(product)) / rows), (self.weight, 1.0)]
-        kept = []
-        for variable, new in news:
-            kept.append(self.momentum * variable + (1.0 - self.momentum) * new)
-            variable.assign(kept[-1])
+        updates = [
+            (self.covariance, batch),
+            (self.cross, (product + ops.transpose(product)) / rows),
+            (self.weight, 1.0),
+        ]
+        averages = []
+        for variable, new in updates:
+            averages.append(self.momentum * variable + (1.0 - self.momentum) * new)
+            variable.assign(averages[-1])
         # A batch of fewer rows than `size` leaves directions without variance, and float32 rounds 1e-6 of them away.
         small = 1e-4 * ops.eye(self.size)
-        covariance, cross = kept[0] / kept[2] + small, kept[1] / kept[2]
+        covariance, cross = averages[0] / averages[2] + small, averages[1] / averages[2]
         slope = ops.linalg.solve(covariance, cross)
         residual = covariance - ops.matmul(cross, slope)
         residual = (residual + ops.transpose(residual)) / 2.0 + small
@@ -162,14 +166,14 @@ class PairMoments(layers.Layer):
 
 def whitened(z, factor):
     """z (N, d) without the covariance of that lower triangular factor, and what this adds to a log density, in nats."""
-    found = ops.transpose(ops.linalg.solve_triangular(factor, ops.transpose(z), lower=True))
-    return found, -ops.sum(ops.log(ops.diagonal(factor)))
+    white = ops.transpose(ops.linalg.solve_triangular(factor, ops.transpose(z), lower=True))
+    return white, -ops.sum(ops.log(ops.diagonal(factor)))
 
 
 class Conditional(layers.Layer):
     """A density of y (N, d_y) given x (N, d_x): a network gives location and scale of each coordinate.
 
-    The location has a linear part beside the network. As in `Marginal`, a triangular map lets coordinates be
+    The location is the sum of a linear map and the network. As in `Marginal`, a triangular map lets coordinates be
     correlated given x.
 
     Args:

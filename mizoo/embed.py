@@ -1,4 +1,4 @@
-"""Picture or sound files in, one .npz of features out; a bad file costs nothing but itself."""
+"""Picture or sound files in, one .npz of features out; a file that cannot be read is skipped."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def embed(
         runtime: "onnx" (ready at once) or "keras".
         batch_size: pictures read and encoded at a time.
         progress: show a progress bar if the error stream is a terminal.
-        sampling_rate: in Hz, that an encoder of sounds takes; needed only where it is not written beside the encoder.
+        sampling_rate: in Hz, that an encoder of sounds takes; needed only where the folder of the encoder does not give it.
 
     Returns:
         An `EmbedReport`. A file that cannot be read, or a sound too short for one frame, is skipped and listed there.
@@ -89,7 +89,7 @@ def embed(
     if batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
     failed: list[tuple[Path, str]] = []
-    shape, encode = _encoder(name, endpoint, runtime)
+    shape, encode = _load_encoder(name, endpoint, runtime)
     resampled: dict[int, int] = {}
     if interface.kind_of(shape) == "sounds":
         files = sound_files.find(paths, missing=failed)
@@ -107,15 +107,17 @@ def embed(
             line = display.start("embedding", len(files) + len(failed), "files")
             line.advance(len(failed))
             for encoded_files, features in encoded:
-                tried = len(done) + len(failed)
+                before = len(done) + len(failed)
                 done += map(str, encoded_files)
                 for key, values in features.items():
                     if key not in spools:
                         spools[key] = stack.enter_context(_spool(output.parent))
                     spools[key].add(values)
-                line.advance(len(done) + len(failed) - tried, f"{len(failed)} skipped" if failed else "")
+                line.advance(len(done) + len(failed) - before, f"{len(failed)} skipped" if failed else "")
             if not done:
-                raise UserError(f"None of {len(failed)} files could be read. Nothing was written.\n{_listed(failed)}")
+                raise UserError(
+                    f"None of {len(failed)} files could be read. Nothing was written.\n{_failure_list(failed)}"
+                )
             _write(output, spools, done)
     except OSError as error:  # no permission, a full disk; files that cannot be read are in `failed`
         raise UserError(f"Cannot write {output}: {error.strerror or error}. Nothing was written.") from error
@@ -132,7 +134,9 @@ def _check_output(output: str | os.PathLike) -> Path:
     return output
 
 
-def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tuple[tuple[int | None, ...], Callable]:
+def _load_encoder(
+    name: str | os.PathLike, endpoint: str | None, runtime: str
+) -> tuple[tuple[int | None, ...], Callable]:
     """The shape that an encoder takes, (H, W, C) or (None,), and a function from a batch to a dict of arrays."""
     encoder = load(name, endpoint, runtime)
     shape = interface.input_shape(encoder)
@@ -142,8 +146,8 @@ def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tup
             "`embed` needs an encoder of square pictures of one size, grey or RGB, or of sounds of any length. "
             f"{name} takes {shape}."
         )
-    known = interface.endpoint_names(encoder) or tuple(interface.outputs(encoder))
-    # A compiled call would be traced anew for every length of a sound.
+    endpoints = interface.endpoint_names(encoder) or tuple(interface.outputs(encoder))
+    # A compiled call would be traced again for every length of a sound.
     call = encoder if runtime == "onnx" or sounds else encoder.predict_on_batch
 
     shortest = 1
@@ -157,7 +161,7 @@ def _encoder(name: str | os.PathLike, endpoint: str | None, runtime: str) -> tup
         if sounds and inputs.shape[1] < shortest:
             raise UserError(f"too short: {inputs.shape[1]} samples, where one frame takes {shortest}.")
         values = call(inputs)
-        values = values if isinstance(values, dict) else {endpoint or known[0]: values}
+        values = values if isinstance(values, dict) else {endpoint or endpoints[0]: values}
         return {key: np.asarray(value) for key, value in values.items()}
 
     return shape, encode
@@ -177,14 +181,14 @@ def _sounds(
     """(file, features) of sounds, one at a time: each has its own length."""
     for file in files:
         try:
-            samples, own = sound_files.read(file)
-            values = _encode_sound(sound_files.resample(samples, own, rate), encode)
+            samples, file_rate = sound_files.read(file)
+            values = _encode_sound(sound_files.resample(samples, file_rate, rate), encode)
         except UserError as error:
             failed.append((file, str(error).removeprefix(f"{file}: ")))
             yield [], {}
             continue
-        if own != rate:
-            resampled[own] = resampled.get(own, 0) + 1
+        if file_rate != rate:
+            resampled[file_rate] = resampled.get(file_rate, 0) + 1
         frames = {len(value[0]) for value in values.values() if value.ndim == 3}
         features = {key: value[0] if value.ndim == 3 else value for key, value in values.items()}
         yield [file], features | ({"frames": np.array([frames.pop()], np.int64)} if frames else {})
@@ -209,7 +213,7 @@ def _read(
     """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
 
     def attempt(file: Path) -> np.ndarray | UserError:
-        """The picture of a file, or the error that says why there is none."""
+        """The picture of a file, or the error that gives the reason why there is none."""
         try:
             return pictures.prepare(file, shape)
         except UserError as error:
@@ -264,6 +268,6 @@ def _write(output: Path, spools: dict[str, _Spool], done: list[str]) -> None:
             np.lib.format.write_array(stream, np.array(done), allow_pickle=False)
 
 
-def _listed(failed: list[tuple[Path, str]]) -> str:
+def _failure_list(failed: list[tuple[Path, str]]) -> str:
     lines = [f"  {path}: {reason}" for path, reason in failed[:10]]
     return "\n".join(lines + ([f"  and {len(failed) - 10} more"] if len(failed) > 10 else []))

@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and what to say of a package that is not installed."""
+"""The one exception that a user's mistake raises, and the advice for a package that is not installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXTRAS = {
 
 
 class UserError(ValueError):
-    """A mistake the caller can mend: the message names the rule, what was received and what to do.
+    """A mistake that the caller can correct: the message names the rule, what was received and what to do.
 
     The command line prints it as `error: ...` and exits with status 2; anything else is a defect of mizoo and keeps
     its traceback.

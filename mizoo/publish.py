@@ -14,7 +14,7 @@ from mizoo import recipes
 from mizoo._tools import files
 from mizoo.errors import UserError
 from mizoo.evaluate.rows import keep_rows, read_rows
-from mizoo.export.bundle import build
+from mizoo.export.bundle import write_forms
 from mizoo.export.keras_file import as_half, check_stock, half_precision, save_keras
 from mizoo.runs.folder import ENCODER, RECIPE
 from mizoo.runs.provenance import training_facts
@@ -49,7 +49,7 @@ def publish(
         name: the entry, lower-case words joined by underscores.
         replace: allow an entry that exists to be replaced. Its rows are of other weights then and are taken out of
             `models/<name>/results.json`, those of random weights too if the architecture is another; make them and
-            the card anew.
+            the card again.
         root: the clone to write into; the one that this package is imported from if None.
         images: pictures to compare the forms on, as for `mizoo.export.export`.
         **fields: summary, objective, dataset, paper, license: the fields of the registry entry that differ from what
@@ -70,36 +70,36 @@ def publish(
     if name in json.loads(registry_file.read_text(encoding="utf-8")) and not replace:
         raise UserError(f"{name} is published already. To put other weights in its place: replace=True (--replace).")
     recipe = recipes.load(run / RECIPE)
-    described = _describe(recipe, fields)
+    description = _describe(recipe, fields)
     _check_teachers(name, recipe)
 
     import keras
 
     folder = root / "models" / name
     old_rows = read_rows(folder / "results.json") if (folder / "results.json").is_file() else []
-    given = keras.saving.load_model(run / ENCODER, compile=False)
-    check_stock(given)
-    encoder = half_precision(given)
+    trained = keras.saving.load_model(run / ENCODER, compile=False)
+    check_stock(trained)
+    encoder = half_precision(trained)
     with files.temporary_folder(folder) as temporary:
         (temporary / "forms").mkdir()
-        manifest = _build_files(encoder, given, name, temporary, images)
+        manifest = _write_files(encoder, trained, name, temporary, images)
         if rate := getattr(recipe.encoder, "sampling_rate", None):
             manifest["input"]["sampling_rate"] = rate
         manifest["trained"] = training_facts(run, recipe.init_from)
-        sources = _sources(temporary)
-        targets = {"encoder.keras": f"models/{name}/encoder.keras", "encoder.onnx": f"export/{name}/encoder.onnx"}
+        written_files = _written_files(temporary)
+        destinations = {"encoder.keras": f"models/{name}/encoder.keras", "encoder.onnx": f"export/{name}/encoder.onnx"}
         entry = {
-            **described,
+            **description,
             "input": {key: value for key, value in manifest["input"].items() if key != "name"},
             "endpoints": manifest["endpoints"],
-            "files": {file: {"path": targets[file], **files.facts(sources[file])} for file in targets},
+            "files": {file: {"path": destinations[file], **files.facts(written_files[file])} for file in destinations},
         }
         (root / "export" / name).mkdir(parents=True, exist_ok=True)
-        keeps_recipe = _same_recipe(folder / RECIPE, recipe)
-        baselines = _kept_baselines(folder / "encoder.keras", encoder) if old_rows else ()
-        for file, target in targets.items():
-            os.replace(sources[file], root / target)
-        if not keeps_recipe:
+        recipe_stays = _same_recipe(folder / RECIPE, recipe)
+        baselines = _valid_baselines(folder / "encoder.keras", encoder) if old_rows else ()
+        for file, destination in destinations.items():
+            os.replace(written_files[file], root / destination)
+        if not recipe_stays:
             files.write_text(folder / RECIPE, (run / RECIPE).read_text(encoding="utf-8"))
         if old_rows:
             keep_rows(folder / "results.json", lambda row: row.encoder in baselines)
@@ -111,16 +111,16 @@ def publish(
 
 def _check_root(root: str | os.PathLike | None) -> Path:
     clone = entries.require_clone("Entries are published") if root is None else Path(root)
-    for needed in ("models", "export", entries.REGISTRY):
-        if not (clone / needed).exists():
-            raise UserError(f"Entries are published from a clone of mizoo. {clone} has no {needed}")
+    for name in ("models", "export", entries.REGISTRY):
+        if not (clone / name).exists():
+            raise UserError(f"Entries are published from a clone of mizoo. {clone} has no {name}")
     return clone
 
 
 def _check_run(run: Path) -> Path:
-    for needed in (ENCODER, RECIPE):
-        if not (run / needed).is_file():
-            raise UserError(f"A run folder holds {ENCODER} and {RECIPE}. {run} has no {needed}")
+    for name in (ENCODER, RECIPE):
+        if not (run / name).is_file():
+            raise UserError(f"A run folder holds {ENCODER} and {RECIPE}. {run} has no {name}")
     return run
 
 
@@ -145,8 +145,8 @@ def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
 
 
 def _check_teachers(name: str, recipe: recipes.Recipe) -> None:
-    """A recipe that ships names teachers that ship, and none that it replaces."""
-    for teacher, _ in recipe.objective.teachers:
+    """Refuse teachers that are not published, or that are the entry itself: nobody could train it again."""
+    for teacher, _ in recipe.objective.teacher_endpoints:
         if teacher not in entries.registry() or teacher == name:
             raise UserError(
                 f"The teachers of an entry are other entries, or nobody could train it again. Received: {teacher!r}"
@@ -154,15 +154,15 @@ def _check_teachers(name: str, recipe: recipes.Recipe) -> None:
 
 
 def _same_recipe(file: Path, recipe: recipes.Recipe) -> bool:
-    """Whether the entry's own recipe is there and may stay: a run writes out every default, it is the better read."""
+    """Whether the entry has a recipe of the same meaning, which stays: a run's writes out every default."""
     return file.is_file() and recipes.load(file).identity() == recipe.identity()
 
 
-def _kept_baselines(file: Path, encoder: keras.Model) -> tuple[str, ...]:
+def _valid_baselines(file: Path, encoder: keras.Model) -> tuple[str, ...]:
     """The baselines whose rows hold for the new weights as well.
 
     Raw pixels depend on the input alone, random weights on the architecture. A file that is missing or damaged, which
-    is what is to be replaced, tells of neither.
+    is then replaced, shows neither.
     """
     import keras
 
@@ -177,26 +177,26 @@ def _kept_baselines(file: Path, encoder: keras.Model) -> tuple[str, ...]:
 
 def _architecture(encoder: keras.Model) -> list[tuple[str, dict[str, Any], list]]:
     """Each layer's kind, its settings but for names, precision and initialisers, and the shapes of its weights."""
-    passing = re.compile(r"name|dtype|build_config|.*_initializer")
+    ignored = re.compile(r"name|dtype|build_config|.*_initializer")
     return [
         (
             type(layer).__name__,
-            {key: value for key, value in layer.get_config().items() if not passing.fullmatch(key)},
+            {key: value for key, value in layer.get_config().items() if not ignored.fullmatch(key)},
             [tuple(weight.shape) for weight in layer.weights],
         )
         for layer in encoder.layers
     ]
 
 
-def _sources(folder: Path) -> dict[str, Path]:
+def _written_files(folder: Path) -> dict[str, Path]:
     return {"encoder.keras": folder / "encoder.keras", "encoder.onnx": folder / "forms" / "encoder.onnx"}
 
 
-def _build_files(
-    encoder: keras.Model, given: keras.Model, name: str, folder: Path, images: np.ndarray | None
+def _write_files(
+    encoder: keras.Model, trained: keras.Model, name: str, folder: Path, images: np.ndarray | None
 ) -> dict[str, Any]:
     """Write and check all files of an entry in `folder`; the manifest lists the two that are published."""
-    manifest = build(given, name, folder / "forms", images)
+    manifest = write_forms(trained, name, folder / "forms", images)
     rounding = manifest["rounding_rms"]
     worst = max(rounding, key=rounding.get)
     if not rounding[worst] <= _MAX_ROUNDING:
@@ -204,7 +204,7 @@ def _build_files(
             f"Half precision changes endpoint {worst!r} of {name} by {rounding[worst]:.2g} of its size (root mean "
             f"square), where {_MAX_ROUNDING:g} is allowed: its weights differ too much in size to be published so."
         )
-    published = _sources(folder)
+    published = _written_files(folder)
     save_keras(encoder, published["encoder.keras"])
     _check_same_weights(encoder, published["encoder.keras"], published["encoder.onnx"])
     return {**manifest, "files": {file: files.facts(path) for file, path in published.items()}}

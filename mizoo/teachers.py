@@ -13,7 +13,7 @@ from mizoo._tools.arrays import unit_rows
 from mizoo.errors import UserError
 from mizoo.zoo import interface
 
-SIZE = 384  # columns that are kept of an endpoint with more
+SIZE = 384  # columns of an endpoint at most: wider ones are projected
 AREA = 0.5  # the smallest share of a picture that a further view shows
 
 
@@ -56,24 +56,24 @@ def targets(
             raise UserError(f"A teacher is named as `mizoo.load` takes it. Received: {type(encoder).__name__}")
         by_encoder.setdefault(os.fspath(encoder), []).append(endpoint)
     encoders = {name: zoo.load(name) for name in by_encoder}
-    for name, endpoints in by_encoder.items():  # all of them before the first is asked, which takes its time
-        _check(name, encoders[name], endpoints, images.shape[1:])
+    for name, endpoints in by_encoder.items():  # all of them before any features, which take minutes
+        _check_teacher(name, encoders[name], endpoints, images.shape[1:])
     blocks = {}
     for name, endpoints in by_encoder.items():
         means = _means(encoders[name], endpoints, images, views, seed, batch_size, advance)
         for endpoint in list(means):
             blocks[name, endpoint] = _scaled(means.pop(endpoint), f"{name}, {endpoint}")
-    together = np.concatenate([blocks[os.fspath(encoder), endpoint] for encoder, endpoint in teachers], axis=1)
-    return unit_rows(together, together.dtype).astype("float16")
+    joined = np.concatenate([blocks[os.fspath(encoder), endpoint] for encoder, endpoint in teachers], axis=1)
+    return unit_rows(joined, joined.dtype).astype("float16")
 
 
-def _check(name: str, encoder: Any, endpoints: list[str], shape: tuple[int, ...]) -> None:
-    takes = interface.input_shape(encoder)
-    if len(takes) != len(shape) or any(size not in (None, given) for size, given in zip(takes, shape)):
-        raise UserError(f"The teacher {name} takes pictures of shape {takes}. Received: {shape}")
-    has = interface.endpoint_names(encoder) or ("features",)
-    if missing := [endpoint for endpoint in endpoints if endpoint not in has]:
-        raise UserError(f"The teacher {name} has no endpoint {missing[0]}; it has {', '.join(has)}.")
+def _check_teacher(name: str, encoder: Any, endpoints: list[str], shape: tuple[int, ...]) -> None:
+    expected = interface.input_shape(encoder)
+    if len(expected) != len(shape) or any(size not in (None, given) for size, given in zip(expected, shape)):
+        raise UserError(f"The teacher {name} takes pictures of shape {expected}. Received: {shape}")
+    names = interface.endpoint_names(encoder) or ("features",)
+    if missing := [endpoint for endpoint in endpoints if endpoint not in names]:
+        raise UserError(f"The teacher {name} has no endpoint {missing[0]}; it has {', '.join(names)}.")
 
 
 def _means(

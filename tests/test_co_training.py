@@ -127,7 +127,7 @@ def test_the_density_s_optimiser_moves_the_density_alone_and_in_its_own_steps(rn
             model.fit(x, batch_size=64, epochs=1, verbose=0)
             others = numpy(v for v in model.trainable_variables if ADVERSARY not in v.path)
             moved = [new - old for new, old in zip(numpy(model.marginal.trainable_variables), start)]
-            found[rate, steps] = others, sum(np.abs(m).sum() for m in moved), model.inner_part()[0]
+            found[rate, steps] = others, sum(np.abs(m).sum() for m in moved), model.inner_optimizer()[0]
     for rate, steps in found:
         same(found[rate, steps][0], found[0.0, 1][0], atol=1e-6)
     assert found[0.0, 1][1] == found[0.0, 3][1] == 0.0

@@ -31,7 +31,7 @@ def two_photos():
     return [photo.astype(np.uint8) for photo in photos]
 
 
-def test_the_demo_runs_without_a_network_and_writes_a_picture(published, tmp_path, monkeypatch, capsys):
+def test_the_demo_runs_without_a_network_and_writes_a_picture(published, tmp_path, monkeypatch):
     pytest.importorskip("skimage", reason="the photographs come with scikit-image")
 
     def refuse(*_, **__):
@@ -39,10 +39,9 @@ def test_the_demo_runs_without_a_network_and_writes_a_picture(published, tmp_pat
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     out = tmp_path / "new" / "demo.png"
-    assert demo.main(["--out", str(out), "--encoder", str(published.onnx_file)]) == 0
-    said = capsys.readouterr().out
-    assert str(out) in said
-    assert "raw pixels" in said
+    report = str(demo.run(out, published.onnx_file))
+    assert str(out) in report
+    assert "raw pixels" in report
     with Image.open(out) as picture:
         assert picture.width > 1000
         pixels = np.asarray(picture.convert("RGB")).astype(int)
@@ -104,15 +103,14 @@ def test_the_query_is_the_middle_of_its_photograph(two_photos):
         assert top < height / 2 < bottom
 
 
-def test_mistakes_end_with_a_message_and_status_2(published, tmp_path, capsys):
-    encoder = str(published.onnx_file)
-    for arguments, says in [
-        (["--out", str(tmp_path / "x.png"), "--encoder", "no_such_encoder"], "no_such_encoder"),
-        (["--out", str(tmp_path / "x.png"), "--encoder", encoder, "--endpoint", "fcc"], "no endpoint 'fcc'"),
-        (["--out", str(tmp_path / "x.jpx"), "--encoder", encoder], ".png, .pdf or .svg"),
+def test_mistakes_are_named_and_leave_nothing_behind(published, tmp_path):
+    for arguments, message in [
+        ((tmp_path / "x.png", "no_such_encoder"), "no_such_encoder"),
+        ((tmp_path / "x.png", published.onnx_file, "fcc"), "no endpoint 'fcc'"),
+        ((tmp_path / "x.jpx", published.onnx_file), ".png, .pdf or .svg"),
     ]:
-        assert demo.main(arguments) == 2
-        assert says in capsys.readouterr().err
+        with pytest.raises(UserError, match=message):
+            demo.run(*arguments)
     assert list(tmp_path.iterdir()) == []
 
 

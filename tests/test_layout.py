@@ -201,3 +201,20 @@ def test_what_a_face_lists_is_there(name):
     bound |= {ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
     for names in listed:
         assert set(names) <= bound
+
+
+WITHOUT_INSTALLATION = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("mizoo.models", "mizoo.exported"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hide())
+import mizoo
+print(mizoo.recipes.load("cpc_cifar10").name, mizoo.zoo.locate("models/cpc_cifar10/recipe.yaml").is_file())
+"""
+
+
+def test_a_clone_on_the_path_that_was_never_installed_finds_its_recipes():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_INSTALLATION], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["cpc_cifar10", "True"], done.stderr[-2000:]

@@ -143,15 +143,15 @@ def test_ksg_finds_a_gaussian_pair(rng):
 @pytest.mark.parametrize("bound", ["infonce", "nwj", "dv", "smile", "club"])
 def test_the_error_bar_is_that_of_leaving_rows_out(rng, bound):
     """The shares of the rows against the jackknife, which knows nothing of the bound's form."""
-    from mizoo.mi.scoring import contrast
+    from mizoo.mi.scoring import value_and_shares
 
     x, y = gaussian_pair(rng, 60, 1, 0.7)
     scores = (0.9 * x * y.T - 0.3 * (x**2 + y.T**2))[:, None, :]
-    value, shares = contrast(bound, scores, 1.0)
+    value, shares = value_and_shares(bound, scores, 1.0)
     left = []
     for i in range(60):
         kept = np.delete(np.arange(60), i)
-        left.append(contrast(bound, scores[np.ix_(kept, [0], kept)], 1.0)[0])
+        left.append(value_and_shares(bound, scores[np.ix_(kept, [0], kept)], 1.0)[0])
     jackknife = math.sqrt(59 / 60 * ((np.array(left) - np.mean(left)) ** 2).sum())
     assert shares.mean() == pytest.approx(value, abs=1e-5)
     assert shares.std(ddof=1) / math.sqrt(60) == pytest.approx(jackknife, rel=0.12)

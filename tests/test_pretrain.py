@@ -4,45 +4,70 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support.encoders import TOY
 
 from mizoo import recipes
 from mizoo.errors import UserError
 from mizoo.pretrain import pretrain
-from mizoo.runs.folder import CHECKPOINT, read_log
+from mizoo.runs.folder import CHECKPOINT, read_log, saved_state
 
 
-@pytest.fixture
-def pictures(tmp_path, rng):
-    """A folder with 48 small pictures."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """Three epochs of 48 small pictures with one optimiser; the rate falls in the last one."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(20261122)
     for i in range(48):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype="uint8")).save(folder / f"{i:02d}.png")
-    return folder
-
-
-@pytest.fixture
-def recipe(pictures):
     return recipes.validate(
         {
             "name": "toy",
-            "encoder": {"widths": [4, 6, 8], "fc_size": 16, "global_size": 5},
-            "objective": {"critic_width": 12},
-            "data": {"source": str(pictures)},
-            "optimizer": {"learning_rate": 0.003, "warmup_epochs": 1.0},
-            "training": {"epochs": 4, "batch_size": 16, "precision": "float32"},
+            "encoder": TOY,
+            "objective": {"critic_width": 12, "prior_weight": 0.0},
+            "data": {"source": str(folder)},
+            "optimizer": {
+                "learning_rate": 0.003, "schedule": "trapezoid", "warmup_epochs": 1.0, "decay_epochs": 1.0,
+            },
+            "training": {"epochs": 3, "batch_size": 16, "precision": "float32"},
         }
-    )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unbroken(recipe, tmp_path_factory) -> Path:
+    """The finished run of the recipe, to read only."""
+    return pretrain(recipe, tmp_path_factory.mktemp("runs") / "unbroken")
+
+
+@pytest.fixture(scope="module")
+def _one_epoch(recipe, tmp_path_factory) -> Path:
+    return pretrain(recipe, tmp_path_factory.mktemp("runs") / "one_epoch", stop_after=1)
+
+
+@pytest.fixture
+def one_epoch(_one_epoch, tmp_path) -> Path:
+    """A copy of the recipe's run that was stopped after an epoch, to go on from or to damage."""
+    return Path(shutil.copytree(_one_epoch, tmp_path / "one_epoch"))
+
+
+def changed(recipe, **parts):
+    """The recipe with some keys of some parts replaced; a part that names itself is replaced whole."""
+    content = recipe.model_dump(mode="json")
+    for part, value in parts.items():
+        whole = not isinstance(value, dict) or (part in ("encoder", "objective") and "name" in value)
+        content[part] = value if whole else {**content[part], **value}
+    return recipes.validate(content)
 
 
 def load(run) -> keras.Model:
@@ -53,135 +78,134 @@ def weights(run) -> list[np.ndarray]:
     return load(run).get_weights()
 
 
-def same(first, second) -> None:
+def assert_same_weights(first, second) -> None:
     for a, b in zip(weights(first), weights(second), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
-    whole = pretrain(recipe, tmp_path / "whole")
-    pretrain(recipe, tmp_path / "parts", stop_after=1)
-    pretrain(recipe, tmp_path / "parts", stop_after=3)
-    parts = pretrain(recipe, tmp_path / "parts")
-    same(whole, parts)
+def losses(run) -> list[float]:
+    return [line["loss"] for line in read_log(run)]
+
+
+def test_a_resumed_run_of_two_optimisers_equals_an_unbroken_one(recipe, tmp_path):
+    adversarial = changed(recipe, objective={"prior_weight": 0.1}, training={"epochs": 2})
+    whole = pretrain(adversarial, tmp_path / "whole")
+    pretrain(adversarial, tmp_path / "parts", stop_after=1)
+    parts = pretrain(adversarial, tmp_path / "parts")
+    assert_same_weights(whole, parts)
     logs = [read_log(run) for run in (whole, parts)]
-    assert [line["epoch"] for line in logs[1]] == [1, 2, 3, 4]
-    for one, other in zip(*logs):
+    assert [line["epoch"] for line in logs[1]] == [1, 2]
+    assert "adversary" in logs[1][0]
+    for one, other in zip(*logs, strict=True):
         for key in set(one) - {"seconds", "pictures_per_second"}:
             assert one[key] == pytest.approx(other[key], abs=1e-4), key
 
 
-def test_occlusion_begins_after_the_epoch_that_the_recipe_names(recipe, tmp_path):
-    late = changed(recipe, objective={"occlusion": 0.5, "occlusion_from": 2}, training={"epochs": 3})
+def test_an_occlusion_begins_after_the_epoch_that_the_recipe_names_even_if_that_is_decided_later(
+    recipe, unbroken, one_epoch, tmp_path
+):
+    late = changed(recipe, objective={"occlusion": 0.5, "occlusion_from": 2})
+    with pytest.raises(UserError, match="another recipe"):  # one that would have begun already
+        pretrain(changed(recipe, objective={"occlusion": 0.5}), one_epoch)
     whole = pretrain(late, tmp_path / "whole")
-    pretrain(late, tmp_path / "parts", stop_after=1)
-    parts = pretrain(late, tmp_path / "parts")
-    same(whole, parts)
-    never, always = (
-        read_log(
-            pretrain(changed(recipe, objective={"occlusion": share}, training={"epochs": 3}), tmp_path / str(share))
-        )
-        for share in (0.0, 0.5)
-    )
-    losses = [[line["loss"] for line in log] for log in (read_log(whole), never, always)]
-    assert losses[0][:2] == pytest.approx(losses[1][:2], abs=1e-4)
-    assert abs(losses[0][0] - losses[2][0]) > 1e-3, "occluded from the start"
-    assert abs(losses[0][2] - losses[1][2]) > 1e-3, "occluded in the last epoch"
+    assert_same_weights(whole, pretrain(late, one_epoch))  # a run that began without one
+    assert losses(whole)[:2] == pytest.approx(losses(unbroken)[:2], abs=1e-4)
+    assert abs(losses(whole)[2] - losses(unbroken)[2]) > 1e-3
 
 
-def test_an_open_run_takes_an_occlusion_that_comes_later(recipe, tmp_path):
-    trapezoid = {"schedule": "trapezoid", "warmup_epochs": 0.0, "decay_epochs": 1.0}
-    plain = changed(recipe, optimizer=trapezoid, training={"epochs": 4})
-    late = changed(plain, objective={"occlusion": 0.5, "occlusion_from": 2}, training={"epochs": 3})
-    early = changed(late, objective={"occlusion_from": 1})
-    parts = pretrain(plain, tmp_path / "parts", stop_after=2)
-    with pytest.raises(UserError, match="another recipe"):
-        pretrain(early, parts)
-    same(pretrain(late, parts), pretrain(late, tmp_path / "whole"))
+def test_an_open_run_takes_another_length(recipe, unbroken, tmp_path):
+    longer = changed(recipe, optimizer={"decay_epochs": 2.0}, training={"epochs": 5})
+    run = pretrain(longer, tmp_path / "run", stop_after=2)
+    assert_same_weights(pretrain(recipe, run), unbroken)
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(recipe, tmp_path):
-    recipe = recipes.validate(
-        recipe.model_dump(mode="json") | {"training": recipe.training.model_dump() | {"epochs": 25}}
-    )
-    path = tmp_path / "toy.yaml"
-    path.write_text(recipe.dump())
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from mizoo import cli
+from mizoo.pretrain import callbacks
+
+def mark_checkpoint(path, identity, state, version, original=callbacks.mark_checkpoint):
+    if state.epochs == 2:  # the log and the encoder are of the second epoch already, the checkpoint of the first
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(path, identity, state, version)
+
+callbacks.mark_checkpoint = mark_checkpoint
+sys.argv = ["mizoo", "pretrain", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(recipe, unbroken, tmp_path):
+    (tmp_path / "toy.yaml").write_text(recipe.dump())
     run = tmp_path / "killed"
-    command = [sys.executable, "-m", "mizoo.cli", "pretrain", str(path), "--out", str(run)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not (run / CHECKPOINT).exists() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    before = read_log(run)
-    assert before and len(before) < 25, "the run was to be killed under way"
-
+    command = [sys.executable, "-c", KILLED_WHILE_SAVING, str(tmp_path / "toy.yaml"), "--out", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "tensorflow"})
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert len(read_log(run)) == 2 and saved_state(run, recipe).epochs == 1
     pretrain(recipe, run)
-    assert [line["epoch"] for line in read_log(run)] == list(range(1, 26))
-    same(pretrain(recipe, tmp_path / "whole"), run)
+    assert [line["epoch"] for line in read_log(run)] == [1, 2, 3]
+    assert_same_weights(run, unbroken)
 
 
-def test_the_log_shows_bounds_beside_ceilings_and_the_state_of_the_embedding(recipe, tmp_path):
-    run = pretrain(recipe, tmp_path / "run", stop_after=2)
-    lines = read_log(run)
-    assert len(lines) == 2
+def test_the_log_shows_bounds_beside_ceilings_and_the_state_of_the_embedding(recipe, unbroken):
+    lines = read_log(unbroken)
+    assert len(lines) == 3
     for line in lines:
         assert line["local_mi"] <= line["local_mi_ceiling"] == pytest.approx(np.log(16), abs=1e-4)
         assert 1.0 <= line["effective_rank"] <= 5.0 and line["spread"] > 0
         assert line["pictures_per_second"] > 0
-    assert lines[0]["learning_rate"] == pytest.approx(0.003, rel=1e-3)  # the end of the warm-up
-    assert recipes.load(run / "recipe.yaml") == recipe
+    rates = [line["learning_rate"] for line in lines]
+    assert rates == pytest.approx([0.003, 0.003, 0.0], abs=1e-6)  # after the warm-up, and after the decay
+    assert recipes.load(unbroken / "recipe.yaml") == recipe
 
 
 def test_a_bfloat16_run_leaves_a_float32_encoder(recipe, tmp_path):
-    content = recipe.model_dump(mode="json")
-    content["training"] |= {"precision": "mixed_bfloat16", "epochs": 2}
-    run = pretrain(recipes.validate(content), tmp_path / "run")
-    encoder = keras.saving.load_model(run / "encoder.keras", compile=False)
+    run = pretrain(changed(recipe, training={"precision": "mixed_bfloat16"}), tmp_path / "run", stop_after=1)
+    encoder = load(run)
     assert keras.config.dtype_policy().name == "float32"
     assert {layer.dtype_policy.name for layer in encoder.layers} == {"float32"}
     assert {v.dtype for v in encoder.variables} == {"float32"}
 
 
-def changed(recipe, **parts):
-    """The recipe with some keys of some parts replaced."""
-    content = recipe.model_dump(mode="json")
-    for part, value in parts.items():
-        content[part] = {**content[part], **value} if isinstance(value, dict) else value
-    return recipes.validate(content)
-
-
-def test_a_run_begins_with_the_weights_that_init_from_names(recipe, tmp_path):
-    first = pretrain(recipe, tmp_path / "first", stop_after=1)
-    still = changed(recipe, optimizer={"learning_rate": 1e-12}, training={"epochs": 2}, init_from=str(first))
-    second = pretrain(still, tmp_path / "second")
-    norms = [v.path.rsplit("/", 1)[-1].startswith("moving") for v in load(first).variables]
-    for a, b, moving in zip(weights(first), weights(second), norms, strict=True):
+def test_a_run_begins_with_the_weights_that_init_from_names(recipe, one_epoch, tmp_path):
+    still = changed(recipe, optimizer={"learning_rate": 1e-12}, init_from=str(one_epoch))
+    second = pretrain(still, tmp_path / "second", stop_after=1)
+    statistics = [v.path.rsplit("/", 1)[-1].startswith("moving") for v in load(one_epoch).variables]
+    for a, b, moving in zip(weights(one_epoch), weights(second), statistics, strict=True):
         if not moving:
             np.testing.assert_allclose(a, b, atol=1e-6)
-    wider = changed(recipe, encoder={"fc_size": 17}, init_from=str(first))
+    wider = changed(recipe, encoder={"fc_size": 17}, init_from=str(one_epoch))
     with pytest.raises(UserError, match="`init_from`.*do not fit"):
         pretrain(wider, tmp_path / "third")
 
 
-def test_an_encoder_trained_on_smaller_views_is_saved_for_whole_pictures(recipe, tmp_path):
-    content = recipe.model_dump(mode="json") | {
-        "encoder": {"name": "resnet18", "width": 0.0625, "head_size": 8, "global_size": 5}
-    }
-    small = changed(
-        recipes.validate(content),
-        objective={"prior_weight": 0.0, "views": 2},
+@pytest.fixture
+def eager():
+    """Steps that run as they are called: a ResNet takes far longer to trace than these few take to run."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_an_encoder_trained_on_smaller_views_is_saved_for_whole_pictures(recipe, tmp_path, eager):
+    small_views = changed(
+        recipe,
+        encoder={"name": "resnet18", "width": 0.0625, "head_size": 8, "global_size": 5},
+        objective={"name": "simclr"},
         data={"augment": "views", "view_side": 16},
-        optimizer={"ema": 0.5},
+        optimizer={"ema": 0.5, "schedule": "constant", "decay_epochs": 0.0},
         training={"epochs": 2},
     )
-    run = pretrain(small, tmp_path / "run", stop_after=1)
+    run = pretrain(small_views, tmp_path / "run", stop_after=1)
     encoder, first = load(run), weights(run)
     assert encoder.input_shape == (None, 32, 32, 3) and encoder.output["local"].shape[1:] == (8, 8, 16)
-    assert not np.allclose(first[0], small.encoder.build().get_weights()[0])
-    pretrain(small, run)
+    assert not np.allclose(first[0], small_views.encoder.build().get_weights()[0])
+    pretrain(small_views, run)
     assert 0 < np.abs(weights(run)[0] - first[0]).max() < 0.01  # it went on from there, in three steps
 
 
@@ -194,37 +218,41 @@ def test_a_run_that_has_to_come_first_is_named_with_its_command(recipe, tmp_path
         pretrain(changed(recipe, init_from="runs/another"), tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", ["adamw", pytest.param("lamb", marks=pytest.mark.slow)])
-def test_a_run_with_averaged_weights_saves_the_average_and_resumes(recipe, tmp_path, kind):
-    recipe = changed(recipe, objective={"prior_weight": 0.0}, optimizer={"name": kind, "ema": 0.5})
-    plain = changed(recipe, optimizer={"ema": 0.0})
-    averaged = pretrain(recipe, tmp_path / "averaged", stop_after=2)
-    last = load(pretrain(plain, tmp_path / "plain", stop_after=2)).get_layer("conv1").kernel
-    first = load(pretrain(plain, tmp_path / "shorter", stop_after=1)).get_layer("conv1").kernel
-    found = np.asarray(load(averaged).get_layer("conv1").kernel)
-    distances = [float(np.abs(found - np.asarray(kernel)).mean()) for kernel in (first, last)]
-    assert 1e-5 < distances[1] < distances[0], "the average is near the last weights and is not them"
-    pretrain(recipe, averaged)
-    same(averaged, pretrain(recipe, tmp_path / "whole"))
+def check_averaged_run(recipe, plain_runs, tmp_path) -> None:
+    """A run with averaged weights ends near the last weights of the plain one, and resumes."""
+    averaged = changed(recipe, optimizer={"ema": 0.5})
+    run = pretrain(averaged, tmp_path / "run")
+    kernel, *plain = (np.asarray(load(each).get_layer("conv1").kernel) for each in (run, *plain_runs))
+    from_first, from_last = (float(np.abs(kernel - each).mean()) for each in plain)
+    assert 1e-5 < from_last < from_first, "the average is near the last weights and is not them"
+    parts = pretrain(averaged, tmp_path / "parts", stop_after=1)
+    assert_same_weights(run, pretrain(averaged, parts))
 
 
-def test_a_checkpoint_from_before_a_key_existed_goes_on(recipe, tmp_path):
-    run = pretrain(recipe, tmp_path / "run", stop_after=1)
-    with h5py.File(run / CHECKPOINT, "a") as file:
+def test_a_run_with_averaged_weights_saves_the_average_and_resumes(recipe, unbroken, one_epoch, tmp_path):
+    check_averaged_run(recipe, (one_epoch, unbroken), tmp_path)
+
+
+@pytest.mark.slow
+def test_so_does_one_by_lamb(recipe, tmp_path):
+    lamb = changed(recipe, optimizer={"name": "lamb"})
+    plain = pretrain(lamb, tmp_path / "one", stop_after=1), pretrain(lamb, tmp_path / "whole")
+    check_averaged_run(lamb, plain, tmp_path)
+
+
+def test_a_checkpoint_from_before_a_key_existed_goes_on(recipe, one_epoch):
+    with h5py.File(one_epoch / CHECKPOINT, "a") as file:
         state = json.loads(file.attrs["mizoo"])
         del state["recipe"]["objective"]["views"], state["recipe"]["init_from"]
         file.attrs["mizoo"] = json.dumps(state)
-    assert read_log(pretrain(recipe, run, stop_after=2))[-1]["epoch"] == 2
+    assert saved_state(one_epoch, recipe).epochs == 1
 
 
-def test_the_checkpoint_of_another_recipe_is_refused_and_kept(recipe, tmp_path):
-    run = pretrain(recipe, tmp_path / "run", stop_after=1)
-    before = (run / CHECKPOINT).read_bytes()
-    content = recipe.model_dump(mode="json")
-    content["optimizer"]["learning_rate"] = 0.1
+def test_the_checkpoint_of_another_recipe_is_refused_and_kept(recipe, one_epoch):
+    before = (one_epoch / CHECKPOINT).read_bytes()
     with pytest.raises(UserError, match="another recipe"):
-        pretrain(recipes.validate(content), run)
-    assert (run / CHECKPOINT).read_bytes() == before
+        pretrain(changed(recipe, optimizer={"learning_rate": 0.1}), one_epoch)
+    assert (one_epoch / CHECKPOINT).read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "empty"])
@@ -242,8 +270,7 @@ def test_a_damaged_checkpoint_is_named(recipe, tmp_path, damage):
 
 
 def test_a_loss_that_explodes_stops_the_run_with_a_reason(recipe, tmp_path):
-    content = recipe.model_dump(mode="json")
-    content["optimizer"] |= {"learning_rate": 1e30, "warmup_epochs": 0.0}
+    exploding = changed(recipe, optimizer={"learning_rate": 1e30, "warmup_epochs": 0.0})
     with pytest.raises(UserError, match="learning_rate"):
-        pretrain(recipes.validate(content), tmp_path / "run")
+        pretrain(exploding, tmp_path / "run")
     assert not (tmp_path / "run" / CHECKPOINT).exists()

@@ -22,7 +22,7 @@ from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
 from mizoo.export import publish  # noqa: E402
-from mizoo.publish import _kept_baselines  # noqa: E402
+from mizoo.publish import _valid_baselines  # noqa: E402
 from mizoo.zoo.entries import REGISTRY  # noqa: E402
 
 RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
@@ -118,8 +118,8 @@ def test_networks_of_the_same_weights_can_differ(tmp_path):
         return keras.Model(x, {"local": y})
 
     network(2, 0).save(tmp_path / "one.keras")
-    assert _kept_baselines(tmp_path / "one.keras", network(2, 1)) == ("pixels", "random")
-    assert _kept_baselines(tmp_path / "one.keras", network(1, 0)) == ("pixels",)
+    assert _valid_baselines(tmp_path / "one.keras", network(2, 1)) == ("pixels", "random")
+    assert _valid_baselines(tmp_path / "one.keras", network(1, 0)) == ("pixels",)
 
 
 def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images):

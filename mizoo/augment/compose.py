@@ -14,7 +14,7 @@ class Compose:
     """Operations one after the other, as a function of pictures and noise.
 
     Args:
-        operations: instances of the classes of this module, in the order in which they work.
+        operations: operations of `mizoo.augment`, in the order in which they work.
 
     Raises:
         UserError: for anything else.
@@ -45,17 +45,17 @@ class Compose:
         images = ops.cast(images, "float32")
         noise = ops.convert_to_tensor(noise)
         height, width, channels = images.shape[1:]
-        rows = columns = colours = None  # matrices that wait for more of their kind
+        rows = columns = colours = None  # matrices not applied yet: later ones are multiplied in
         begin = 0
         for operation in self.operations:
-            own = noise[:, begin : begin + operation.noise_size]
+            uniform = noise[:, begin : begin + operation.noise_size]
             begin += operation.noise_size
             if not isinstance(operation, Resample) and (rows is not None or columns is not None):
                 images, rows, columns = _resample(images, rows, columns), None, None
             if not isinstance(operation, Colour) and colours is not None:
                 images, colours = _recolour(images, *colours), None
             if isinstance(operation, Resample):
-                more_rows, more_columns = operation.matrices(own, height, width)
+                more_rows, more_columns = operation.matrices(uniform, height, width)
                 rows, columns = _product(more_rows, rows), _product(more_columns, columns)
                 height = height if rows is None else rows.shape[1]
                 width = width if columns is None else columns.shape[1]
@@ -64,13 +64,13 @@ class Compose:
                     raise UserError(f"{type(operation).__name__} takes pictures of 3 channels. Received: {channels}")
                 if colours is None:
                     mean = ops.mean(images, axis=(1, 2))[:, None]
-                    colours = operation.affine(own, mean)
+                    colours = operation.affine(uniform, mean)
                 else:
                     matrix, offset = colours
-                    more, shift = operation.affine(own, ops.matmul(mean, matrix) + offset)
+                    more, shift = operation.affine(uniform, ops.matmul(mean, matrix) + offset)
                     colours = ops.matmul(matrix, more), ops.matmul(offset, more) + shift
             else:
-                images = operation.apply(own, images)
+                images = operation.apply(uniform, images)
         images = _resample(images, rows, columns)
         return images if colours is None else _recolour(images, *colours)
 
@@ -80,7 +80,7 @@ class Compose:
 
     @classmethod
     def from_config(cls, config: dict) -> Compose:
-        """Build it again from `get_config`."""
+        """The augmentation of a `get_config`."""
         return cls([keras.saving.deserialize_keras_object(operation) for operation in config["operations"]])
 
     def __eq__(self, other) -> bool:

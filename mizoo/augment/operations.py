@@ -25,7 +25,7 @@ class Operation:
 
     @classmethod
     def from_config(cls, config: dict):
-        """Build it again from `get_config`."""
+        """The operation of a `get_config`."""
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
 
 
@@ -55,7 +55,7 @@ class Translate(Resample):
     """Translation with reflected borders; noise: down, right.
 
     Attributes:
-        shift: largest translation along each axis, in pixels; every whole number up to it is as likely. 4 is the
+        shift: largest translation along each axis, in pixels; every whole number up to it is equally likely. 4 is the
             padded crop common on 32-pixel pictures.
     """
 
@@ -103,10 +103,10 @@ class RandomResizedCrop(Resample):
         for axis, (size, share) in enumerate(zip((height, width), shares)):
             first = noise[:, 2 + axis : 3 + axis] * (1.0 - share) * size
             step = share * (size / (self.side or size))  # pixels of the picture for each of the view
-            place = first + (ops.arange(self.side or size, dtype="float32")[None] + 0.5) * step - 0.5
-            place = ops.clip(place, 0.0, size - 1.0)[:, :, None]
+            position = first + (ops.arange(self.side or size, dtype="float32")[None] + 0.5) * step - 0.5
+            position = ops.clip(position, 0.0, size - 1.0)[:, :, None]
             reach = ops.maximum(step, 1.0)[:, :, None]
-            taps = ops.maximum(1.0 - ops.abs(place - ops.arange(size, dtype="float32")) / reach, 0.0)
+            taps = ops.maximum(1.0 - ops.abs(position - ops.arange(size, dtype="float32")) / reach, 0.0)
             sides.append(taps / ops.sum(taps, axis=-1, keepdims=True) if self.side else taps)
         return tuple(sides)
 
@@ -152,8 +152,8 @@ class Blur(Resample):
         applied = (noise[:, 0:1] < self.probability)[:, :, None]
         sides = []
         for size in (height, width):
-            places = np.arange(size, dtype="float32")
-            squares = ops.convert_to_tensor((places[:, None] - places[None]) ** 2)
+            positions = np.arange(size, dtype="float32")
+            squares = ops.convert_to_tensor((positions[:, None] - positions[None]) ** 2)
             band = ops.softmax(-squares[None] / (2.0 * sigma**2), axis=-1)
             sides.append(ops.where(applied, band, ops.eye(size, dtype="float32")))
         return tuple(sides)
@@ -196,12 +196,12 @@ class ColourJitter(Colour):
 
         back = np.linalg.inv(_TO_YIQ)
         plane, turn = np.diag([0.0, 1.0, 1.0]), np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-        parts = [
+        terms = [
             (back @ np.diag([1.0, 0, 0]) @ _TO_YIQ, 1.0),
             (back @ plane @ _TO_YIQ, cosine),
             (back @ turn @ _TO_YIQ, sine),
         ]
-        hue = sum(ops.convert_to_tensor(part.T.astype("float32"))[None] * weight for part, weight in parts)
+        hue = sum(ops.convert_to_tensor(term.T.astype("float32"))[None] * weight for term, weight in terms)
         grey = ops.convert_to_tensor(np.repeat(_LUMA[:, None], 3, axis=1))[None]
         eye = ops.eye(3, dtype="float32")[None]
         colour = ops.matmul(saturation * eye + (1.0 - saturation) * grey, hue)
@@ -247,9 +247,9 @@ class DropColour(Colour):
     noise_size = 2
 
     def affine(self, noise, mean):
-        """The channel that stays, in all three places."""
-        kept = ops.one_hot(ops.cast(ops.floor(noise[:, 1] * 3), "int32"), 3, dtype="float32")  # (N, 3)
-        single = ops.repeat(kept[:, :, None], 3, axis=2)  # row: of which channel
+        """The channel that stays, in all three columns."""
+        channel = ops.one_hot(ops.cast(ops.floor(noise[:, 1] * 3), "int32"), 3, dtype="float32")  # (N, 3)
+        single = ops.repeat(channel[:, :, None], 3, axis=2)  # row: of which channel
         applied = (noise[:, 0] < self.probability)[:, None, None]
         return ops.where(applied, single, ops.eye(3, dtype="float32")[None]), ops.zeros_like(mean)
 
@@ -280,7 +280,7 @@ class Solarise(Pixel):
 class Occlude(Pixel):
     """A grey square over part of the picture (DeVries and Taylor 2017); noise: down, right.
 
-    The grey is 127.5, zero for the encoders, and the square lies wholly within the picture, everywhere as likely.
+    The grey is 127.5, zero for the encoders, and the square lies wholly within the picture, every position equally likely.
 
     Attributes:
         side: side of the square as a share of the picture's, above 0 and at most 1; the nearest whole
@@ -301,7 +301,7 @@ class Occlude(Pixel):
         for axis, size in enumerate(images.shape[1:3]):
             square = max(round(self.side * size), 1)
             first = ops.floor(noise[:, axis : axis + 1] * (size - square + 1))
-            places = ops.arange(size, dtype="float32")[None]
-            covered.append(ops.logical_and(places >= first, places < first + square))
+            positions = ops.arange(size, dtype="float32")[None]
+            covered.append(ops.logical_and(positions >= first, positions < first + square))
         inside = ops.logical_and(covered[0][:, :, None], covered[1][:, None, :])[..., None]
         return ops.where(inside, 127.5, images)

@@ -156,8 +156,8 @@ class ConcatConvolve(layers.Layer):
         tensors = [ops.cast(t, dtype) for t in (ops.reshape(rows, (-1, width)), self.hidden.kernel, self.hidden.bias)]
         tensors.append(ops.cast(self.score.kernel, "float32"))
         scores_of = keras.remat(_scores_of_vector)
-        found = ops.map(lambda column: scores_of(column, *tensors), ops.cast(columns, dtype))  # (M, N L)
-        scores = ops.reshape(ops.transpose(found), (count, locations, -1))
+        by_vector = ops.map(lambda column: scores_of(column, *tensors), ops.cast(columns, dtype))  # (M, N L)
+        scores = ops.reshape(ops.transpose(by_vector), (count, locations, -1))
         return scores + ops.cast(self.score.bias, "float32")
 
     def call(self, features, vectors):

@@ -157,23 +157,23 @@ class Network(layers.Layer):
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, seed: int, zero: bool = False) -> None:
         super().__init__(dtype="float32")
-        self.parts = []
+        self.parts = []  # checkpoints hold the weights under this name
         for i, width in enumerate((*hidden, outputs)):
             last = i == len(hidden)
             start = keras.initializers.GlorotUniform(seed + i) if last else keras.initializers.HeNormal(seed + i)
-            part = layers.Dense(
+            layer = layers.Dense(
                 width,
                 activation=None if last else "relu",
                 kernel_initializer="zeros" if last and zero else start,
                 dtype="float32",
             )
-            part.build((None, inputs))
-            self.parts.append(part)
+            layer.build((None, inputs))
+            self.parts.append(layer)
             inputs = width
         self.built = True
 
     def call(self, x):
         """The outputs."""
-        for part in self.parts:
-            x = part(x)
+        for layer in self.parts:
+            x = layer(x)
         return x

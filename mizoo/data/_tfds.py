@@ -21,7 +21,7 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
     Pictures of one size stay as they are; others are brought to squares of `size`.
 
     Raises:
-        UserError: if tensorflow-datasets is missing, does not know the name or the split, or could not get the data;
+        UserError: if tensorflow-datasets is missing, does not have the name or the split, or could not get the data;
             for pictures of several sizes without `size`.
     """
     from mizoo.data.pictures import square
@@ -74,13 +74,13 @@ def _prepared(name: str, split: str | None, feature: str) -> Any:
     try:
         builder = tfds.builder(name)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        raise UserError(f"{name!r} is neither a folder here nor a data set that tensorflow-datasets knows.") from error
+        raise UserError(f"{name!r} is neither a folder here nor a data set of tensorflow-datasets.") from error
     if feature not in builder.info.features:
-        held = ", ".join(builder.info.features)
-        raise UserError(f"{name!r} holds {held} and no `{feature}`, which is what mizoo reads from it here.")
+        names = ", ".join(builder.info.features)
+        raise UserError(f"{name!r} holds {names} and no `{feature}`, which is what mizoo reads from it here.")
     try:
         builder.download_and_prepare()
-    except ImportError as error:  # tensorflow-datasets leaves it to its users which decoders are there
+    except ImportError as error:  # tensorflow-datasets does not require the decoders that it uses
         raise UserError(
             f"Preparing {name!r} needs a package that is not installed ({error}). Install it; the `train` "
             'extra has what pictures take, `sound` what sounds take: `pip install ".[tensorflow,train,sound]"`.'

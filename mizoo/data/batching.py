@@ -10,7 +10,7 @@ import numpy as np
 
 from mizoo.errors import UserError
 
-_ORDER, _NOISE, _WINDOW, VIEWS = 0, 1, 2, 3  # streams of the generator, which so never share numbers
+_ORDER, _NOISE, _WINDOW, VIEWS = 0, 1, 2, 3  # streams of the generator, so that they never share numbers
 
 
 def generator(seed: int, *counters: int) -> np.random.Generator:

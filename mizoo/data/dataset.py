@@ -17,7 +17,7 @@ class Dataset:
     """Decoded pictures, or sequences, and, where they exist, their labels.
 
     Attributes:
-        name: where they came from.
+        name: of the source.
         images: uint8 (N, H, W, 3); of sequences float32 (N, T) or (N, T, d).
         labels: int64 (N,), or None.
         classes: the names of the classes, or ().

@@ -20,11 +20,11 @@ _SLOW = 1000  # files, from which on reading them shows its progress
 def classes(path: str | os.PathLike) -> tuple[str, ...]:
     """Names of the subfolders directly below a folder, sorted, where every picture lies in one; else ()."""
     folder = Path(path).expanduser()
-    parts = [file.relative_to(folder).parts for file in pictures.find(folder)]
-    return () if any(len(part) < 2 for part in parts) else tuple(sorted({part[0] for part in parts}))
+    paths = [file.relative_to(folder).parts for file in pictures.find(folder)]
+    return () if any(len(path) < 2 for path in paths) else tuple(sorted({path[0] for path in paths}))
 
 
-def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] | None = None) -> Dataset:
+def read(path: str | os.PathLike, size: int | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     """Read every picture file below a folder, in the order of their paths.
 
     When every picture lies in a subfolder, the names of the subfolders directly below `path` are the classes, sorted.
@@ -33,7 +33,7 @@ def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] 
         path: the folder, searched recursively; hidden files and files without the suffix of a picture are passed over.
         size: side of the square that every picture is brought to with `mizoo.data.pictures.square`. None leaves the
             pictures as they are, which must then be of one size.
-        among: the classes to count the labels over, where the folder is not all there is; its own if None.
+        class_names: the classes that the labels number, where the folder is one of several splits; by default its own.
 
     Returns:
         Dataset named after the folder: images uint8 (N, size, size, 3), or (N, H, W, 3) without `size`; labels
@@ -73,14 +73,14 @@ def read(path: str | os.PathLike, size: int | None = None, among: Sequence[str] 
         listed = "\n".join(f"  {problem}" for problem in problems[:_LISTED])
         more = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise UserError(
-            f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Mend or remove them:\n{listed}{more}"
+            f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Repair or remove them:\n{listed}{more}"
         )
     assert images is not None  # `find` gives one file at least
     name = folder.resolve().name
-    own = classes(folder)
-    if not own:
+    subfolders = classes(folder)
+    if not subfolders:
         return Dataset(name, images, None, ())
-    known = own if among is None else tuple(among)
-    number = {label: i for i, label in enumerate(known)}
+    names = subfolders if class_names is None else tuple(class_names)
+    number = {label: i for i, label in enumerate(names)}
     labels = [number[file.relative_to(folder).parts[0]] for file in paths]
-    return Dataset(name, images, np.array(labels, np.int64), known)
+    return Dataset(name, images, np.array(labels, np.int64), names)

@@ -36,14 +36,14 @@ def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train",
     name, rows = parse_split(split)
     whole = _load_split(source, name, size)
     labels = None if whole.labels is None else whole.labels[rows]
-    part = replace(whole, images=whole.images[rows], labels=labels)
-    if not len(part):
+    selected = replace(whole, images=whole.images[rows], labels=labels)
+    if not len(selected):
         raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
-    if size is not None and part.images.shape[1:3] != (size, size):
+    if size is not None and selected.images.shape[1:3] != (size, size):
         from mizoo.data.pictures import square
 
-        part = replace(part, images=np.stack([square(image, size) for image in part.images]))
-    return part
+        selected = replace(selected, images=np.stack([square(image, size) for image in selected.images]))
+    return selected
 
 
 def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
@@ -93,9 +93,9 @@ def _as_folder(source: str | os.PathLike) -> Path | None:
     path = Path(source).expanduser()
     if path.is_dir():
         return path
-    given = str(source)
-    if path.is_absolute() or given.startswith((".", "~")) or given.endswith("/") or "\\" in given:
-        raise UserError(f"There is no folder {given!r}.")
+    text = str(source)
+    if path.is_absolute() or text.startswith((".", "~")) or text.endswith("/") or "\\" in text:
+        raise UserError(f"There is no folder {text!r}.")
     return None
 
 
@@ -106,7 +106,7 @@ def _from_train_and_test(path: Path, split: str, size: int | None) -> Dataset:
 
 
 def _shuffled(dataset: Dataset) -> Dataset:
-    """The same pictures in an order drawn once and for all: a slice of sorted files would hold few of the classes."""
+    """The same pictures in one fixed random order: a slice of sorted files would hold few of the classes."""
     order = np.random.default_rng(0).permutation(len(dataset))
     labels = None if dataset.labels is None else dataset.labels[order]
     return replace(dataset, images=dataset.images[order], labels=labels)

@@ -57,7 +57,7 @@ def write(dataset_by_split: Mapping[str, Dataset], out: str | os.PathLike, chunk
     if not dataset_by_split:
         raise UserError("There is nothing to pack: pass at least one split.")
     for split, dataset in dataset_by_split.items():
-        _check(split, dataset)
+        _check_split(split, dataset)
     limit = int(chunk_mb * 1e6)
     first = next(iter(dataset_by_split.values()))
     index: dict[str, Any] = {"format": _FORMAT, "name": first.name, "classes": list(first.classes), "splits": {}}
@@ -102,9 +102,9 @@ def read(path: str | os.PathLike, split: str) -> Dataset:
         if labels is not None:
             labels[done:stop] = arrays["labels"]
         for start, end in itertools.pairwise(offsets):
-            part = images[done : min(done + facts["mosaic"][0] * facts["mosaic"][1], stop)]
-            part[:] = _decode(arrays["mosaics"][start:end].tobytes(), part.shape, facts["mosaic"][1])
-            done += len(part)
+            block = images[done : min(done + facts["mosaic"][0] * facts["mosaic"][1], stop)]
+            block[:] = _decode(arrays["mosaics"][start:end].tobytes(), block.shape, facts["mosaic"][1])
+            done += len(block)
     return Dataset(index["name"], images, labels, tuple(index["classes"]))
 
 
@@ -114,7 +114,7 @@ def splits(path: str | os.PathLike) -> tuple[str, ...]:
 
 
 def is_packed(path: str | os.PathLike) -> bool:
-    """Whether a folder was written by `write`; one with a damaged index counts, so that `read` says what is wrong."""
+    """Whether a folder was written by `write`; one with a damaged index counts, so that `read` names the damage."""
     index = Path(path) / _INDEX
     if not index.is_file():
         return False
@@ -125,7 +125,7 @@ def is_packed(path: str | os.PathLike) -> bool:
     return isinstance(content, dict) and str(content.get("format", "")).startswith("mizoo packed pictures")
 
 
-def _check(split: str, dataset: Dataset) -> None:
+def _check_split(split: str, dataset: Dataset) -> None:
     images = dataset.images
     if not split.isidentifier():
         raise UserError(f"The name of a split is a word, such as 'train'. Received: {split!r}")
@@ -182,8 +182,8 @@ def _encode_all(images: np.ndarray, columns: int, per_mosaic: int) -> Iterator[b
     starts = range(0, len(images), per_mosaic)
     with ThreadPoolExecutor(workers) as pool:
         for batch in range(0, len(starts), 8 * workers):
-            parts = [images[start : start + per_mosaic] for start in starts[batch : batch + 8 * workers]]
-            yield from pool.map(lambda part: _encode(part, columns), parts)
+            blocks = [images[start : start + per_mosaic] for start in starts[batch : batch + 8 * workers]]
+            yield from pool.map(lambda block: _encode(block, columns), blocks)
 
 
 def _encode(images: np.ndarray, columns: int) -> bytes:
@@ -195,7 +195,7 @@ def _encode(images: np.ndarray, columns: int) -> bytes:
     tiles[:count] = images
     mosaic = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     mosaic = mosaic.reshape(rows * height, columns * width, channels)
-    mosaic = np.broadcast_to(mosaic, (*mosaic.shape[:2], 3))  # WebP knows no grey; equal channels cost it nothing
+    mosaic = np.broadcast_to(mosaic, (*mosaic.shape[:2], 3))  # WebP has no grey; equal channels cost it nothing
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(mosaic)).save(stream, "WEBP", lossless=True, quality=50, method=4)
     return stream.getvalue()
@@ -243,11 +243,11 @@ def _read_chunk(path: Path, chunk: dict[str, Any]) -> dict[str, np.ndarray]:
     remedy = "Copy it again from where it was packed, or pack the data again with `mizoo data pack`."
     if not file.is_file():
         raise UserError(f"A chunk of the packed data is missing: {file}. {remedy}")
-    found = files.sha256(file)
-    if found != chunk["sha256"]:
+    actual = files.sha256(file)
+    if actual != chunk["sha256"]:
         raise UserError(
             f"A chunk of the packed data is damaged and was not opened: {file} ({file.stat().st_size:,} bytes of "
-            f"{chunk['bytes']:,}; SHA-256 {found}, expected {chunk['sha256']}). {remedy}"
+            f"{chunk['bytes']:,}; SHA-256 {actual}, expected {chunk['sha256']}). {remedy}"
         )
     with np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -255,7 +255,7 @@ def find(
     arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not arguments:
         raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
-    found: dict[str, Path] = {}
+    by_path: dict[str, Path] = {}
     problems: list[tuple[Path, str]] = []
     for argument in arguments:
         path = Path(argument).expanduser()
@@ -264,14 +264,14 @@ def find(
         if not files and len(problems) == before:
             problems.append((path, f"no file with the suffix of a {what} (" + " ".join(sorted(suffixes)) + ")"))
         for file in files:
-            found.setdefault(os.path.abspath(file), file)
-    if problems and (missing is None or not found):
+            by_path.setdefault(os.path.abspath(file), file)
+    if problems and (missing is None or not by_path):
         listed = "\n".join(f"  {path}: {reason}" for path, reason in problems[:10])
         more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UserError(f"No {what} was found at:\n{listed}{more}")
     if missing is not None:
         missing.extend(problems)
-    return list(found.values())
+    return list(by_path.values())
 
 
 def _expand(path: Path, problems: list[tuple[Path, str]], suffixes: frozenset[str]) -> Iterator[Path]:
@@ -284,7 +284,7 @@ def _expand(path: Path, problems: list[tuple[Path, str]], suffixes: frozenset[st
     else:
         for match in sorted(glob.glob(str(path), recursive=True)):
             if not os.path.isdir(match):
-                if _counts(os.path.basename(match), suffixes):
+                if _has_suffix(os.path.basename(match), suffixes):
                     yield Path(match)
             elif "**" not in path.parts:  # `**` lists the files below by itself
                 yield from _walk(Path(match), problems, suffixes)
@@ -294,7 +294,7 @@ def _walk(folder: Path, problems: list[tuple[Path, str]], suffixes: frozenset[st
     seen: set[str] = set()
 
     def unreadable(error: OSError) -> None:
-        """Keep what the walk could not read."""
+        """Record a folder that could not be read."""
         problems.append((Path(error.filename), error.strerror or "cannot be read"))
 
     files = []
@@ -304,9 +304,9 @@ def _walk(folder: Path, problems: list[tuple[Path, str]], suffixes: frozenset[st
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(root, name) for name in names if _counts(name, suffixes)]
+        files += [Path(root, name) for name in names if _has_suffix(name, suffixes)]
     yield from sorted(files)
 
 
-def _counts(name: str, suffixes: frozenset[str]) -> bool:
+def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes

@@ -75,7 +75,7 @@ def read(path: str | os.PathLike) -> tuple[np.ndarray, int]:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the package without its library
         raise UserError(
-            'Sound files are read by soundfile, which is not here: `pip install ".[sound]"` in a clone.'
+            'Sound files are read by soundfile, which is not installed: `pip install ".[sound]"` in a clone.'
         ) from error
     path = Path(path)
     if not path.is_file():
@@ -110,7 +110,7 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
         from scipy.signal import resample_poly
     except ImportError as error:
         raise UserError(
-            f"The sound has {rate} Hz and the encoder takes {wanted} Hz: scipy resamples it, and is not here. "
+            f"The sound has {rate} Hz and the encoder takes {wanted} Hz: scipy resamples it, and is not installed. "
             '`pip install ".[sound]"` in a clone, or convert the file.'
         ) from error
     factor = math.gcd(rate, wanted)

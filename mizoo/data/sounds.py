@@ -15,7 +15,7 @@ from mizoo.data.dataset import parse_split
 from mizoo.errors import UserError
 
 SPOKEN_DIGIT = "spoken_digit"
-TEST_TAKES = 5  # takes 0-4 of every digit and speaker are the test part, as its authors split it
+TEST_TAKES = 5  # takes 0-4 of every digit and speaker are the test split, as its authors chose it
 VALIDATION_TAKES = 10  # takes 5-9 are for choices
 
 
@@ -24,7 +24,7 @@ class Sounds:
     """Clips of one sampling rate and, where they exist, their labels.
 
     Attributes:
-        name: where they came from.
+        name: of the source.
         clips: float32 arrays (T,) in -1..1, of different lengths.
         sampling_rate: in Hz.
         labels: name of a label -> int64 (N,).
@@ -83,10 +83,10 @@ def load(source: str | os.PathLike | Sounds, split: str = "train", without_speak
     chosen = whole.where(splits[name])
     if without_speakers:
         chosen = _without(chosen, without_speakers)
-    part = chosen.where(np.arange(len(chosen))[rows])
-    if not len(part):
+    selected = chosen.where(np.arange(len(chosen))[rows])
+    if not len(selected):
         raise UserError(f"`split` selects no sound. Received: split={split!r}, where {whole.name!r} has {len(chosen)}")
-    return part
+    return selected
 
 
 def _without(sounds: Sounds, speakers: Sequence[str]) -> Sounds:
@@ -98,12 +98,12 @@ def _without(sounds: Sounds, speakers: Sequence[str]) -> Sounds:
 
 @functools.lru_cache(maxsize=1)
 def _spoken_digit() -> Sounds:
-    """All 2,500 recordings, sorted by digit, speaker and take: the file names say which."""
-    found = {}
+    """All 2,500 recordings, sorted by digit, speaker and take: as the file names give them."""
+    clips = {}
     for example in _tfds.examples(SPOKEN_DIGIT, "train", "audio"):
         digit, speaker, take = Path(example["audio/filename"].decode()).stem.split("_")
-        found[int(digit), speaker, int(take)] = (example["audio"] / 32768).astype("float32")  # 16-bit samples
-    keys = sorted(found)
+        clips[int(digit), speaker, int(take)] = (example["audio"] / 32768).astype("float32")  # 16-bit samples
+    keys = sorted(clips)
     speakers = tuple(sorted({speaker for _, speaker, _ in keys}))
     labels = {
         "digit": np.array([digit for digit, _, _ in keys]),
@@ -111,7 +111,7 @@ def _spoken_digit() -> Sounds:
         "take": np.array([take for _, _, take in keys]),
     }
     classes = {"digit": tuple(map(str, range(10))), "speaker": speakers}
-    return Sounds(SPOKEN_DIGIT, tuple(found[key] for key in keys), 8000, labels, classes)
+    return Sounds(SPOKEN_DIGIT, tuple(clips[key] for key in keys), 8000, labels, classes)
 
 
 def _folder(folder: str) -> Sounds:
@@ -128,14 +128,14 @@ def _folder(folder: str) -> Sounds:
 
 
 def cut(clip: np.ndarray, window: int, position: float) -> np.ndarray:
-    """A window of a clip, or a shorter clip in the midst of zeros.
+    """A window of a clip, or a shorter clip with zeros around it.
 
     Args:
         clip: float32 (T,).
         window: length of the result, in samples.
         position: where it starts, from 0 (the first possible sample) to below 1 (the last).
     """
-    spare = int(position * (abs(len(clip) - window) + 1))
+    offset = int(position * (abs(len(clip) - window) + 1))
     if len(clip) >= window:
-        return clip[spare : spare + window]
-    return np.pad(clip, (spare, window - len(clip) - spare))
+        return clip[offset : offset + window]
+    return np.pad(clip, (offset, window - len(clip) - offset))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from mizoo.encoders._named import named
+from mizoo.encoders._layers import named
 from mizoo.errors import UserError
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from mizoo.encoders._named import named
+from mizoo.encoders._layers import field_and_stride, named
 from mizoo.errors import UserError
 
-PATCHES = "patches"  # name of the part of the encoder that sees one patch
+PATCHES = "patches"  # name of the inner model that encodes one patch
 
 
 def patch_grid(
@@ -23,8 +23,8 @@ def patch_grid(
     """Encoder of Contrastive Predictive Coding for pictures: a grid of patches that overlap by half (section 3.3).
 
     The convolutions are not padded and their receptive field is one patch, so their map is what they give for each
-    patch alone, without computing twice what two patches share. Residual blocks follow that look at one place of the
-    map, and all normalisation is over the channels of one place: batch normalisation leaks from patch to patch.
+    patch alone, without computing twice what two patches share. Residual blocks follow, each on one position of
+    the map, and all normalisation is over the channels of one position: batch normalisation leaks from patch to patch.
 
     Args:
         side: height and width of the pictures.
@@ -69,30 +69,25 @@ def patch_geometry(encoder: keras.Model) -> tuple[int, int]:
     """Side of a patch and pixels from patch to patch, from the convolutions of an encoder of `patch_grid`.
 
     Raises:
-        UserError: if the encoder has no part "patches".
+        UserError: if the encoder has no layer "patches".
     """
     if PATCHES not in [layer.name for layer in encoder.layers]:
         raise UserError(f"Patches come from an encoder of mizoo.encoders.patch_grid. Received: {encoder.name!r}")
-    field, jump = 1, 1
-    for layer in encoder.get_layer(PATCHES).layers:
-        if isinstance(layer, layers.Conv2D):
-            field += (layer.kernel_size[0] - 1) * jump
-            jump *= layer.strides[0]
-    return field, jump
+    return field_and_stride(encoder.get_layer(PATCHES).layers, layers.Conv2D)
 
 
 def _patch_encoder(patch: int, width: int, size: int, blocks: int, channels: int) -> keras.Model:
-    """Pictures (B, H, W, channels) to maps of the layer before z and of z, one place for each patch."""
+    """Pictures (B, H, W, channels) to maps of the layer before z and of z, one position for each patch."""
     images = keras.Input((None, None, channels), name="patch", dtype="float32")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
     kernel, stride, filters = 3, 2, width
     while stride <= patch // 2:
         # (3, then 2 with stride 2), (2, then 2 with stride 2), ...: the field after each pair is twice the stride.
         level = f"stride{stride}"
-        x = _normalised(layers.Conv2D(filters, kernel, use_bias=False, name=f"{level}_conv1")(x), f"{level}_norm1")
+        x = _layer_norm_relu(layers.Conv2D(filters, kernel, use_bias=False, name=f"{level}_conv1")(x), f"{level}_norm1")
         filters = 2 * width
         x = layers.Conv2D(filters, 2, strides=2, use_bias=False, name=f"{level}_conv2")(x)
-        x = _normalised(x, f"{level}_norm2")
+        x = _layer_norm_relu(x, f"{level}_norm2")
         kernel, stride = 2, 2 * stride
     x = layers.Dense(size, name="merge")(x)
     for i in range(1, blocks + 1):
@@ -106,6 +101,6 @@ def _patch_encoder(patch: int, width: int, size: int, blocks: int, channels: int
     return keras.Model(images, [fc, z], name=PATCHES)
 
 
-def _normalised(x, name: str):
+def _layer_norm_relu(x, name: str):
     x = layers.LayerNormalization(epsilon=1e-5, name=name)(x)
     return layers.ReLU(name=f"{name}_relu")(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from mizoo.encoders._named import named
+from mizoo.encoders._layers import named
 from mizoo.errors import UserError
 
 
@@ -47,7 +47,7 @@ def resnet18(
     images = keras.Input((side, side, channels), name="images", dtype="float32")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
     x = layers.Conv2D(round(64 * width), 3, padding="same", use_bias=False, name="stem")(x)
-    x = _normalised(x, "stem")
+    x = _batch_norm(x, "stem")
     maps = []
     for stage, filters in enumerate((64, 128, 256, 512), start=1):
         for block in (1, 2):
@@ -56,14 +56,14 @@ def resnet18(
         maps.append(x)
     fc = layers.GlobalAveragePooling2D(name="pool")(x)
     h = layers.Dense(head_size, use_bias=False, name="head")(fc)
-    h = _normalised(h, "head")
+    h = _batch_norm(h, "head")
     y = layers.Dense(global_size, name="output")(h)
 
     endpoints = named({"local": maps[2], "conv": maps[3], "fc": fc, "global": y})
     return keras.Model(images, endpoints, name=name)
 
 
-def _normalised(x, name: str, relu: bool = True):
+def _batch_norm(x, name: str, relu: bool = True):
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
@@ -71,11 +71,11 @@ def _normalised(x, name: str, relu: bool = True):
 def _basic_block(x, filters: int, strides: int, name: str):
     shortcut = x
     h = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv1")(x)
-    h = _normalised(h, f"{name}_conv1")
+    h = _batch_norm(h, f"{name}_conv1")
     h = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_conv2")(h)
-    h = _normalised(h, f"{name}_conv2", relu=False)
+    h = _batch_norm(h, f"{name}_conv2", relu=False)
     if strides > 1 or x.shape[-1] != filters:
         shortcut = layers.Conv2D(filters, 1, strides=strides, use_bias=False, name=f"{name}_shortcut")(x)
-        shortcut = _normalised(shortcut, f"{name}_shortcut", relu=False)
+        shortcut = _batch_norm(shortcut, f"{name}_shortcut", relu=False)
     h = layers.Add(name=f"{name}_sum")([h, shortcut])
     return layers.ReLU(name=f"{name}_relu")(h)

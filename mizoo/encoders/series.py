@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from mizoo.encoders._named import named
+from mizoo.encoders._layers import named
 from mizoo.errors import UserError
 
 

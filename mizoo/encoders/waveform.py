@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from mizoo.encoders._named import named
+from mizoo.encoders._layers import field_and_stride, named
 from mizoo.errors import UserError
 
 # Kernels and strides by sampling rate: one frame every 10 ms at either. Those of 16 kHz are the paper's.
@@ -28,7 +28,7 @@ def waveform(
 
     Strided 1-d convolutions with ReLU give the frames z_t, a GRU over them the contexts c_t. No convolution is padded
     and nothing is averaged over time but `global`, so z_t depends on its own receptive field alone and c_t on nothing
-    after it.
+    later.
 
     Args:
         sampling_rate: of the sounds, in Hz; it chooses kernels and strides where they are not given: those of the
@@ -83,9 +83,4 @@ def receptive_field(encoder: keras.Model) -> tuple[int, int]:
     Args:
         encoder: a chain of unpadded convolutions, such as `waveform` gives.
     """
-    field, jump = 1, 1
-    for layer in encoder.layers:
-        if isinstance(layer, layers.Conv1D):
-            field += (layer.kernel_size[0] - 1) * jump
-            jump *= layer.strides[0]
-    return field, jump
+    return field_and_stride(encoder.layers, layers.Conv1D)

@@ -23,7 +23,7 @@ from mizoo.export.requirements import library_versions, require_export
 from mizoo.export.samples import sample_inputs
 from mizoo.export.saved_model import run_saved_model, save_saved_model
 from mizoo.zoo import entries, interface
-from mizoo.zoo.loading import load, written_rate
+from mizoo.zoo.loading import load, recorded_sampling_rate
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +43,7 @@ def export(
     Both forms are read back and compared with Keras, endpoint by endpoint, by max|a - b| / max|b| over 256 real
     pictures (CIFAR-10's test split where it is prepared, otherwise cuttings of scikit-image's photographs). In the
     folder of a published entry `saved_model/` alone is written: the ONNX file is there already, byte for byte, and its
-    manifest also tells how the weights were trained.
+    manifest also describes how the weights were trained.
 
     Args:
         encoder: a published name, a `.keras` file, a run folder, or a Functional `keras.Model`.
@@ -66,36 +66,36 @@ def export(
     name = interface.encoder_name(encoder)
     out = Path("export", name) if out is None else Path(out)
     with files.temporary_folder(out) as folder:
-        manifest = build(model, name, folder, images, half)
+        manifest = write_forms(model, name, folder, images, half)
         if isinstance(encoder, (str, os.PathLike)) and interface.kind(model) == "sounds":
-            if rate := written_rate(encoder):
+            if rate := recorded_sampling_rate(encoder):
                 manifest["input"]["sampling_rate"] = rate
         if _is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
-            whole = (out / "encoder.onnx").is_file() and manifest["files"]["encoder.onnx"] == files.facts(
+            unchanged = (out / "encoder.onnx").is_file() and manifest["files"]["encoder.onnx"] == files.facts(
                 out / "encoder.onnx"
             )
-            files.move_into(folder, out, ("saved_model",) if whole else ("encoder.onnx", "saved_model"))
+            files.move_into(folder, out, ("saved_model",) if unchanged else ("encoder.onnx", "saved_model"))
         else:
             files.write_json(folder / "manifest.json", manifest)
             files.move_into(folder, out, ("encoder.onnx", "saved_model", "manifest.json"))
     return manifest
 
 
-def build(
+def write_forms(
     model: keras.Model, name: str, folder: Path, images: np.ndarray | None = None, half: bool = True
 ) -> dict[str, Any]:
     """Write both forms into an empty folder and compare them with Keras; arguments, result and errors of `export`."""
-    given = to_float32(model)
-    model = half_precision(given) if half else given
+    exact = to_float32(model)
+    model = half_precision(exact) if half else exact
     shapes = endpoint_shapes(model)
-    batches = _inputs(model, images)
+    batches = _batches(model, images)
     argument = interface.input_name(model)
     save_onnx(model, folder / "encoder.onnx")
     save_saved_model(model, folder / "saved_model")
 
     by_batch = []
     for batch in batches:
-        reference, unrounded = run_keras(model, batch), run_keras(given, batch)
+        reference, unrounded = run_keras(model, batch), run_keras(exact, batch)
         by_signature = run_saved_model(folder / "saved_model", argument, batch, list(shapes))
         served = [compare(values, reference) for values in by_signature]
         by_batch.append(
@@ -131,15 +131,15 @@ def build(
     }
 
 
-def _inputs(model: keras.Model, images: np.ndarray | None) -> list[np.ndarray]:
+def _batches(model: keras.Model, images: np.ndarray | None) -> list[np.ndarray]:
     """Batches to compare on, float32."""
     of_pictures = interface.kind(model) == "pictures"
     if images is None:
-        given = sample_inputs(model, PICTURES if of_pictures else SOUNDS)
+        batches = sample_inputs(model, PICTURES if of_pictures else SOUNDS)
     else:
-        given = [images]
+        batches = [images]
     check = check_images if of_pictures else check_samples
-    return [check(batch, interface.input_shape(model)) for batch in given]
+    return [check(batch, interface.input_shape(model)) for batch in batches]
 
 
 def _is_published(path: Path, sha256: str) -> bool:

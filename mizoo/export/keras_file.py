@@ -43,9 +43,9 @@ def to_float32(encoder: keras.Model) -> keras.Model:
             "An encoder is a Functional or Sequential `keras.Model`, which can be rebuilt from its configuration. "
             f"Received: {type(encoder).__name__}. Make one with `keras.Model(inputs, outputs)`."
         )
-    config = _walk(encoder.get_config(), _float32_setting)
+    config = _mapped(encoder.get_config(), _float32_setting)
     rebuilt = type(encoder).from_config(config)
-    rebuilt.set_weights([_plain(weight) for weight in encoder.get_weights()])
+    rebuilt.set_weights([_as_float32(weight) for weight in encoder.get_weights()])
     return rebuilt
 
 
@@ -93,7 +93,7 @@ def check_stock(encoder: keras.Model) -> None:
     Raises:
         UserError: naming the layers or functions that come from elsewhere, and Lambda layers, which hold code.
     """
-    foreign = sorted(set(_foreign(encoder.get_config())))
+    foreign = sorted(set(_foreign_names(encoder.get_config())))
     if foreign:
         raise UserError(
             "A published encoder has stock Keras layers only, so that it loads without this package. "
@@ -130,18 +130,18 @@ def save_keras(encoder: keras.Model, path: str | os.PathLike) -> None:
                 archive.writestr(zipfile.ZipInfo(name, _NO_DATE), parts[name])
 
 
-def _plain(weight: np.ndarray) -> np.ndarray:
+def _as_float32(weight: np.ndarray) -> np.ndarray:
     # ml_dtypes gives bfloat16 the kind "V", which numpy's own floats never have.
     return weight.astype(np.float32) if weight.dtype.kind in "fV" else weight
 
 
-def _walk(value: Any, change: Callable[[str, Any], Any], key: str = "") -> Any:
+def _mapped(value: Any, change: Callable[[str, Any], Any], key: str = "") -> Any:
     """A copy of a nested configuration with `change(key, value)` applied to every value, outside in."""
     value = change(key, value)
     if isinstance(value, dict):
-        return {name: _walk(item, change, name) for name, item in value.items()}
+        return {name: _mapped(item, change, name) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_walk(item, change) for item in value)
+        return type(value)(_mapped(item, change) for item in value)
     return value
 
 
@@ -154,7 +154,7 @@ def _float32_setting(key: str, value: Any) -> Any:
     return value
 
 
-def _foreign(value: Any) -> Iterator[str]:
+def _foreign_names(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         name, module = value.get("class_name"), value.get("module")
         # Plain functions are written as {"class_name": "function", "config": <name>}.
@@ -167,10 +167,10 @@ def _foreign(value: Any) -> Iterator[str]:
             elif name == "Lambda":
                 yield "Lambda"
         for item in value.values():
-            yield from _foreign(item)
+            yield from _foreign_names(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _foreign(item)
+            yield from _foreign_names(item)
 
 
 def _undated(metadata: bytes) -> bytes:
@@ -185,7 +185,7 @@ def _renumbered(config: bytes) -> bytes:
         """Shared objects numbered by first sight, so that equal models have equal files."""
         return numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else value
 
-    return json.dumps(_walk(json.loads(config), renumber)).encode()
+    return json.dumps(_mapped(json.loads(config), renumber)).encode()
 
 
 def _half_datasets(weights: bytes) -> bytes:

@@ -40,7 +40,7 @@ def save_onnx(encoder: keras.Model, path: str | os.PathLike, opset: int = OPSET)
         UserError: another backend than TensorFlow, a missing package, or no such encoder.
     """
     require_export()
-    from mizoo.export.onnx_graph import finish
+    from mizoo.export.onnx_graph import finish_graph
 
     encoder = to_float32(encoder)
     shapes = endpoint_shapes(encoder)
@@ -49,7 +49,7 @@ def save_onnx(encoder: keras.Model, path: str | os.PathLike, opset: int = OPSET)
         raw = os.path.join(folder, "raw.onnx")
         _convert(encoder, weights, raw, opset)
         values = {variable.path: np.asarray(variable) for variable in weights}
-        model = finish(raw, list(values.values()), list(values), shapes, interface.input_name(encoder))
+        model = finish_graph(raw, list(values.values()), list(values), shapes, interface.input_name(encoder))
     with files.atomic(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def finish(
+def finish_graph(
     path: str | os.PathLike,
     weights: Sequence[np.ndarray],
     names: Sequence[str],
@@ -139,27 +139,27 @@ def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 def _captured(node: onnx.NodeProto) -> list[str]:
     """Values from outside that the graphs inside a node use."""
-    found: list[str] = []
+    captured: list[str] = []
     for body in _bodies(node):
         inside = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-        inside |= {name for part in body.node for name in part.output}
-        used = [name for part in body.node for name in [*part.input, *_captured(part)]]
-        found += [name for name in used + [value.name for value in body.output] if name and name not in inside]
-    return list(dict.fromkeys(found))
+        inside |= {name for child in body.node for name in child.output}
+        used = [name for child in body.node for name in [*child.input, *_captured(child)]]
+        captured += [name for name in used + [value.name for value in body.output] if name and name not in inside]
+    return list(dict.fromkeys(captured))
 
 
 def _settle_copies(body: onnx.GraphProto) -> None:
     """Of two outputs that are a value and its copy, let the first be the value: the converter takes either."""
-    places = {value.name: i for i, value in enumerate(body.output)}
-    for part in body.node:
-        if part.op_type == "Identity" and part.input[0] in places and part.output[0] in places:
-            value, copy = places[part.input[0]], places[part.output[0]]
+    positions = {value.name: i for i, value in enumerate(body.output)}
+    for child in body.node:
+        if child.op_type == "Identity" and child.input[0] in positions and child.output[0] in positions:
+            value, copy = positions[child.input[0]], positions[child.output[0]]
             if copy < value:
-                body.output[copy].name, body.output[value].name = part.input[0], part.output[0]
+                body.output[copy].name, body.output[value].name = child.input[0], child.output[0]
 
 
 def _rename(node: onnx.NodeProto, title: str, names: Mapping[str, str]) -> None:
-    """Give a node its name and its values theirs, and everything inside it names by its place there."""
+    """Give a node its name and its values theirs, and everything inside it names by its position there."""
     node.name = title
     node.input[:] = [names[name] for name in node.input]
     node.output[:] = [names[name] for name in node.output]
@@ -169,10 +169,10 @@ def _rename(node: onnx.NodeProto, title: str, names: Mapping[str, str]) -> None:
         known = dict(names)
         known |= {value.name: f"{inner}/input_{i}" for i, value in enumerate(body.input)}
         known |= {tensor.name: f"{inner}/constant_{i}" for i, tensor in enumerate(body.initializer)}
-        for i, part in enumerate(body.node):
-            known |= {name: f"{inner}/{part.op_type}_{i}:{k}" for k, name in enumerate(part.output) if name}
-        for i, part in enumerate(body.node):
-            _rename(part, f"{inner}/{part.op_type}_{i}", known)
+        for i, child in enumerate(body.node):
+            known |= {name: f"{inner}/{child.op_type}_{i}:{k}" for k, name in enumerate(child.output) if name}
+        for i, child in enumerate(body.node):
+            _rename(child, f"{inner}/{child.op_type}_{i}", known)
         for value in [*body.input, *body.output]:
             value.name = known[value.name]
             value.doc_string = ""

@@ -37,7 +37,7 @@ def compare(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray
 def compare_rms(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Root mean square of the difference relative to that of the values of each endpoint of `reference`.
 
-    What rounding the weights does to features is judged by it: a recurrence can carry one rounding far at a few frames.
+    This measures what rounding the weights does to features: a recurrence can carry one rounding far at a few frames.
     """
     result = {}
     for name, expected in reference.items():
@@ -69,7 +69,7 @@ def run_onnx(path: Path, pictures: np.ndarray, endpoints: list[str]) -> dict[str
     if sorted(runner.endpoints) != sorted(endpoints):
         raise UserError(f"The ONNX graph has the outputs {list(runner.endpoints)} instead of {endpoints}.")
     head, tail = runner(pictures[:1]), runner(pictures[1:]) if len(pictures) > 1 else {}
-    return {name: np.concatenate([part[name] for part in (head, tail) if part]) for name in endpoints}
+    return {name: np.concatenate([batch[name] for batch in (head, tail) if batch]) for name in endpoints}
 
 
 def check_tolerance(name: str, form: str, differences: dict[str, float]) -> None:

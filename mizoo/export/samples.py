@@ -51,10 +51,10 @@ def sample_pictures(count: int, shape: Sequence[int | None]) -> np.ndarray:
             f"There are no sample pictures for the input shape {tuple(shape)}: pass `images`, a batch of real inputs."
         )
     size = height or 32
-    found = np.stack([pictures.square(picture, size) for picture in _cifar10(count) or _cuttings(count)])
+    images = np.stack([pictures.square(picture, size) for picture in _cifar10(count) or _cuttings(count)])
     if channels == 1:
-        found = np.round(found.mean(axis=-1, keepdims=True)).astype(np.uint8)
-    return found
+        images = np.round(images.mean(axis=-1, keepdims=True)).astype(np.uint8)
+    return images
 
 
 def _cifar10(count: int) -> list[np.ndarray]:

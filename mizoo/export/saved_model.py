@@ -46,11 +46,11 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
 
 
 def run_saved_model(path: Path, argument: str, batch: np.ndarray, endpoints: list[str]) -> list[dict[str, np.ndarray]]:
-    """Endpoints of a SavedModel twice: as its signature `serve` gives them, and as each one's own signature does."""
+    """Endpoints of a SavedModel twice: as its signature `serve` gives them, and as the signature of each endpoint does."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(os.fspath(path))
-    given = {argument: tf.constant(batch)}
-    together = {name: value.numpy() for name, value in loaded.signatures["serve"](**given).items()}
-    alone = {name: loaded.signatures[name](**given)[name].numpy() for name in endpoints}
+    inputs = {argument: tf.constant(batch)}
+    together = {name: value.numpy() for name, value in loaded.signatures["serve"](**inputs).items()}
+    alone = {name: loaded.signatures[name](**inputs)[name].numpy() for name in endpoints}
     return [together, alone]

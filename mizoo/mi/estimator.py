@@ -11,8 +11,8 @@ import numpy as np
 
 from mizoo._tools.progress import bar
 from mizoo.errors import UserError
-from mizoo.mi.inputs import check, prepare
-from mizoo.mi.settings import BOUNDS, KINDS, check_settings
+from mizoo.mi.inputs import check_pairs, rescale
+from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings
 
 __all__ = ["BOUNDS", "Estimate", "estimate"]
 
@@ -77,8 +77,8 @@ def estimate(
 ) -> Estimate:
     """Estimate the mutual information of paired rows.
 
-    The rows are split into `folds` parts. For each, a critic is fitted on the other parts, but for a share of them on
-    which early stopping looks, and scores the part that it did not see; the estimate is the mean over all rows. The
+    The rows are split into folds. For each, a critic is fitted on the rows of the others, except the 15% that early
+    stopping is decided by, and scores the fold that it was not fitted on; the estimate is the mean over all rows. The
     defaults take about 6 seconds of a CPU for 5,000 rows of few columns (benchmarks/mi_tasks.json), "separable" takes
     less.
 
@@ -96,7 +96,7 @@ def estimate(
         gaussian: begin at the log density ratio of the Gaussian that fits best in closed form, so that the network
             learns only what that leaves over; for the bounds with a critic.
         norms: let the critics "concat" and "separable" also see the norm of each side.
-        folds: parts; 1 scores one part of a third and leaves the others unscored.
+        folds: number of folds; 1 scores a third of the rows and leaves the others unscored.
         hidden: widths of the hidden layers of the networks.
         embedding: of the separable critic.
         candidates: mismatched columns for each row of a training batch, for the critic "concat"; the others have all.
@@ -114,12 +114,12 @@ def estimate(
         UserError: for arrays that are not paired, finite, real rows of more than half precision with columns that
             vary, and for an unknown or contradictory setting.
     """
-    x, y = check(x, y)
+    x, y = check_pairs(x, y)
     check_settings(
         bound, critic, preprocess, folds, neighbours, candidates, tau, batch_size, max_steps, patience, learning_rate
     )
-    found = _of_discrete(bound, y) if bound in ("club", "doe") else []
-    x, y = prepare(x, preprocess), prepare(y, preprocess)
+    messages = _discrete_warnings(bound, y) if bound in ("club", "doe") else []
+    x, y = rescale(x, preprocess), rescale(y, preprocess)
     settings = {"seed": seed, "preprocess": preprocess}
     if bound == "ksg":
         from mizoo.mi import ksg
@@ -128,14 +128,14 @@ def estimate(
             raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows.")
         shares = ksg.ksg(x, y, neighbours)
         settings |= {"neighbours": neighbours}
-        return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings, found)
+        return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings, messages)
 
     from mizoo.critics import vector_critic
     from mizoo.mi import fit, models, scoring
     from mizoo.mi.gaussian import GaussianTerm
 
     d_x, d_y = x.shape[1], y.shape[1]
-    schedule = fit.Schedule(batch_size, learning_rate, max_steps, patience=patience)
+    schedule = fit.FitSchedule(batch_size, learning_rate, max_steps, patience=patience)
     settings |= {"hidden": tuple(hidden), "batch_size": batch_size, "learning_rate": learning_rate}
     settings |= {"max_steps": max_steps, "patience": patience, "folds": folds}
     if bound in models.DENSITY:
@@ -155,7 +155,7 @@ def estimate(
         model = models.Contrast(bound, network, base, candidates if critic == "concat" else None, tau)
 
     rng = np.random.default_rng(seed)
-    splits = list(_splits(len(x), folds, rng))
+    splits = list(_folds(len(x), folds, rng))
     fitter = fit.Fitter(model, schedule, min(batch_size, min(len(train) for train, _, _ in splits)))
     values, sizes, shares, curves = [], [], [], []
     with bar("fitting", len(splits) * max_steps, progress) as advance:
@@ -175,7 +175,7 @@ def estimate(
                     share = scoring.log_ratios(model, x[rows], y[rows])
                     value = float(share.mean())
                 else:
-                    value, share = scoring.contrast(bound, scoring.scores(model, x[rows], y[rows]), tau)
+                    value, share = scoring.value_and_shares(bound, scoring.scores(model, x[rows], y[rows]), tau)
                 values.append(value)
                 sizes.append(len(rows))
                 shares.append(share)
@@ -183,48 +183,48 @@ def estimate(
     ceiling = models.infonce_ceilings(sizes) if bound == "infonce" else None
     if ceiling is not None:
         nats = min(nats, ceiling)  # float32 rounds a perfect score up by a few units of its last place
-    sampled = sum(size * math.log(size * (size - 1)) for size in sizes) / sum(sizes)
-    if bound in ("dv", "mine") and nats > sampled:
-        found.append(
-            f"The estimate of {nats:.2f} nats is above {sampled:.2f}, the logarithm of the mismatched pairs that are "
+    log_pairs = sum(size * math.log(size * (size - 1)) for size in sizes) / sum(sizes)
+    if bound in ("dv", "mine") and nats > log_pairs:
+        messages.append(
+            f"The estimate of {nats:.2f} nats is above {log_pairs:.2f}, the logarithm of the mismatched pairs that are "
             f"scored together: their mean is badly sampled there, and {bound!r} can be far above the truth. Use more "
             "rows, or 'infonce'."
         )
-    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings, found)
+    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings, messages)
 
 
-def _of_discrete(bound: str, y: np.ndarray) -> list[str]:
+def _discrete_warnings(bound: str, y: np.ndarray) -> list[str]:
     """A warning if a column repeats most of its values, as numbers that count or name something do."""
     fewest = min(len(np.unique(column)) for column in y.T)
     if fewest >= len(y) / 2:
         return []
     return [
         f"`y` has a column of {fewest} different values in {len(y)} rows, and {bound!r} fits a density of continuous "
-        "values to it: the number says more of that density than of the information. Use 'infonce'."
+        "values to it: the number depends more on that density than on the information. Use 'infonce'."
     ]
 
 
 def _result(
-    bound: str, nats: float, shares: np.ndarray, ceiling: float | None, curve, settings: dict, found: list[str]
+    bound: str, nats: float, shares: np.ndarray, ceiling: float | None, curve, settings: dict, messages: list[str]
 ) -> Estimate:
-    found = list(found)
+    messages = list(messages)
     if ceiling is not None and nats > (1.0 - NEAR_CEILING) * ceiling:
-        found.append(
+        messages.append(
             f"The estimate of {nats:.2f} nats is within 10% of {ceiling:.2f}, the most that {bound!r} can report on "
             "these rows: the truth may be far above. Use more rows, or an estimator without ceiling ('smile', 'doe')."
         )
     if not math.isfinite(nats):
-        found.append(f"The estimate is not finite: {bound!r} diverged. Use 'infonce', or a smaller `learning_rate`.")
-    for message in found:
+        messages.append(f"The estimate is not finite: {bound!r} diverged. Use 'infonce', or a smaller `learning_rate`.")
+    for message in messages:
         warnings.warn(message, UserWarning, stacklevel=3)
     error = float(shares.std(ddof=1) / math.sqrt(len(shares)))
-    return Estimate(nats, error, ceiling, KINDS[bound], bound, curve, tuple(found), len(shares), settings)
+    return Estimate(nats, error, ceiling, KIND_OF_BOUND[bound], bound, curve, tuple(messages), len(shares), settings)
 
 
-def _splits(rows: int, folds: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _folds(rows: int, folds: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Rows to fit on, rows for early stopping (15% of what is not scored), and rows to score, for each fold."""
-    parts = np.array_split(rng.permutation(rows), max(folds, 3))
+    fold_rows = np.array_split(rng.permutation(rows), max(folds, 3))
     for i in range(folds):
-        rest = np.concatenate([part for j, part in enumerate(parts) if j != i])
-        watched = max(len(rest) * 15 // 100, 5)
-        yield rest[watched:], rest[:watched], parts[i]
+        rest = np.concatenate([fold for j, fold in enumerate(fold_rows) if j != i])
+        validation_size = max(len(rest) * 15 // 100, 5)
+        yield rest[validation_size:], rest[:validation_size], fold_rows[i]

@@ -1,4 +1,4 @@
-"""Fit a model on one part of the rows, watch another, and keep the best weights."""
+"""Fit a model on training rows, evaluate it on validation rows, and keep the best weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class FitSchedule:
     """How a critic is fitted.
 
     Attributes:
@@ -45,7 +45,7 @@ class Fitter:
         batch_size: rows in a step: those of the schedule, or fewer where there are not so many.
     """
 
-    def __init__(self, model, schedule: Schedule, batch_size: int) -> None:
+    def __init__(self, model, schedule: FitSchedule, batch_size: int) -> None:
         self.model, self.schedule, self.batch_size = model, schedule, batch_size
         self.optimizer = keras.optimizers.Adam(schedule.learning_rate)
         self.optimizer.build(model.trainable_variables)
@@ -55,11 +55,11 @@ class Fitter:
     def _validate(self, validation) -> tuple[float, float]:
         """Criterion and value in nats of the validation rows."""
         # Not compiled: it is called rarely, and each compilation costs as much as many calls.
-        found = []
+        weighted = []
         for rows in blocks(len(validation[0])):
             both = self.model.criterion(*(keras.ops.convert_to_tensor(v[rows]) for v in validation))
-            found.append([float(each) * (rows.stop - rows.start) for each in both])
-        criterion, value = np.sum(found, axis=0) / len(validation[0])
+            weighted.append([float(each) * (rows.stop - rows.start) for each in both])
+        criterion, value = np.sum(weighted, axis=0) / len(validation[0])
         return float(criterion), float(value)
 
     def _state(self) -> list:

@@ -31,7 +31,7 @@ def canonical(x: np.ndarray, y: np.ndarray, ridge: float = 1e-4):
     return whiten[0] @ left, whiten[1] @ right.T, np.clip(correlations, 0.0, 1.0 - 1e-6)
 
 
-def log_ratios(u: np.ndarray, v: np.ndarray, correlations: np.ndarray) -> np.ndarray:
+def canonical_log_ratios(u: np.ndarray, v: np.ndarray, correlations: np.ndarray) -> np.ndarray:
     """Log density ratio (N, R) in nats of each pair of canonical variates u, v (N, R)."""
     rest = 1.0 - correlations**2
     return -0.5 * np.log(rest) + (correlations * u * v - 0.5 * correlations**2 * (u**2 + v**2)) / rest
@@ -62,7 +62,7 @@ class GaussianTerm(VectorCritic):
         row_map, column_map, correlations = canonical(x.astype("float64"), y.astype("float64"))
         row_mean, column_mean = x.mean(axis=0) @ row_map, y.mean(axis=0) @ column_map
         u, v = x_other @ row_map - row_mean, y_other @ column_map - column_mean
-        gained = np.concatenate([[0.0], np.cumsum(log_ratios(u, v, correlations).mean(axis=0))])
+        gained = np.concatenate([[0.0], np.cumsum(canonical_log_ratios(u, v, correlations).mean(axis=0))])
         rank = int(np.argmax(gained))
         used = np.where(np.arange(len(correlations)) < rank, correlations, 0.0)
         rest = 1.0 - used**2
@@ -83,7 +83,7 @@ class GaussianTerm(VectorCritic):
         """Vectors whose dot product is the log density ratio."""
         u = ops.matmul(x, self.row_map) - self.row_mean
         v = ops.matmul(y, self.column_map) - self.column_mean
-        own_u = self.level - ops.sum(self.square * ops.square(u), axis=-1, keepdims=True)
-        own_v = -ops.sum(self.square * ops.square(v), axis=-1, keepdims=True)
-        rows = ops.concatenate([u * self.cross, own_u, ops.ones_like(own_u)], axis=-1)
-        return rows, ops.concatenate([v, ops.ones_like(own_v), own_v], axis=-1)
+        u_term = self.level - ops.sum(self.square * ops.square(u), axis=-1, keepdims=True)
+        v_term = -ops.sum(self.square * ops.square(v), axis=-1, keepdims=True)
+        rows = ops.concatenate([u * self.cross, u_term, ops.ones_like(u_term)], axis=-1)
+        return rows, ops.concatenate([v, ops.ones_like(v_term), v_term], axis=-1)

@@ -10,7 +10,7 @@ PREPROCESS = ("rank", "standardise", "none")
 MINIMUM_ROWS = 50
 
 
-def check(x, y) -> tuple[np.ndarray, np.ndarray]:
+def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
     """Paired arrays (N, d_x) and (N, d_y) as float64; (N,) counts as one column.
 
     Raises:
@@ -28,7 +28,7 @@ def check(x, y) -> tuple[np.ndarray, np.ndarray]:
         constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
         if len(constant):
             raise UserError(
-                f"`{name}` has columns with one value in all rows, which say nothing: leave them out. "
+                f"`{name}` has columns with one value in all rows, which carry no information: leave them out. "
                 f"Received: constant columns {_some(constant)} of {values.shape[1]}."
             )
     return x, y
@@ -60,7 +60,7 @@ def _some(numbers: np.ndarray) -> str:
     return ", ".join(str(i) for i in numbers[:5]) + (", ..." if len(numbers) > 5 else "")
 
 
-def prepare(values: np.ndarray, how: str) -> np.ndarray:
+def rescale(values: np.ndarray, how: str) -> np.ndarray:
     """Bring each column to a common scale; mutual information does not change under it.
 
     Args:

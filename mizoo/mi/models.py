@@ -16,7 +16,7 @@ DENSITY = ("club", "doe")
 REPORTED = {"jsd": "nwj", "mine": "dv"}
 
 
-def reported(bound: str, scores, positives, tau: float = 5.0):
+def reported_value(bound: str, scores, positives, tau: float = 5.0):
     """The value in nats, as `estimate` reports it, of scores (N, L, M) of a model trained for `bound`."""
     name = REPORTED.get(bound, bound)
     if name == "smile":
@@ -25,7 +25,7 @@ def reported(bound: str, scores, positives, tau: float = 5.0):
 
 
 class WithNorm(VectorCritic):
-    """A critic that sees the norm of each side beside its columns.
+    """A critic that sees the norm of each side as one more column.
 
     Rows that share a scale (heavy tails, bursts) depend on each other through their norms alone, which a small network
     is slow to form from many columns.
@@ -54,7 +54,7 @@ def _with_norm(x):
 
 
 class Contrast(layers.Layer):
-    """A critic, trained to tell pairs from mismatched pairs.
+    """A critic, trained to distinguish pairs from mismatched pairs.
 
     Args:
         bound: one of `CONTRASTIVE`.
@@ -85,7 +85,7 @@ class Contrast(layers.Layer):
         scores = self.critic(x, y, candidates=candidates)
         return scores if self.base is None else scores + self.base(x, y, candidates=candidates)
 
-    def _of_batch(self, x, y):
+    def _batch_scores(self, x, y):
         rows = x.shape[0]
         if self.candidates is None or self.candidates >= rows - 1:
             return self.scores(x, y), ops.arange(rows)
@@ -93,8 +93,8 @@ class Contrast(layers.Layer):
 
     def terms(self, x, y):
         """Loss to minimise, and value in nats, of a training batch x (B, d_x), y (B, d_y)."""
-        scores, positives = self._of_batch(x, y)
-        value = reported(self.bound, scores, positives, self.tau)
+        scores, positives = self._batch_scores(x, y)
+        value = reported_value(self.bound, scores, positives, self.tau)
         if self.bound == "mine":
             objective, log_average = bounds.mine(scores, positives, self.log_average, self.decay)
             self.log_average.assign(log_average)
@@ -105,9 +105,9 @@ class Contrast(layers.Layer):
         return -objective, value
 
     def criterion(self, x, y):
-        """What early stopping watches, to be minimised, and value in nats, of validation rows."""
-        scores, positives = self._of_batch(x, y)
-        value = reported(self.bound, scores, positives, self.tau)
+        """What early stopping is decided by, to be minimised, and value in nats, of validation rows."""
+        scores, positives = self._batch_scores(x, y)
+        value = reported_value(self.bound, scores, positives, self.tau)
         # The bounds with an exponential are too noisy to choose by; their best critic is the log density ratio too.
         return -bounds.infonce(scores, positives) if self.bound == "infonce" else -bounds.jsd(scores, positives), value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mizoo.errors import UserError
 from mizoo.mi.inputs import PREPROCESS
 
-KINDS = {
+KIND_OF_BOUND = {
     "infonce": "lower",
     "nwj": "lower",
     "jsd": "lower",
@@ -16,7 +16,7 @@ KINDS = {
     "doe": "neither",
     "ksg": "neither",
 }
-BOUNDS = tuple(KINDS)
+BOUNDS = tuple(KIND_OF_BOUND)
 _WITHOUT_CRITIC = ("club", "doe", "ksg")
 
 

@@ -28,7 +28,7 @@ HIDDEN = (256, 256)
 EMBEDDING = 32
 LEARNING_RATE = 5e-4
 CHUNK = 200  # steps in one compiled call
-MEASURED = 1 / 8  # share of a level, its end, that the table is about: 500 of 4000 steps
+SUMMARISED = 1 / 8  # share of a level, its end, that is summarised: 500 of 4000 steps
 
 
 def correlation(nats: float, dimensions: int = DIMENSIONS) -> float:
@@ -104,7 +104,7 @@ def staircase(
 ) -> list[dict]:
     """Run the staircase for several estimators, and write its numbers, table and plot into `folder`.
 
-    Each estimator on each kind is one file that is kept: the same call goes on where an interrupted one stopped.
+    Each estimator on each kind is one file that is kept: the same call resumes an interrupted one.
 
     Args:
         folder: gets <kind>-<estimator>.npz, staircase.json, staircase.md and staircase.png.
@@ -152,8 +152,8 @@ def staircase(
                     curves[kind, estimator] = stored["values"]
                     rows += summarise(kind, estimator, stored["values"], float(stored["cpu_seconds"]))
     files.write_json(folder / "staircase.json", settings | {"ceiling_of_infonce": math.log(batch_size), "rows": rows})
-    files.write_text(folder / "staircase.md", table(rows, settings))
-    plot(folder / "staircase.png", curves, batch_size)
+    files.write_text(folder / "staircase.md", staircase_table(rows, settings))
+    plot_staircase(folder / "staircase.png", curves, batch_size)
     return rows
 
 
@@ -161,7 +161,7 @@ def summarise(kind: str, estimator: str, values: np.ndarray, seconds: float) -> 
     """Bias, variance and mean squared error of each level's end, in nats and squared nats."""
     rows = []
     for truth, level in zip(LEVELS, values.astype("float64")):
-        last = level[-max(int(len(level) * MEASURED), 1) :]
+        last = level[-max(int(len(level) * SUMMARISED), 1) :]
         finite = last[np.isfinite(last)]
         row = {"kind": kind, "estimator": estimator, "truth": truth, "largest": float(level.max())}
         row |= {"bias": float(finite.mean() - truth), "variance": float(finite.var())} if len(finite) else {}
@@ -170,7 +170,7 @@ def summarise(kind: str, estimator: str, values: np.ndarray, seconds: float) -> 
     return rows
 
 
-def table(rows: list[dict], settings: dict) -> str:
+def staircase_table(rows: list[dict], settings: dict) -> str:
     """The rows as Markdown, one table a kind: bias / variance / mean squared error at each level."""
     lines = [
         f"Staircase: d = {DIMENSIONS}, batch {settings['batch_size']}, {settings['steps']} steps a level, seed "
@@ -183,16 +183,16 @@ def table(rows: list[dict], settings: dict) -> str:
         lines += ["", f"| {kind} | " + " | ".join(f"{level:g} nats" for level in LEVELS) + " |"]
         lines.append("|---|" + "--:|" * len(LEVELS))
         for estimator in dict.fromkeys(row["estimator"] for row in rows):
-            own = [row for row in rows if (row["kind"], row["estimator"]) == (kind, estimator)]
+            of_estimator = [row for row in rows if (row["kind"], row["estimator"]) == (kind, estimator)]
             cells = [
                 f"{row['bias']:+.2f} / {row['variance']:.3g} / {row['mse']:.3g}" if "bias" in row else "not finite"
-                for row in own
+                for row in of_estimator
             ]
             lines.append(f"| {estimator} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def plot(path: Path, curves: dict[tuple[str, str], np.ndarray], batch_size: int) -> None:
+def plot_staircase(path: Path, curves: dict[tuple[str, str], np.ndarray], batch_size: int) -> None:
     """Each estimate, its running mean, the truth and log N, step by step.
 
     Raises:

@@ -25,7 +25,7 @@ class JaxStep:
         trainable, other, optimizer, metrics = state
 
         def loss_of(trainable):
-            """The scaled loss, and beside it the terms and the other variables."""
+            """The scaled loss, and with it the terms and the other variables."""
             mapping = list(zip(self.trainable_variables, trainable)) + list(zip(self.non_trainable_variables, other))
             with keras.StatelessScope(state_mapping=mapping) as scope:
                 images, noise = self.unpack(data)
@@ -45,12 +45,12 @@ class JaxStep:
 
     def _inner_loop(self, terms: dict, trainable: list, state: list) -> tuple[list, list]:
         """The further steps of the second optimiser: new values of the trainable and of the optimiser's variables."""
-        optimizer, variables = self.inner_part()
+        optimizer, variables = self.inner_optimizer()
         if optimizer is None:
             return trainable, state
-        places = _places(variables, self.trainable_variables)
-        slots = _places(optimizer.variables, self.optimizer.variables)
-        values, inner = [trainable[i] for i in places], [state[i] for i in slots]
+        indices = _indices(variables, self.trainable_variables)
+        slots = _indices(optimizer.variables, self.optimizer.variables)
+        values, inner = [trainable[i] for i in indices], [state[i] for i in slots]
 
         def loss_of(values):
             """The inner loss under these values of its variables."""
@@ -59,7 +59,7 @@ class JaxStep:
 
         for _ in range(self.inner_steps - 1):
             values, inner = optimizer.stateless_apply(inner, jax.grad(loss_of)(values), values)
-        return _replaced(trainable, places, values), _replaced(state, slots, inner)
+        return _replaced(trainable, indices, values), _replaced(state, slots, inner)
 
     def gather(self, x):
         """The rows of the whole batch: JAX trains on one device here."""
@@ -102,34 +102,34 @@ class JaxStep:
         state = tuple([v.value for v in group] for group in groups)
         # A donated buffer may back one variable only.
         state = jax.tree.map(lambda v: jnp.array(v, copy=True), state)
-        kept = {"images": images} if targets is None else {"images": images, "targets": targets}
-        state = self._scan(state, kept, jnp.asarray(order), jnp.asarray(noise))
+        arrays = {"images": images} if targets is None else {"images": images, "targets": targets}
+        state = self._scan(state, arrays, jnp.asarray(order), jnp.asarray(noise))
         for group, values in zip(groups, state):
             for variable, value in zip(group, values):
                 variable.assign(value)
         return {name: float(metric.result()) for name, metric in self.term_metrics.items()}
 
 
-def _scan(train_step, state, kept, order, noise):
+def _scan(train_step, state, arrays, order, noise):
     def step(state, batch):
         """One update: (state, batch) to (new state, nothing)."""
         rows, uniform = batch
-        _, state = train_step(state, {key: values[rows] for key, values in kept.items()} | {"noise": uniform})
+        _, state = train_step(state, {key: values[rows] for key, values in arrays.items()} | {"noise": uniform})
         return state, None
 
     return jax.lax.scan(step, state, (order, noise))[0]
 
 
-def _places(some: list, every: list) -> list[int]:
-    """Where the variables `some` stand among `every`."""
+def _indices(some: list, every: list) -> list[int]:
+    """The indices of the variables `some` among `every`."""
     order = {id(variable): i for i, variable in enumerate(every)}
     return [order[id(variable)] for variable in some]
 
 
-def _replaced(values: list, places: list[int], new: list) -> list:
+def _replaced(values: list, indices: list[int], new: list) -> list:
     values = list(values)
-    for place, value in zip(places, new):
-        values[place] = value
+    for index, value in zip(indices, new):
+        values[index] = value
     return values
 
 

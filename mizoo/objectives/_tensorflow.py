@@ -34,7 +34,7 @@ class TensorFlowStep:
         return self.update_metrics(terms, share)
 
     def _inner_loop(self, terms: dict, share) -> None:
-        optimizer, variables = self.inner_part()
+        optimizer, variables = self.inner_optimizer()
         for _ in range(self.inner_steps - 1 if optimizer else 0):
             with tf.GradientTape() as tape:
                 loss = self.inner_loss(terms) * share
@@ -45,10 +45,10 @@ class TensorFlowStep:
         if _replicas() == 1:
             return x
         gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
-        return tf.ensure_shape(gathered, (None, *x.shape[1:]))  # the collective forgets the shape
+        return tf.ensure_shape(gathered, (None, *x.shape[1:]))  # the collective loses the shape
 
     def positives(self, rows):
-        """The place of each of this replica's `rows` rows in the gathered batch, int32 (rows,)."""
+        """The position of each of this replica's `rows` rows in the gathered batch, int32 (rows,)."""
         if _replicas() == 1:
             return tf.range(rows)
         before = _rows_of_all(rows)[: tf.distribute.get_replica_context().replica_id_in_sync_group]
@@ -69,19 +69,19 @@ class TensorFlowStep:
         return tf.random.stateless_uniform(shape, seed)
 
     def compile(self, *args, optimizer, steps_per_execution: int = 1, **kwargs) -> None:
-        """As `keras.Model.compile`; refuses what fails late and darkly under a distribution strategy."""
+        """As `keras.Model.compile`; refuses what would fail later, with an obscure message, under a distribution strategy."""
         if _replicas() > 1:
             values = [variable.value for variable in self.trainable_variables]
             if not all(isinstance(value, tf.distribute.DistributedValues) for value in values):
                 raise UserError("Create the encoder and the model, and compile it, inside `strategy.scope()`.")
             if steps_per_execution > 1:
                 raise UserError("`steps_per_execution` above 1 does not work with several replicas: leave it at 1.")
-            if any(part.gradient_accumulation_steps for part in _parts(optimizer)):
+            if any(each.gradient_accumulation_steps for each in _inner_optimizers(optimizer)):
                 raise UserError("`gradient_accumulation_steps` does not work with several replicas: raise the batch.")
         super().compile(*args, optimizer=optimizer, steps_per_execution=steps_per_execution, **kwargs)
 
 
-def _parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+def _inner_optimizers(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
     """The optimisers inside a loss-scaling or a split one."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return getattr(optimizer, "optimizers", [optimizer])
@@ -93,8 +93,8 @@ def _replicas() -> int:
 
 def _rows_of_all(rows):
     """How many rows each replica holds, float32 (replicas,); the last has fewer where a batch does not divide."""
-    mine = tf.reshape(tf.cast(rows, "float32"), (1,))
-    return tf.ensure_shape(tf.distribute.get_replica_context().all_gather(mine, axis=0), (_replicas(),))
+    local = tf.reshape(tf.cast(rows, "float32"), (1,))
+    return tf.ensure_shape(tf.distribute.get_replica_context().all_gather(local, axis=0), (_replicas(),))
 
 
 def _share(images):
@@ -159,7 +159,7 @@ def _synchronised_batch_norm(model: keras.Model, norms: Sequence[keras.layers.Ba
     """Batch statistics over all replicas while the step is traced.
 
     The replicas are traced by threads that take turns, so the first to enter sets the layers and the last to leave
-    puts them back.
+    restores them.
     """
     if model.tracing_replicas == 0:
         model.synchronised_before = [norm.synchronized for norm in norms]

@@ -25,9 +25,9 @@ _NO_VALIDATION = (
 class Objective(Step, keras.Model):
     """A mutual-information objective over an encoder.
 
-    A subclass builds its parts in the constructor and states its terms in `compute_terms`. The training step, the same
-    for all, differentiates the sum that `compute_terms` returns. Parts that work against the encoder (a discriminator)
-    have layers whose names begin with "adversary"; the second optimiser trains those and nothing else.
+    A subclass builds its networks in the constructor and states its terms in `compute_terms`. The training step, the
+    same for all, differentiates the loss that `compute_terms` returns. Networks that work against the encoder (a
+    discriminator) have layers whose names begin with "adversary"; the second optimiser trains those and nothing else.
 
     Args:
         encoder: a Functional `keras.Model` from pictures to a dict of endpoints.
@@ -59,7 +59,7 @@ class Objective(Step, keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_metrics = {}
 
-    # What a subclass states.
+    # What a subclass defines.
 
     term_names: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()  # arguments of its constructor that are plain values, beside `seed` and `name`
@@ -98,7 +98,7 @@ class Objective(Step, keras.Model):
 
     @classmethod
     def from_config(cls, config: dict) -> Objective:
-        """Build the model again from `get_config`."""
+        """The model of a `get_config`."""
         objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.serialised}
         return cls(**config | objects)
 
@@ -108,7 +108,7 @@ class Objective(Step, keras.Model):
         return self.own_noise_size + (self.views * self.augment.noise_size if self.augment else 0)
 
     def track_terms(self) -> None:
-        """Create a metric for each term; a subclass calls it last in its constructor, when every part is built."""
+        """Create a metric for each term; a subclass calls it last in its constructor, when every layer is built."""
         self.term_metrics = {name: keras.metrics.Mean(name=name) for name in ("loss", *self.term_names)}
         self.built = True
 
@@ -168,11 +168,11 @@ class Objective(Step, keras.Model):
                 keras.optimizers.OptimizerMap(optimizer, {f".*{ADVERSARY}.*": prior_optimizer})
             )
         elif prior_optimizer is not None and not adversary:
-            raise UserError(f"`prior_optimizer` is for a second part, and this {type(self).__name__} trains one alone.")
+            raise UserError(f"`prior_optimizer` trains a second set of layers, and this {type(self).__name__} trains one alone.")
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
 
-    def inner_part(self) -> tuple[keras.optimizers.Optimizer | None, list]:
+    def inner_optimizer(self) -> tuple[keras.optimizers.Optimizer | None, list]:
         """The second optimiser and its variables, for the inner loop; (None, []) where there is none."""
         variables = [v for v in self.trainable_variables if ADVERSARY in v.path]
         if not variables or self.inner_steps == 1:
@@ -194,7 +194,7 @@ class Objective(Step, keras.Model):
         return list(self.term_metrics.values())
 
     def update_metrics(self, terms, weight=None) -> dict:
-        """Add one batch, or a replica's part of it with its weight, to the running means and return them."""
+        """Add one batch, or a replica's share of it with its weight, to the running means and return them."""
         for name, metric in self.term_metrics.items():
             metric.update_state(terms[name], sample_weight=weight)
         return {name: metric.result() for name, metric in self.term_metrics.items()}
@@ -229,14 +229,14 @@ def _check_shared(x, batch_size: int | None, replicas: int) -> None:
     count = len(arrays[0]) if all(getattr(array, "shape", None) for array in arrays) else None
     size = getattr(x, "batch_size", batch_size or (None if count is None else 32))  # 32 is what Keras takes
     first = size if count is None else min(size, count)
-    if first and first % replicas:  # Keras adds up the replicas' parts of the first batch
+    if first and first % replicas:  # Keras adds up the replicas' shares of the first batch
         raise UserError(
             f"The {replicas} replicas share the first batch equally: give a multiple of {replicas} as `batch_size`, "
             f"and as many pictures. Received: a batch of {first}"
         )
     last = 0 if count is None else count % size
     each = -(-last // replicas)
-    if last and last <= each * (replicas - 1):  # dealt out by equal parts rounded up: nothing is left for one
+    if last and last <= each * (replicas - 1):  # dealt out in equal shares rounded up: nothing is left for one
         raise UserError(
             f"A last batch of {last} leaves one of the {replicas} replicas without a picture: give another "
             f"`batch_size`, or {count - last} pictures."

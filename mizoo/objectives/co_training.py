@@ -1,4 +1,4 @@
-"""Deep co-training: the features of two views are to tell of each other, by difference of entropies or by CPC."""
+"""Deep co-training: information between the features of two views, by difference of entropies or by CPC."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class DeepCoTraining(Objective):
     logged ones are those of features read to that resolution, 0 or a little above if nothing is left of them.
     The densities are those of what a running covariance leaves of them (`mizoo.densities.PairMoments` and `whitened`),
     its volume put back: fitted to correlated coordinates as they are, they fall behind an encoder that moves, and the
-    conditional entropy comes out above the marginal one. (All of this is the objective's; the encoder's endpoint stays
-    as it is.)
+    conditional entropy comes out above the marginal one. (All of this happens in the objective; the encoder's endpoint
+    stays as it is.)
 
     The form "cpc" (van den Oord et al. 2018, with inner products) lets each z_x pick its z_y among the N of the
     (gathered) batch by z_x . z_y / sqrt(d), of the features as they are, and the other way round: InfoNCE, never above
@@ -95,7 +95,7 @@ class DeepCoTraining(Objective):
         self.resolution = resolution
         self.inner_steps = inner_steps
         self.density_rate = density_rate
-        self._check()
+        self._check_arguments()
         self.size = encoder.output["global"].shape[-1]
         self.moments, self.marginal, self.conditional = None, None, None
         if form == "doe":
@@ -197,7 +197,7 @@ class DeepCoTraining(Objective):
         value = (values[0] + values[1]) / 2.0
         return -value, {"global_mi": value}
 
-    def _check(self) -> None:
+    def _check_arguments(self) -> None:
         if self.form not in FORMS:
             raise UserError(f"`form` is one of {', '.join(FORMS)}. Received: form={self.form!r}")
         if not 0 <= self.beta < 1:

@@ -1,4 +1,4 @@
-"""Contexts: summaries of a grid of features that see nothing below the place they stand at."""
+"""Contexts: summaries of a grid of features that see nothing below their own position."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ CONTEXTS = ("masked_conv", "row_gru")
 def masked_conv(features: int, width: int, blocks: int, name: str) -> keras.Model:
     """Causal convolutions in raster order (van den Oord et al. 2016, PixelCNN): (B, H, W, features) to (.., width).
 
-    Each residual block sees the two rows above with one column more to either side, and the place itself with its left
-    neighbour: the context at row r and column c depends on the 2 `blocks` rows above r, up to `blocks` columns further
+    Each residual block sees the two rows above with one column more to either side, and the position itself with its
+    left neighbour: the context at row r and column c depends on the 2 `blocks` rows above r, up to `blocks` columns further
     right than c, and on row r up to c.
 
     Args:
@@ -26,23 +26,23 @@ def masked_conv(features: int, width: int, blocks: int, name: str) -> keras.Mode
     x = keras.Input((None, None, features), name=f"{name}_input")
     h = layers.Dense(width, name=f"{name}_first")(x)
     for i in range(1, blocks + 1):
-        part = f"{name}_block{i}"
-        n = layers.LayerNormalization(epsilon=1e-5, name=f"{part}_norm")(h)
-        above = layers.ZeroPadding2D(((2, 0), (1, 1)), name=f"{part}_pad_above")(n)
-        above = layers.Cropping2D(((0, 1), (0, 0)), name=f"{part}_crop_above")(above)
-        above = layers.Conv2D(width, (2, 3), name=f"{part}_above")(above)
-        left = layers.ZeroPadding2D(((0, 0), (1, 0)), name=f"{part}_pad_left")(n)
-        left = layers.Conv2D(width, (1, 2), name=f"{part}_left")(left)
-        both = layers.ReLU(name=f"{part}_relu")(layers.Add(name=f"{part}_both")([above, left]))
-        both = layers.Dense(width, name=f"{part}_output")(both)
-        h = layers.Add(name=f"{part}_sum")([h, both])
+        prefix = f"{name}_block{i}"
+        n = layers.LayerNormalization(epsilon=1e-5, name=f"{prefix}_norm")(h)
+        above = layers.ZeroPadding2D(((2, 0), (1, 1)), name=f"{prefix}_pad_above")(n)
+        above = layers.Cropping2D(((0, 1), (0, 0)), name=f"{prefix}_crop_above")(above)
+        above = layers.Conv2D(width, (2, 3), name=f"{prefix}_above")(above)
+        left = layers.ZeroPadding2D(((0, 0), (1, 0)), name=f"{prefix}_pad_left")(n)
+        left = layers.Conv2D(width, (1, 2), name=f"{prefix}_left")(left)
+        both = layers.ReLU(name=f"{prefix}_relu")(layers.Add(name=f"{prefix}_both")([above, left]))
+        both = layers.Dense(width, name=f"{prefix}_output")(both)
+        h = layers.Add(name=f"{prefix}_sum")([h, both])
     return keras.Model(x, h, name=name)
 
 
 def row_gru(shape: Sequence[int], width: int, name: str) -> keras.Model:
     """A GRU from row to row: (B, H, W, C) to (B, H, W, width).
 
-    Each column has its own state, fed with the place and its two neighbours in the row: the context at row r depends
+    Each column has its own state, fed with the position and its two neighbours in the row: the context at row r depends
     on no row below r.
 
     Args:

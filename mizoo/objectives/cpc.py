@@ -15,7 +15,7 @@ from mizoo.objectives.base import Objective
 
 NEGATIVES = ("batch", "sequence", "both")
 DIRECTIONS = ("down", "up", "left", "right")
-_NEVER = -1e9  # a score that takes no share of a softmax, yet is finite: 0 times infinity is no number
+_NEVER = -1e9  # a score without a share in a softmax, yet finite: 0 times infinity is NaN
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -87,11 +87,11 @@ class CPC(Objective):
         self.context_size = context_size
         self.context_blocks = context_blocks
         self.patch_augment = patch_augment
-        self._check()
+        self._check_arguments()
 
         local = encoder.output["local"].shape[1:]
         self.on_grid = len(local) == 3
-        self.places = local[0] * local[1] if self.on_grid else local[0]  # None until a batch tells
+        self.location_count = local[0] * local[1] if self.on_grid else local[0]  # None until the first batch
         if self.on_grid:
             width = context_size
             self.context_nets = {each: self._context_net(local, each) for each in self.directions}
@@ -123,19 +123,19 @@ class CPC(Objective):
     @property
     def own_noise_size(self) -> int:
         """Columns of noise that the patches of a picture take."""
-        return self.places * self.patch_augment.noise_size if self.patch_augment else 0
+        return self.location_count * self.patch_augment.noise_size if self.patch_augment else 0
 
     def ceilings(self, batch_size: int) -> dict[str, float]:
         """The largest value of each `mi_k` at a (gathered) batch of `batch_size`, in nats.
 
-        With negatives from sequences of free length they are known once a batch has told the length.
+        With negatives from sequences of free length they are known once a batch has shown the length.
         """
         if self.negatives == "batch":
             candidates = batch_size
-        elif self.places is None:
+        elif self.location_count is None:
             return {}
         else:
-            candidates = self.places + (batch_size - 1 if self.negatives == "both" else 0)
+            candidates = self.location_count + (batch_size - 1 if self.negatives == "both" else 0)
         return {f"mi_{k}": bounds.infonce_ceiling(candidates) for k in self._predicted()}
 
     def compute_terms(self, images, noise):
@@ -144,10 +144,10 @@ class CPC(Objective):
         sums = {name: 0.0 for name in self.term_names}
         for direction in self.directions:
             grid = contexts.facing_down(z, direction)
-            seen = self.context_nets[direction](grid, training=True) if self.on_grid else c
+            context = self.context_nets[direction](grid, training=True) if self.on_grid else c
             others = self.gather(grid) if self.negatives != "sequence" else None
             for k in self._predicted():
-                prediction = self.critics[f"{direction}_{k}"](seen[:, :-k])  # W_k c_t, (N, H - k, W, C)
+                prediction = self.critics[f"{direction}_{k}"](context[:, :-k])  # W_k c_t, (N, H - k, W, C)
                 value, accuracy = self._step(prediction, grid, others, k)
                 sums[f"mi_{k}"] += value / len(self.directions)
                 sums[f"accuracy_{k}"] += accuracy / len(self.directions)
@@ -162,11 +162,11 @@ class CPC(Objective):
         endpoints = self.encoder(images, training=True)
         z, c = endpoints["local"], endpoints["context"]
         if z.shape[1] is not None:
-            self.places = z.shape[1]
-            if self.places <= self.steps:
+            self.location_count = z.shape[1]
+            if self.location_count <= self.steps:
                 raise UserError(
                     f"`steps` is less than the number of frames. Received: steps={self.steps} with sequences of "
-                    f"{self.places} frames. Give longer sequences, or predict fewer steps."
+                    f"{self.location_count} frames. Give longer sequences, or predict fewer steps."
                 )
         return z[:, :, None], c[:, :, None]
 
@@ -183,29 +183,29 @@ class CPC(Objective):
         size, columns = prediction.shape[-1], ops.shape(grid)[2]
         rows = ops.shape(prediction)[0]
         prediction = ops.reshape(prediction, (rows, -1, size))  # (N, L, C)
-        own, scores, excess = self.positives(rows), None, 0.0
+        positives, scores, excess = self.positives(rows), None, 0.0
         if others is not None:
             targets = ops.reshape(others[:, k:], (ops.shape(others)[0], -1, size))
             scores = critics.aligned_scores(prediction, targets)  # (N, L, M)
         if self.negatives == "batch":
-            return bounds.infonce(scores, own), _accuracy(scores, own[:, None])
+            return bounds.infonce(scores, positives), _accuracy(scores, positives[:, None])
         within = critics.within_scores(prediction, ops.reshape(grid, (rows, -1, size)))  # (N, L, S)
-        target = ops.arange(ops.shape(prediction)[1]) + k * columns  # the place that each location predicts
+        target = ops.arange(ops.shape(prediction)[1]) + k * columns  # the position that each location predicts
         if self.negatives == "sequence":
             return bounds.infonce(ops.transpose(within, (1, 0, 2)), target), _accuracy(within, target[None])
-        # One softmax over both kinds: the target stands among the columns of the batch, and not a second time here.
-        places = ops.shape(within)[2]
-        within = ops.where(ops.one_hot(target, places, dtype="float32")[None] > 0, _NEVER, within)
+        # One softmax over both kinds: the target is among the columns of the batch, so it is left out here.
+        count = ops.shape(within)[2]
+        within = ops.where(ops.one_hot(target, count, dtype="float32")[None] > 0, _NEVER, within)
         together = ops.concatenate([scores, within], axis=-1)
         candidates = ops.cast(ops.shape(together)[2], "float32")
         excess = ops.log(candidates) - ops.log(candidates - 1.0)
-        return bounds.infonce(together, own) - excess, _accuracy(together, own[:, None])
+        return bounds.infonce(together, positives) - excess, _accuracy(together, positives[:, None])
 
     def get_config(self) -> dict:
         """Everything the constructor takes, for `model.save`."""
         return {**super().get_config(), "directions": list(self.directions) if self.on_grid else ["down"]}
 
-    def _check(self) -> None:
+    def _check_arguments(self) -> None:
         if self.negatives not in NEGATIVES:
             raise UserError(f"`negatives` is one of {', '.join(NEGATIVES)}. Received: negatives={self.negatives!r}")
         if self.context not in contexts.CONTEXTS:
@@ -248,13 +248,13 @@ class CPC(Objective):
 def cut_patches(images, side: int, stride: int):
     """Patches (N, H', W', side, side, C) of pictures (N, H, W, C), whole ones only."""
     height, width, channels = images.shape[1:]
-    pieces = []
+    counts = []
     for axis, length in ((1, height), (2, width)):
         starts = range(0, length - side + 1, stride)
         index = ops.convert_to_tensor([[start + i for i in range(side)] for start in starts], "int32")
-        pieces.append(len(starts))
+        counts.append(len(starts))
         images = ops.take(images, ops.reshape(index, (-1,)), axis=axis)
-    images = ops.reshape(images, (-1, pieces[0], side, pieces[1], side, channels))
+    images = ops.reshape(images, (-1, counts[0], side, counts[1], side, channels))
     return ops.transpose(images, (0, 1, 3, 2, 4, 5))
 
 

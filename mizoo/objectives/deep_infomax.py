@@ -63,7 +63,7 @@ class DeepInfoMax(Objective):
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for a negative weight, an unknown bound, an encoder without the endpoints, pairs that say nothing, or
+        UserError: for a negative weight, an unknown bound, an encoder without the endpoints, pairs without content, or
             two views without augmentation.
 
     Example:
@@ -109,7 +109,7 @@ class DeepInfoMax(Objective):
         self.score_penalty = score_penalty
         self.critic = critic
         self.occlusion = occlusion
-        self._check()
+        self._check_arguments()
         self.occlude = Occlude(occlusion) if occlusion else None
 
         shapes = {key: value.shape[1:] for key, value in encoder.output.items()}
@@ -118,14 +118,15 @@ class DeepInfoMax(Objective):
         self.local_critic, self.global_critic, self.discriminator = {}, {}, None
         if local_weight and critic == "encode_dot":
             self.local_critic = {
-                key: critics.projection(shapes[key][-1], critic_width, f"local_critic_{key}") for key in self._paired()
+                key: critics.projection(shapes[key][-1], critic_width, f"local_critic_{key}")
+                for key in self._paired_endpoints()
             }
         elif local_weight:
             self.local_critic = {
-                part: critics.ConcatConvolve(
-                    shapes[first][-1], shapes[second][-1], critic_width, f"local_critic_{part}"
+                term: critics.ConcatConvolve(
+                    shapes[first][-1], shapes[second][-1], critic_width, f"local_critic_{term}"
                 )
-                for part, (first, second) in self._pair_names().items()
+                for term, (first, second) in self._pair_names().items()
             }
         if global_weight and critic == "concat_conv":
             width = math.prod(shapes["local"])
@@ -139,7 +140,7 @@ class DeepInfoMax(Objective):
             self.discriminator = discriminator(self.size)
         self.track_terms()
 
-    def _paired(self) -> list[str]:
+    def _paired_endpoints(self) -> list[str]:
         """The endpoints in `pairs`, each once."""
         return list(dict.fromkeys(key for pair in self.pairs for key in pair))
 
@@ -158,8 +159,8 @@ class DeepInfoMax(Objective):
         `global_weight`.
         """
         names = []
-        for part in [*self._pair_names(), *(["global"] if self.global_weight else [])]:
-            names += [f"{part}_mi"] + ([f"{part}_jsd"] if self.bound == "jsd" else [])
+        for term in [*self._pair_names(), *(["global"] if self.global_weight else [])]:
+            names += [f"{term}_mi"] + ([f"{term}_jsd"] if self.bound == "jsd" else [])
         names += ["score_penalty"] if self.score_penalty else []
         return tuple(names) + (("prior", "adversary") if self.prior_weight else ())
 
@@ -167,9 +168,9 @@ class DeepInfoMax(Objective):
     def own_noise_size(self) -> int:
         """Columns of noise: one for each location drawn, a sample of the prior and the occlusion of each view."""
         each_view = (self.size if self.prior_weight else 0) + (self.occlude.noise_size if self.occlude else 0)
-        return self._drawn() + self.views * each_view
+        return self._drawn_locations() + self.views * each_view
 
-    def _drawn(self) -> int:
+    def _drawn_locations(self) -> int:
         """How many locations are drawn for a picture: one for each direction of a pair whose second side is a map."""
         maps = [pair for pair in self._pair_names().values() if self.locations[pair[1]] > 1]
         return self.views * len(maps)
@@ -180,41 +181,41 @@ class DeepInfoMax(Objective):
             return {}
         kinds = ("images", "locations") if self.negatives == "both" else (self.negatives,)
         ceilings = {}
-        for part, (first, _) in self._pair_names().items():
+        for term, (first, _) in self._pair_names().items():
             each = [bounds.infonce_ceiling(batch_size, self.locations[first], kind) for kind in kinds]
-            ceilings[f"{part}_mi"] = sum(each) / len(each)
+            ceilings[f"{term}_mi"] = sum(each) / len(each)
         if self.global_weight:
             ceilings["global_mi"] = bounds.infonce_ceiling(batch_size)
         return ceilings
 
     def compute_terms(self, images, noise):
         """Loss and terms of one batch; see `Objective.compute_terms`."""
-        endpoints = hidden = self.encoder(images, training=True)
+        endpoints = occluded = self.encoder(images, training=True)
         if self.occlude:
             columns = self.views * self.occlude.noise_size
             squares = ops.concatenate(ops.split(noise[:, :columns], self.views, axis=1))
-            # What is published sees whole pictures: its statistics are those of the first pass alone.
+            # The published encoder sees whole pictures: its moving averages are those of the first pass alone.
             averages = [v for v in self.encoder.non_trainable_variables if v.dtype.startswith("float")]
-            whole = [ops.copy(variable) for variable in averages]
-            hidden, noise = self.encoder(self.occlude.apply(squares, images), training=True), noise[:, columns:]
-            for variable, value in zip(averages, whole):
+            saved = [ops.copy(variable) for variable in averages]
+            occluded, noise = self.encoder(self.occlude.apply(squares, images), training=True), noise[:, columns:]
+            for variable, value in zip(averages, saved):
                 variable.assign(value)
         positives = self.positives(ops.shape(images)[0] // self.views)
         loss, terms, penalties = 0.0, {}, []
 
         if self.local_weight:
-            sides_of_pairs = self._local_sides(endpoints, hidden)
-            drawn, noise = noise[:, : self._drawn()], noise[:, self._drawn() :]
-            for part, (features, candidates) in sides_of_pairs.items():
+            sides_of_pairs = self._local_sides(endpoints, occluded)
+            drawn, noise = noise[:, : self._drawn_locations()], noise[:, self._drawn_locations() :]
+            for term, (features, candidates) in sides_of_pairs.items():
                 sides = []
                 for one, other in self._directions():
                     vectors, drawn = self._one_location(candidates[other], drawn)
                     sides.append((features[one], vectors))
-                value, logs, penalty = self._mean_terms(part, sides, positives, self.negatives)
+                value, logs, penalty = self._mean_terms(term, sides, positives, self.negatives)
                 loss, terms = loss - self.local_weight / len(self.pairs) * value, {**terms, **logs}
                 penalties.append(penalty)
         if self.global_weight:
-            features, vectors = self._global_sides(endpoints, hidden)
+            features, vectors = self._global_sides(endpoints, occluded)
             sides = [(features[one], vectors[other][:, 0]) for one, other in self._directions()]
             value, logs, penalty = self._mean_terms("global", sides, positives, "images")
             loss, terms = loss - self.global_weight * value, {**terms, **logs}
@@ -224,26 +225,26 @@ class DeepInfoMax(Objective):
             loss = loss + self.score_penalty * terms["score_penalty"]
         if self.prior_weight:
             samples = ops.reshape(noise, (-1, self.size))
-            prior, adversary = prior_losses(self.discriminator, hidden["global"], samples)
+            prior, adversary = prior_losses(self.discriminator, occluded["global"], samples)
             loss = loss + self.prior_weight * prior + adversary
             terms |= {"prior": prior, "adversary": adversary}
         return loss, terms
 
-    def _local_sides(self, endpoints, hidden) -> dict[str, tuple[list, list]]:
+    def _local_sides(self, endpoints, occluded) -> dict[str, tuple[list, list]]:
         """For each pair what its critic makes of the two sides: of each view (N, L, U) and (N, L', U).
 
-        The first comes from `endpoints`, the second from `hidden`, those of the occluded pictures or the same.
+        The first comes from `endpoints`, the second from `occluded`, those of the occluded pictures or the same.
         """
         pairs = self._pair_names()
         firsts, seconds = (dict.fromkeys(pair[side] for pair in pairs.values()) for side in (0, 1))
-        if hidden is endpoints:
+        if occluded is endpoints:
             seen = covered = self._encoded(endpoints, firsts | seconds)
         else:
-            seen, covered = self._encoded(endpoints, firsts), self._encoded(hidden, seconds)
-        sides = {part: (seen[first], covered[second]) for part, (first, second) in pairs.items()}
+            seen, covered = self._encoded(endpoints, firsts), self._encoded(occluded, seconds)
+        sides = {term: (seen[first], covered[second]) for term, (first, second) in pairs.items()}
         if self.critic == "concat_conv":
-            sides = {part: self.local_critic[part].sides(*both) for part, both in sides.items()}
-        return {part: tuple(self._by_view(side) for side in both) for part, both in sides.items()}
+            sides = {term: self.local_critic[term].sides(*both) for term, both in sides.items()}
+        return {term: tuple(self._by_view(side) for side in both) for term, both in sides.items()}
 
     def _encoded(self, endpoints, keys) -> dict:
         """Endpoints (B, ..., C) as (B, locations, C), through the critic's own network of each if it has one."""
@@ -252,9 +253,9 @@ class DeepInfoMax(Objective):
             return {key: self.local_critic[key](value, training=True) for key, value in flat.items()}
         return flat
 
-    def _global_sides(self, endpoints, hidden) -> tuple[list, list]:
+    def _global_sides(self, endpoints, occluded) -> tuple[list, list]:
         """The same of the whole map and the global vector: of each view (N, 1, U) twice."""
-        local, y = endpoints["local"], hidden["global"][:, None]
+        local, y = endpoints["local"], occluded["global"][:, None]
         flat = ops.reshape(local, (-1, 1, self.locations["local"] * local.shape[-1]))
         if self.critic == "encode_dot":
             both = self.global_critic["map"](flat, training=True), self.global_critic["global"](y, training=True)
@@ -275,57 +276,57 @@ class DeepInfoMax(Objective):
         locations = features.shape[1]
         if locations == 1:
             return features[:, 0], drawn
-        place = ops.cast(ops.floor(drawn[:, 0] * locations), "int32")
-        chosen = ops.one_hot(place, locations, dtype=features.dtype)[:, None]  # a product: its gradient is cheap
+        index = ops.cast(ops.floor(drawn[:, 0] * locations), "int32")
+        chosen = ops.one_hot(index, locations, dtype=features.dtype)[:, None]  # a product: its gradient is cheap
         return ops.matmul(chosen, features)[:, 0], drawn[:, 1:]
 
-    def _mean_terms(self, part: str, sides: list, positives, negatives: str):
+    def _mean_terms(self, term: str, sides: list, positives, negatives: str):
         """The value to maximise, what is logged, and the mean squared score, each the mean over the directions."""
-        found = [self._bound_terms(part, *side, positives, negatives) for side in sides]
-        value = sum(each[0] for each in found) / len(found)
-        logs = {key: sum(each[1][key] for each in found) / len(found) for key in found[0][1]}
-        return value, logs, sum(each[2] for each in found) / len(found)
+        by_direction = [self._bound_terms(term, *side, positives, negatives) for side in sides]
+        value = sum(each[0] for each in by_direction) / len(by_direction)
+        logs = {key: sum(each[1][key] for each in by_direction) / len(by_direction) for key in by_direction[0][1]}
+        return value, logs, sum(each[2] for each in by_direction) / len(by_direction)
 
-    def _bound_terms(self, part: str, features, vectors, positives, negatives: str):
+    def _bound_terms(self, term: str, features, vectors, positives, negatives: str):
         """Of one direction, from features (N, L, U) and vectors (N, U) of this replica."""
         if self.bound == "dv":
-            scores, square = self._scores(part, features, self.gather(vectors))
-            own, log_mean = bounds.joint_and_log_mean(scores, positives)
+            scores, square = self._scores(term, features, self.gather(vectors))
+            positive, log_mean = bounds.joint_and_log_mean(scores, positives)
             log_mean = self._over_replicas(log_mean, ops.cast(ops.shape(features)[0], "float32"))
-            return own - log_mean, {f"{part}_mi": own - log_mean}, square
+            return positive - log_mean, {f"{term}_mi": positive - log_mean}, square
         if self.bound == "jsd":
-            scores, square = self._scores(part, features, self.gather(vectors))
+            scores, square = self._scores(term, features, self.gather(vectors))
             value = bounds.jsd(scores, positives)
-            return value, {f"{part}_mi": bounds.nwj(scores, positives), f"{part}_jsd": value}, square
+            return value, {f"{term}_mi": bounds.nwj(scores, positives), f"{term}_jsd": value}, square
         values, squares = [], []
         if negatives != "locations":
-            scores, square = self._scores(part, features, self.gather(vectors))  # (N, L, M)
+            scores, square = self._scores(term, features, self.gather(vectors))  # (N, L, M)
             values.append(bounds.infonce(scores, positives))
             squares.append(square)
         if negatives != "images":
             every = self.gather(features)
             if not values or every is not features:  # on one device both kinds have the same scores
-                scores, square = self._scores(part, every, vectors)  # (M, L, N)
+                scores, square = self._scores(term, every, vectors)  # (M, L, N)
             values.append(bounds.infonce_locations(ops.transpose(scores, (2, 1, 0)), positives))
             squares.append(square)
         value = sum(values) / len(values)
-        return value, {f"{part}_mi": value}, sum(squares) / len(squares)
+        return value, {f"{term}_mi": value}, sum(squares) / len(squares)
 
     def _over_replicas(self, log_mean, rows):
         """The logarithm of the mean over the batch, from that over this replica's rows."""
         log_sums = self.gather((log_mean + ops.log(rows))[None])
         return ops.logsumexp(log_sums) - ops.log(ops.sum(self.gather(rows[None])))
 
-    def _scores(self, part: str, rows, columns):
+    def _scores(self, term: str, rows, columns):
         """Scores (N, L, M), clipped, and the mean square of the raw ones."""
         if self.critic == "encode_dot":
             scores = critics.dot_scores(rows, columns)
         else:
-            scores = (self.global_critic if part == "global" else self.local_critic)[part].pair(rows, columns)
+            scores = (self.global_critic if term == "global" else self.local_critic)[term].pair(rows, columns)
         square = ops.mean(ops.square(scores)) if self.score_penalty else 0.0
         return scores if self.clip is None else self.clip * ops.tanh(scores / self.clip), square
 
-    def _check(self) -> None:
+    def _check_arguments(self) -> None:
         weights = ("local_weight", "global_weight", "prior_weight", "score_penalty")
         for name in weights:
             if not getattr(self, name) >= 0:
@@ -345,7 +346,7 @@ class DeepInfoMax(Objective):
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"`clip` is above 0, or None. Received: {self.clip}")
         _check_pairs(self.pairs, self.views)
-        needed = set(self._paired()) if self.local_weight else set()
+        needed = set(self._paired_endpoints()) if self.local_weight else set()
         needed |= {"local", "global"} if self.global_weight else set()
         needed |= {"global"} if self.prior_weight else set()
         if missing := needed - set(self.encoder.output):
@@ -366,4 +367,4 @@ def _check_pairs(pairs: Sequence[Sequence[str]], views: int) -> None:
             f"`pairs` are different pairs of endpoints, such as [('local', 'global')]. Received: {list(pairs)}"
         )
     if views == 1 and any(first == second for first, second in pairs):
-        raise UserError("An endpoint says everything about itself in the same view: equal endpoints take views=2.")
+        raise UserError("An endpoint determines itself within one view: equal endpoints take views=2.")

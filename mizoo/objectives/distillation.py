@@ -16,7 +16,7 @@ from mizoo.objectives.base import Objective
 class Distillation(Objective):
     """Information between the endpoints of an encoder and a frozen teacher (after Tian et al. 2020, section 3.2).
 
-    Two encoders see a picture, as in co-training, and one of them is done learning: its vector of a picture, best its
+    Two encoders see a picture, as in co-training, and one of them is frozen: its vector of a picture, best its
     mean over several views (`mizoo.teachers.targets`), comes with the batch. Each endpoint of the encoder goes through
     a head of its own, and its output for one augmented view picks the vector of its picture among the N of the
     (gathered) batch, by their cosine over a temperature. The term of an endpoint is log N minus that cross-entropy, in
@@ -29,7 +29,7 @@ class Distillation(Objective):
     Args:
         encoder: pictures to a dict of endpoints.
         teacher_size: D, columns of the teacher's vectors.
-        endpoints: those that are taught, or a single one; the loss is minus the mean of their terms.
+        endpoints: those that learn from the teacher, or a single one; the loss is minus the mean of their terms.
         temperature: of the softmax.
         head_width: hidden units of each head: dense, batch normalisation, ReLU, dense.
         augment: augmentation applied in the step, such as `mizoo.augment.preset("views")`, or None.
@@ -112,11 +112,11 @@ class Distillation(Objective):
     def compute_terms(self, images, noise):
         """Loss and terms of one batch; see `Objective.compute_terms`. The columns left over are the teacher's."""
         teacher = ops.transpose(ops.normalize(self.gather(noise), axis=-1))
-        own = self.positives(ops.shape(images)[0])
-        found = self.encoder(images, training=True)
+        positives = self.positives(ops.shape(images)[0])
+        endpoints = self.encoder(images, training=True)
         terms = {}
         for key, head in self.heads.items():
-            z = ops.normalize(ops.cast(head(found[key], training=True), "float32"), axis=-1)
+            z = ops.normalize(ops.cast(head(endpoints[key], training=True), "float32"), axis=-1)
             scores = ops.matmul(z, teacher) / self.temperature
-            terms[f"{key}_mi"] = bounds.infonce(scores[:, None], own)
+            terms[f"{key}_mi"] = bounds.infonce(scores[:, None], positives)
         return -sum(terms.values()) / len(terms), terms

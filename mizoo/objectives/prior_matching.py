@@ -1,4 +1,4 @@
-"""Prior matching: an adversary tells the representation from samples of a prior (Hjelm et al. 2018, section 3.3)."""
+"""Prior matching: an adversary distinguishes the representation from samples of a prior (Hjelm et al. 2018, section 3.3)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def prior_losses(model: keras.Model, y, uniform):
     adversary_loss = ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
 
     frozen = [ops.stop_gradient(ops.convert_to_tensor(v)) for v in model.trainable_variables]
-    judged, _ = model.stateless_call(
+    logits, _ = model.stateless_call(
         frozen, [ops.convert_to_tensor(v) for v in model.non_trainable_variables], representation
     )
-    return ops.mean(ops.softplus(-judged)), adversary_loss
+    return ops.mean(ops.softplus(-logits)), adversary_loss

@@ -61,8 +61,8 @@ class SimCLR(Objective):
         """Loss and terms of one batch; see `Objective.compute_terms`."""
         z = ops.normalize(ops.cast(self.encoder(images, training=True)["global"], "float32"), axis=-1)
         rows = ops.shape(z)[0]
-        own = self.positives(rows)  # replica by replica, each with its first views, then its second
-        partners = ops.roll(own, rows // 2)
+        columns = self.positives(rows)  # replica by replica, each with its first views, then its second
+        partners = ops.roll(columns, rows // 2)
         scores = ops.matmul(z, ops.transpose(self.gather(z))) / self.temperature
-        value = bounds.infonce(scores[:, None], partners, excluded=own)
+        value = bounds.infonce(scores[:, None], partners, excluded=columns)
         return -value, {"global_mi": value}

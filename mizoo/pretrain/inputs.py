@@ -97,7 +97,7 @@ def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) 
             began with other targets than its teachers give now.
     """
     inputs = _load(recipe)
-    if recipe.objective.teachers:  # they take minutes: what would be refused after them is refused now
+    if recipe.objective.teacher_endpoints:  # they take minutes: what would be refused after them is refused now
         _batches(recipe, inputs, 0, state.epochs, None)
         if recipe.init_from and not state.epochs:
             copy_weights(recipe, recipe.encoder.build())
@@ -189,7 +189,7 @@ def _targets(
     recipe: recipes.Recipe, hashes: dict[str, str], images: Any, folder: Path, saved_hash: str | None
 ) -> tuple[np.ndarray | None, str | None]:
     """The targets that a recipe's objective asks for, kept in the run folder, and a hash of all that decides them."""
-    chosen = recipe.objective.teachers
+    chosen = recipe.objective.teacher_endpoints
     if not chosen:
         return None, None
     views, seed = recipe.objective.teacher_views, recipe.training.seed

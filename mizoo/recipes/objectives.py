@@ -27,7 +27,6 @@ class ObjectiveSettings(Settings):
         views: how many augmented views of a picture are compared; a field where the recipe chooses.
         second_optimizer: the key to change for a model with one optimiser, such as "prior_weight: 0"; "" where it has
             one.
-        teachers: pairs of an encoder and one of its endpoints whose features are the targets; () for none.
         teacher_views: views of each picture that the teachers see.
         required_endpoints: endpoints that the recipe names, so that the encoder has to have them.
         paper: where the objective comes from, for the registry and the card.
@@ -43,10 +42,12 @@ class ObjectiveSettings(Settings):
         def views(self) -> int: ...
 
         @property
-        def teachers(self) -> tuple[tuple[str, str], ...]: ...
-
-        @property
         def teacher_views(self) -> int: ...
+
+    @property
+    def teacher_endpoints(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of an encoder and one of its endpoints whose features are the targets; () for none."""
+        return getattr(self, "teachers", ())
 
     def build(self, encoder: Any, augment: Any, seed: int, target_size: int | None = None) -> Any:
         """Build the objective around `encoder`.
@@ -98,7 +99,6 @@ class DeepInfoMaxSettings(ObjectiveSettings):
 
     builds: ClassVar[str] = "mizoo.objectives:DeepInfoMax"
     recipe_only: ClassVar[tuple[str, ...]] = ("occlusion_from",)
-    teachers: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     @property
     def paper(self) -> str:
@@ -164,7 +164,6 @@ class SimCLRSettings(ObjectiveSettings):
 
     builds: ClassVar[str] = "mizoo.objectives:SimCLR"
     views: ClassVar[int] = 2
-    teachers: ClassVar[tuple[tuple[str, str], ...]] = ()
     paper: ClassVar[str] = (
         "Chen et al. 2020, A simple framework for contrastive learning of visual representations, arXiv:2002.05709"
     )
@@ -218,7 +217,6 @@ class DeepCoTrainingSettings(ObjectiveSettings):
 
     builds: ClassVar[str] = "mizoo.objectives:DeepCoTraining"
     views: ClassVar[int] = 2
-    teachers: ClassVar[tuple[tuple[str, str], ...]] = ()
     paper: ClassVar[str] = "McAllester 2018, Information theoretic co-training, arXiv:1802.07572"
 
     @model_validator(mode="after")
@@ -249,7 +247,6 @@ class CPCSettings(ObjectiveSettings):
     builds: ClassVar[str] = "mizoo.objectives:CPC"
     takes: ClassVar[tuple[str, ...]] = ("pictures", "sounds")
     views: ClassVar[int] = 1
-    teachers: ClassVar[tuple[tuple[str, str], ...]] = ()
     paper: ClassVar[str] = (
         "van den Oord et al. 2018, Representation learning with contrastive predictive coding, arXiv:1807.03748"
     )
@@ -279,7 +276,11 @@ class CustomObjectiveSettings(ObjectiveSettings):
     views: Literal[1, 2] = 1  # as the class has it: two views have to differ, so that an augmentation is asked for
     recipe_only: ClassVar[tuple[str, ...]] = ("views",)
     takes: ClassVar[tuple[str, ...]] = ("pictures", "sounds")
-    teachers: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @property
+    def teacher_endpoints(self) -> tuple[tuple[str, str], ...]:
+        """None: a key `teachers` is an argument of the class like any other."""
+        return ()
 
     def constructor(self) -> Callable[..., Any]:
         """The class that `name` names."""

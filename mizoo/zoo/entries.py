@@ -1,6 +1,6 @@
-"""Published entries: names -> descriptions and files, which are given out once their hash is checked.
+"""Published entries: names -> descriptions and files, returned only once their hash is checked.
 
-The hashes are pinned in `registry.json` inside the package, not beside the files that they vouch for.
+The hashes are pinned in `registry.json` inside the package, not next to the files that they guard.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PACKAGES = {"models": "mizoo.models", "export": "mizoo.exported"}
 REGISTRY = "mizoo/zoo/registry.json"
 """Where the registry lies in a clone."""
 _HERE = Path(__file__).resolve().parents[2]  # the clone, or the folder of an installed copy
-_root: Path | None = None  # a clone other than that one: the tests have zoos of their own
+_root: Path | None = None  # another clone instead, which the tests set
 
 
 def registry() -> dict[str, dict[str, Any]]:
@@ -30,7 +30,7 @@ def registry() -> dict[str, dict[str, Any]]:
 
 
 def locate(relative: str) -> Path:
-    """Where a tracked file ("models/<entry>/encoder.keras", "export/...") lies in this installation, or should.
+    """Where a tracked file ("models/<entry>/encoder.keras", "export/...") lies in this installation, or would lie.
 
     Args:
         relative: the path as the registry gives it, from the root of a clone, with forward slashes.
@@ -84,7 +84,7 @@ def info(name: str) -> dict[str, Any]:
 
 
 def entry(name: str) -> dict[str, Any]:
-    """The registry's own dict of one published encoder, without its name; arguments and errors as of `info`."""
+    """The registry's dict of one published encoder, without its name; arguments and errors as of `info`."""
     entries = registry()
     if name in entries:
         return entries[name]

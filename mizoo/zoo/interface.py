@@ -1,4 +1,4 @@
-"""What an encoder is: its kind, the input that it takes, its endpoints and its name. Asked here and nowhere else.
+"""What an encoder is: its kind, the input that it takes, its endpoints and its name, read here and nowhere else.
 
 Everything takes a Keras model, a `mizoo.zoo.OnnxEncoder` or any callable that has their attributes; none of it imports
 Keras.
@@ -25,7 +25,7 @@ _RANGES: dict[Kind, list[int] | None] = {"pictures": [0, 255], "sounds": [-1, 1]
 
 
 def input_shape(encoder: Any) -> Shape:
-    """The shape that an encoder takes without the batch, None for a size that is free; () where it does not say."""
+    """The shape that an encoder takes without the batch, None for a size that is free; () where it gives none."""
     shape = getattr(encoder, "input_shape", None)
     return tuple(shape[1:]) if isinstance(shape, (tuple, list)) else ()
 
@@ -45,7 +45,7 @@ def kind_of(shape: Shape) -> Kind:
 
 
 def kind(encoder: Any) -> Kind:
-    """What an encoder takes; a callable that does not say is taken for one of pictures."""
+    """What an encoder takes; a callable without an input shape is taken for one of pictures."""
     shape = input_shape(encoder)
     return kind_of(shape) if shape else "pictures"
 
@@ -61,7 +61,7 @@ def input_range(encoder: Any) -> list[int] | None:
 
 
 def side(encoder: Any) -> int | None:
-    """Height of the pictures that an encoder takes, or None where it takes any or does not say."""
+    """Height of the pictures that an encoder takes, or None where it takes any or gives no input shape."""
     shape = input_shape(encoder)
     return shape[0] if len(shape) == 3 else None
 

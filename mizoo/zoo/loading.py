@@ -65,7 +65,7 @@ def load(name: str | os.PathLike, endpoint: str | None = None, runtime: str = "k
 
 def encoder_file(name: str | os.PathLike, runtime: str = "keras") -> Path:
     """The file that `load` opens for `name`; errors as there, but for a damaged file of one's own."""
-    return entries.path(str(name), interface.FILES[runtime]) if name in entries.registry() else _file(name, runtime)
+    return entries.path(str(name), interface.FILES[runtime]) if name in entries.registry() else _local_file(name, runtime)
 
 
 def sampling_rate(name: str | os.PathLike) -> int:
@@ -75,19 +75,19 @@ def sampling_rate(name: str | os.PathLike) -> int:
         name: a published entry, an export folder or a run folder, or a file in one of them.
 
     Raises:
-        UserError: if none is written down there.
+        UserError: if none is recorded there.
     """
-    rate = written_rate(name)
+    rate = recorded_sampling_rate(name)
     if rate is None:
         raise UserError(
-            f"The sampling rate of {name} is written nowhere: it stands in the manifest.json or recipe.yaml beside "
-            "an encoder of sounds. Give it with `sampling_rate` (--sampling-rate)."
+            f"No sampling rate is recorded for {name}: an encoder of sounds has it in the manifest.json or recipe.yaml "
+            "of its folder. Give it with `sampling_rate` (--sampling-rate)."
         )
     return rate
 
 
-def written_rate(name: str | os.PathLike) -> int | None:
-    """The same as `sampling_rate`, or None if it is not written down."""
+def recorded_sampling_rate(name: str | os.PathLike) -> int | None:
+    """The same as `sampling_rate`, or None if none is recorded."""
     if name in entries.registry():
         return entries.info(str(name))["input"].get("sampling_rate")
     path = Path(name).expanduser()
@@ -107,7 +107,7 @@ def _check_endpoint(endpoint: str | None, known: Any, title: str | os.PathLike) 
         raise UserError(f"{title} has no endpoint {endpoint!r}. Its endpoints: {', '.join(known)}.")
 
 
-def _file(name: str | os.PathLike, runtime: str) -> Path:
+def _local_file(name: str | os.PathLike, runtime: str) -> Path:
     """The encoder file that a path stands for; a name that is no path is an unknown entry."""
     file = Path(name).expanduser()
     wanted = interface.FILES[runtime]
@@ -115,7 +115,7 @@ def _file(name: str | os.PathLike, runtime: str) -> Path:
         if (file / wanted).is_file():
             return file / wanted
         other = [each for each in interface.FILES.values() if (file / each).is_file()]
-        hint = _hint(runtime) if other else "Pass a run folder, an export folder or a file."
+        hint = _runtime_hint(runtime) if other else "Pass a run folder, an export folder or a file."
         raise UserError(f"The folder {file} holds no {wanted}. {hint}")
     if file.suffix.lower() not in (".keras", ".onnx"):
         if file.exists():
@@ -126,11 +126,11 @@ def _file(name: str | os.PathLike, runtime: str) -> Path:
     if not file.exists():
         raise UserError(f"No such file: {file}")
     if file.suffix.lower() != Path(wanted).suffix:
-        raise UserError(f"{file} is not a file for runtime={runtime!r}. {_hint(runtime)}")
+        raise UserError(f"{file} is not a file for runtime={runtime!r}. {_runtime_hint(runtime)}")
     return file
 
 
-def _hint(runtime: str) -> str:
+def _runtime_hint(runtime: str) -> str:
     if runtime == "onnx":
         return 'Load it with runtime="keras", or make the ONNX form with `mizoo export`.'
     return 'Load it with runtime="onnx".'

@@ -56,7 +56,7 @@ class OnnxEncoder:
         self._input = inputs[0].name
         self.input_shape = (None, *map(_size, inputs[0].shape[1:]))
         self.kind = kind_of(self.input_shape[1:])
-        self._check = check_images if self.kind == "pictures" else check_samples
+        self._check_input = check_images if self.kind == "pictures" else check_samples
         self.output_shapes = {each.name: (None, *map(_size, each.shape[1:])) for each in outputs}
         if endpoint is not None:
             if endpoint not in self.output_shapes:
@@ -80,7 +80,7 @@ class OnnxEncoder:
             UserError: wrong shape, empty batch, NaN, values outside 0..255 (of sounds -1..1), or sounds shorter than
                 one frame. Pictures of floats within 0..1 give a warning.
         """
-        return self._public(self._run(self._check(images, self.input_shape[1:])))
+        return self._chosen(self._run(self._check_input(images, self.input_shape[1:])))
 
     def predict(self, images: Any, batch_size: int = 256) -> dict[str, np.ndarray] | np.ndarray:
         """Encode any number of pictures, a batch at a time; otherwise as `__call__`.
@@ -91,7 +91,7 @@ class OnnxEncoder:
         """
         if batch_size < 1:
             raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
-        images = self._check(images, self.input_shape[1:], cast=False)
+        images = self._check_input(images, self.input_shape[1:], cast=False)
         results: dict[str, np.ndarray] = {}
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].astype(np.float32, copy=False)
@@ -99,7 +99,7 @@ class OnnxEncoder:
                 if key not in results:
                     results[key] = np.empty((len(images), *value.shape[1:]), value.dtype)
                 results[key][start : start + len(value)] = value
-        return self._public(results)
+        return self._chosen(results)
 
     def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         if self.kind == "sounds" and (values := self._attempt(batch)) is None:
@@ -124,7 +124,7 @@ class OnnxEncoder:
         quiet.log_severity_level = 4  # a failure here becomes a message of our own
         try:
             values = self._session.run(list(self.endpoints), {self._input: batch}, quiet)
-        except Exception:  # of a kernel longer than what it is laid on
+        except Exception:  # such as a kernel longer than its input
             return None
         return values if all(value.size and np.isfinite(value).all() for value in values) else None
 
@@ -140,7 +140,7 @@ class OnnxEncoder:
             low, high = (middle, high) if self._attempt(np.zeros((1, middle), np.float32)) is None else (low, middle)
         return high
 
-    def _public(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
+    def _chosen(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
         return results if self.endpoint is None else results[self.endpoint]
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A small published encoder for the tests of loading, embedding and the demo, exported by Keras once a session."""
+"""The toy encoder of the tests, as it starts, with weights of its own, and published in a folder once a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ import pytest
 
 from mizoo._tools import files
 
+TOY = {"widths": (4, 6, 8), "fc_size": 16, "global_size": 5}
+"""Arguments of `mizoo.encoders.conv32`, and keys of a recipe's `encoder`."""
 ENDPOINTS = {"local": [8, 8, 6], "conv": [4, 4, 8], "fc": [16], "global": [5]}
+
+
+def toy_encoder(seed: int = 1) -> Any:
+    """The toy encoder with fresh weights; everything that is built after it is drawn from the same seed."""
+    import keras
+
+    from mizoo.encoders import conv32
+
+    keras.utils.set_random_seed(seed)
+    return conv32(**TOY)
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,7 @@ def publish() -> Published:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("Keras exports ONNX through TensorFlow")
 
-    from mizoo.encoders import conv32
-
-    keras.utils.set_random_seed(7)
-    model = conv32((4, 6, 8), fc_size=16, global_size=5)
+    model = toy_encoder(7)
     model(np.zeros((1, 32, 32, 3), np.float32))  # Keras exports no model that was never called
     root = Path(publish.folder.name)
     published = Published(root, {}, model)
@@ -64,16 +73,14 @@ def publish() -> Published:
 publish.folder = tempfile.TemporaryDirectory(prefix="mizoo-tests-")
 
 
-def planted(policy: str = "float32", seed: int = 1) -> Any:
-    """A small encoder whose every weight, statistics included, is far from its initial value."""
+def shaken_encoder(policy: str = "float32", seed: int = 1) -> Any:
+    """The toy encoder with every weight, statistics included, far from its initial value."""
     import keras
-
-    from mizoo import encoders
 
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = encoders.conv32((4, 6, 8), fc_size=16, global_size=5)
+        model = toy_encoder(seed)
     finally:
         keras.config.set_dtype_policy(before)
     draw = np.random.default_rng(seed)
@@ -86,3 +93,17 @@ def planted(policy: str = "float32", seed: int = 1) -> Any:
 def values_of(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     """What an encoder computes, endpoint by endpoint."""
     return {name: np.asarray(value) for name, value in model(images, training=False).items()}
+
+
+def tiny_encoder(width: int = 4, global_size: int = 5) -> Any:
+    """Less than the toy encoder, for tests that trace many training steps: `local` (8, 8, width) and `global`."""
+    import keras
+    from keras import layers
+
+    images = keras.Input((32, 32, 3), name="images")
+    x = layers.Rescaling(1 / 127.5, -1, name="scale")(images)
+    x = layers.Conv2D(width, 4, strides=4, use_bias=False, name="conv1")(x)
+    x = layers.BatchNormalization(name="conv1_norm")(x)
+    local = layers.ReLU(dtype="float32", name="local")(x)
+    y = layers.Dense(global_size, dtype="float32", name="global")(layers.GlobalAveragePooling2D(name="mean")(local))
+    return keras.Model(images, {"local": local, "global": y}, name="tiny")

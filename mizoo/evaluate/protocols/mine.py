@@ -19,7 +19,7 @@ from mizoo.mi.models import Contrast
 # with the gradient corrected by MINE's moving average the same critic falls back again and again (0.8 there), as the
 # moving average lags behind scores that grow without end.
 BOUND = "dv"
-SCHEDULE = fit.Schedule(batch_size=256, learning_rate=3e-4, max_steps=1500, check_every=50, patience=8)
+SCHEDULE = fit.FitSchedule(batch_size=256, learning_rate=3e-4, max_steps=1500, check_every=50, patience=8)
 VALIDATION_SIZE = 1000  # training pictures that choose among the weights along the way
 EMBEDDING = 128
 
@@ -37,7 +37,7 @@ def fit_score(
     test_images: np.ndarray,
     test_y: np.ndarray,
     seed: int = 0,
-    schedule: fit.Schedule | None = None,
+    schedule: fit.FitSchedule | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[float, dict[str, Any]]:
     """Fit a critic T(x, y) = g(x) . h(y) to training pairs and report the bound of MINE on the scored ones.
@@ -83,7 +83,7 @@ def fit_score(
     values, shares, sizes = [], [], []
     for block in scoring.blocks(len(test_y)):
         scores = scoring.scores(model, test_images[block], test_y[block])
-        value, share = scoring.contrast(BOUND, scores, 1.0)
+        value, share = scoring.value_and_shares(BOUND, scores, 1.0)
         values.append(value)
         shares.append(share)
         sizes.append(len(share))

@@ -16,7 +16,7 @@ from mizoo.evaluate.protocols.linear import standardisation, standardise
 from mizoo.mi import fit, scoring
 from mizoo.mi.models import Contrast
 
-SCHEDULE = fit.Schedule(batch_size=512, learning_rate=5e-4, max_steps=1500, check_every=100, patience=5)
+SCHEDULE = fit.FitSchedule(batch_size=512, learning_rate=5e-4, max_steps=1500, check_every=100, patience=5)
 HIDDEN = (1000, 200)  # as the prior's discriminator
 VALIDATION_SIZE = 2000
 SHUFFLES = 10  # shuffled rows for each scored row
@@ -35,7 +35,7 @@ def fit_score(
     test_y: np.ndarray,
     sigmoid: bool = False,
     seed: int = 0,
-    schedule: fit.Schedule | None = None,
+    schedule: fit.FitSchedule | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[float, dict[str, Any]]:
     """Total correlation, KL(p(y) || p(y_1) ... p(y_D)), that a discriminator finds.
