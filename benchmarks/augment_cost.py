@@ -22,7 +22,7 @@ import numpy as np
 from mizoo import augment, data, recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
-from mizoo.pretrain.inputs import trained_encoder
+from mizoo.pretrain.inputs import view_encoder
 
 HERE = Path(__file__).parent
 CASES = (  # entries, and what is changed in their recipes
@@ -105,7 +105,7 @@ def measure(entry: str, changes: dict) -> dict:
 
 def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
     keras.config.set_dtype_policy(recipe.training.precision)
-    model = recipe.objective.build(trained_encoder(recipe, recipe.encoder.build()), preset, 0)
+    model = recipe.objective.build(view_encoder(recipe, recipe.encoder.build()), preset, 0)
     model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
     keras.config.set_dtype_policy("float32")
     return model

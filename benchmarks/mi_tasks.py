@@ -4,10 +4,10 @@
     python benchmarks/mi_tasks.py table runs/mi_tasks           # writes benchmarks/mi_tasks.json and .md
 
 `estimate` takes every sample in the folder at the same settings, the defaults, and keeps finished ones in ours.json:
-the same command goes on where it was stopped. Names of tasks after the folder take only those, and `--set KEY=VALUE`
+the same command resumes an interrupted run. Names of tasks after the folder take only those, and `--set KEY=VALUE`
 changes a setting for a trial, which is kept under the name of the changes. Tasks of one seed that become the same
-numbers by the rank transform (monotone maps of columns) are estimated once; their rows say so in `same_as`. Samples:
-Czyz et al. 2023, "Beyond normal".
+numbers by the rank transform (monotone maps of columns) are estimated once; the rows of the others name that
+task in `same_as`. Samples: Czyz et al. 2023, "Beyond normal".
 """
 
 from __future__ import annotations
@@ -43,20 +43,26 @@ def estimate(folder: Path, tasks: list[str], changes: dict) -> None:
         how = changes.get("preprocess", "rank")
         numbers = b"".join(rescale(v.astype("float64"), how).tobytes() for v in (x, y))
         digest = hashlib.sha256(numbers + bytes([seed])).hexdigest()[:16]
-        known = next((row for row in rows if (row["estimator"], row["sha256"]) == (label, digest)), None)
-        if known:
-            rows.append(known | {"task": task, "truth": truth, "same_as": known["task"]})
+        equal = next((row for row in rows if (row["estimator"], row["sha256"]) == (label, digest)), None)
+        if equal:
+            rows.append(equal | {"task": task, "truth": truth, "same_as": equal["task"]})
             files.write_json(result, rows)
-            print(f"{label} {task} {seed}: as {known['task']}, truth {truth:.3f}", flush=True)
+            print(f"{label} {task} {seed}: as {equal['task']}, truth {truth:.3f}", flush=True)
             continue
         started, cpu = time.perf_counter(), time.process_time()
-        found = mizoo.mi.estimate(x, y, seed=seed, progress=False, **changes)
-        row = {"estimator": label, "task": task, "seed": seed, "nats": found.nats, "error": found.standard_error}
-        row |= {"truth": truth, "sha256": digest, "steps": [curve[-1][0] for curve in found.curve]}
+        estimated = mizoo.mi.estimate(x, y, seed=seed, progress=False, **changes)
+        row = {
+            "estimator": label,
+            "task": task,
+            "seed": seed,
+            "nats": estimated.nats,
+            "error": estimated.standard_error,
+        }
+        row |= {"truth": truth, "sha256": digest, "steps": [curve[-1][0] for curve in estimated.curve]}
         row |= {"cpu_seconds": round(time.process_time() - cpu, 1), "seconds": round(time.perf_counter() - started, 1)}
         rows.append(row)
         files.write_json(result, rows)
-        print(f"{label} {task} {seed}: {found}, truth {truth:.3f}, {row['cpu_seconds']} CPU s", flush=True)
+        print(f"{label} {task} {seed}: {estimated}, truth {truth:.3f}, {row['cpu_seconds']} CPU s", flush=True)
 
 
 def table(folder: Path) -> None:

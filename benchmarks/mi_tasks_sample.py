@@ -8,7 +8,7 @@ It needs an environment of its own (the package pins an old pydantic), without m
 
 `sample` writes <task>-<seed>.npz with x, y (5000 rows, float32) and the true mutual information in nats. `estimate`
 adds the package's own estimates to theirs.json: seed 0 for the networks, which are slow, every sampled seed for CCA and
-KSG. Both leave what is already there alone, so they can be interrupted. `benchmarks/mi_tasks.py` goes on from here.
+KSG. Both leave what is already there alone, so they can be interrupted. `benchmarks/mi_tasks.py` continues from here.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def sample(folder: Path, seeds: int) -> None:
 
 def estimator(name: str):
     """A fresh estimator of the package, at its defaults (KSG: 10 neighbours)."""
-    import bmi.estimators as own
+    import bmi.estimators as estimators
 
     if name == "ksg":
-        return own.KSGEnsembleFirstEstimator(neighborhoods=(10,))
+        return estimators.KSGEnsembleFirstEstimator(neighborhoods=(10,))
     kinds = {
-        "cca": own.CCAMutualInformationEstimator,
-        "mine": own.MINEEstimator,
-        "infonce": own.InfoNCEEstimator,
+        "cca": estimators.CCAMutualInformationEstimator,
+        "mine": estimators.MINEEstimator,
+        "infonce": estimators.InfoNCEEstimator,
     }
     return kinds[name]() if name == "cca" else kinds[name](verbose=False)
 

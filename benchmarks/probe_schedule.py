@@ -4,7 +4,7 @@
 
 Both schedules are fitted on the same frozen features of CIFAR-10's training split but for its last 5,000 pictures, and
 scored on those; the test split is not read. A pair that the file already holds for the same weights and settings is not
-measured again, so an interrupted run goes on. `mizoo report` turns the file into a table.
+measured again, so an interrupted run resumes. `mizoo tables` turns the file into a table.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def main() -> None:
             if any(_same(row, key, plan) for row in content["rows"]):
                 continue
             row = key | measure(train, test, train_x[endpoint], test_x[endpoint], schedule, options.seeds)
-            place = [row[name] for name in ("encoder", "endpoint", "schedule")]
+            row_key = [row[name] for name in ("encoder", "endpoint", "schedule")]
             content["rows"] = [
-                other for other in content["rows"] if [other[n] for n in ("encoder", "endpoint", "schedule")] != place
+                other for other in content["rows"] if [other[n] for n in ("encoder", "endpoint", "schedule")] != row_key
             ] + [row]
             files.write_json(options.out, content)
             print(f"{label} {endpoint} {schedule}: {row['mean']:.2f} ± {row['spread']:.2f}, {row['cpu_seconds']} CPU s")

@@ -29,7 +29,7 @@ SHORT = {
     "optimizer.schedule": "cosine",
     "optimizer.decay_epochs": 0.0,
 }
-# What the trials of an entry share beside their length, whatever its recipe comes to say.
+# What the trials of an entry share in addition to their length, whatever its recipe is changed to.
 BASE_CHANGES = {
     "dim_local_cifar10": {
         "data.augment": "dim",

@@ -1,19 +1,19 @@
-"""Digits and speakers of the spoken digits by a linear probe of cpc_spoken_digit, beside what it has to beat.
+"""Digits and speakers of the spoken digits by a linear probe of cpc_spoken_digit, and of what it has to beat.
 
     python benchmarks/spoken_digit.py [--split validation] [--set KEY=VALUE ...] [NAME ...]
 
-Takes 0-4 of every digit and speaker are the test part, takes 5-49 train encoder and probe. `--split validation` is for
+Takes 0-4 of every digit and speaker are the test split, takes 5-49 train encoder and probe. `--split validation` is for
 choices: takes 5-9 are scored, takes 10-49 train. Names, all by default:
 
     cpc         the encoder of the recipe, trained without labels
     random      the same network with new weights
-    mfcc        mean and deviation over time of 13 MFCC (python_speech_features, an own `pip install`)
+    mfcc        mean and deviation over time of 13 MFCC (python_speech_features, its own `pip install`)
     supervised  the same network trained with the labels, one for each kind, its window, batch and epochs those of cpc
     unseen      digits of each speaker in turn, left out of pretraining and of the probe
     unseen_mfcc the same probe on MFCC
 
 The tables of the README: `mfcc random cpc supervised unseen_mfcc`, and `--set training.epochs=20 unseen`.
-Runs are kept in runs/spoken_digit and go on where they stopped; rows go to benchmarks/spoken_digit.json.
+Runs are kept in runs/spoken_digit and resume where they stopped; rows go to benchmarks/spoken_digit.json.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ RECIPE = HERE.parent / "models" / "cpc_spoken_digit" / "recipe.yaml"
 _MFCC = {"library": "python_speech_features", "nfft": 256}
 
 
-def _mfcc(part: sounds.Sounds) -> np.ndarray:
+def _mfcc(split: sounds.Sounds) -> np.ndarray:
     """Mean and deviation over time of 13 coefficients, 25 ms every 10 ms of 26 filters: (N, 26)."""
     from python_speech_features import mfcc
 
-    frames = [mfcc(clip, part.sampling_rate, nfft=_MFCC["nfft"]) for clip in part.clips]
+    frames = [mfcc(clip, split.sampling_rate, nfft=_MFCC["nfft"]) for clip in split.clips]
     return np.stack([np.concatenate([each.mean(axis=0), each.std(axis=0)]) for each in frames])
 
 
@@ -61,7 +61,7 @@ class Trial:
 
     def __init__(self, split: str, changes: dict) -> None:
         self.split, self.changes = split, changes
-        self.parts = tuple(sounds.load(sounds.SPOKEN_DIGIT, part) for part in SOUND_SPLITS[split])
+        self.splits = tuple(sounds.load(sounds.SPOKEN_DIGIT, name) for name in SOUND_SPLITS[split])
         self.recipe = recipes.load(RECIPE, {**changes, "data.split": SOUND_SPLITS[split][0]})
 
     def cpc(self) -> list[dict]:
@@ -76,7 +76,7 @@ class Trial:
 
     def mfcc(self) -> list[dict]:
         """No encoder."""
-        features = [{"mfcc": _mfcc(part)} for part in self.parts]
+        features = [{"mfcc": _mfcc(split)} for split in self.splits]
         return self._probed("mfcc", features, _MFCC)
 
     def supervised(self) -> list[dict]:
@@ -87,7 +87,7 @@ class Trial:
             encoder, head = self._trained_with(label)
             train, test = self._features(encoder)
             logits = test["global"] @ head[0] + head[1]
-            value = 100 * float(np.mean(logits.argmax(axis=1) == self.parts[1].labels[label]))
+            value = 100 * float(np.mean(logits.argmax(axis=1) == self.splits[1].labels[label]))
             seconds = time.perf_counter() - began
             rows.append(self._row("supervised", label, "global", value, {"training_seconds": round(seconds, 1)}))
         return rows
@@ -95,7 +95,7 @@ class Trial:
     def unseen(self) -> list[dict]:
         """Digits of a speaker that neither the encoder nor the probe was given."""
         rows = []
-        speakers = self.parts[0].classes["speaker"]
+        speakers = self.splits[0].classes["speaker"]
         for number, speaker in enumerate(speakers):
             recipe = recipes.load(
                 RECIPE,
@@ -110,18 +110,18 @@ class Trial:
     def unseen_mfcc(self) -> list[dict]:
         """Digits of a speaker that the probe was not given, from MFCC."""
         rows = []
-        for number, speaker in enumerate(self.parts[0].classes["speaker"]):
+        for number, speaker in enumerate(self.splits[0].classes["speaker"]):
             other = self._without(number, self.recipe)
-            probed = other._probed("unseen_mfcc", [{"mfcc": _mfcc(part)} for part in other.parts], _MFCC, ("digit",))
+            probed = other._probed("unseen_mfcc", [{"mfcc": _mfcc(split)} for split in other.splits], _MFCC, ("digit",))
             rows += [{**row, "speaker": speaker} for row in probed]
         return rows
 
     def _without(self, speaker: int, recipe: recipes.Recipe) -> Trial:
-        """The trial whose training part is without a speaker, and whose test part is that speaker's."""
-        train = self.parts[0].where(self.parts[0].labels["speaker"] != speaker)
-        test = self.parts[1].where(self.parts[1].labels["speaker"] == speaker)
+        """The trial whose training split is without a speaker, and whose test split is that speaker's."""
+        train = self.splits[0].where(self.splits[0].labels["speaker"] != speaker)
+        test = self.splits[1].where(self.splits[1].labels["speaker"] == speaker)
         other = copy.copy(self)
-        other.parts, other.recipe = (train, test), recipe
+        other.splits, other.recipe = (train, test), recipe
         return other
 
     def _pretrained(self, recipe: recipes.Recipe, kind: str) -> tuple[keras.Model, float]:
@@ -131,11 +131,11 @@ class Trial:
         return encoder, read_log(folder)[-1]["seconds"]
 
     def _features(self, encoder: keras.Model) -> list[dict[str, np.ndarray]]:
-        return [clip_features(encoder, part.clips) for part in self.parts]
+        return [clip_features(encoder, split.clips) for split in self.splits]
 
     def _probed(self, kind: str, features: list, settings: dict, labels: tuple[str, ...] = SOUND_LABELS) -> list[dict]:
         rows = []
-        for task in label_tasks(*self.parts, *features, split=self.split, labels=labels):
+        for task in label_tasks(*self.splits, *features, split=self.split, labels=labels):
             scores, probe = linear.fit_score(task.train_x, task.train_y, task.test_x, task.test_y, task.classes)
             label = task.dataset.rpartition("/")[2]
             rows.append(self._row(kind, label, task.endpoint, float(scores[0]), {**probe, **settings}))
@@ -150,8 +150,8 @@ class Trial:
             "value": round(value, 2),
             "split": self.split,
             "changes": self.changes,
-            "train_size": len(self.parts[0]),
-            "test_size": len(self.parts[1]),
+            "train_size": len(self.splits[0]),
+            "test_size": len(self.splits[1]),
             "epochs": self.recipe.training.epochs if kind in ("cpc", "supervised", "unseen") else 0,
             "settings": settings,
             "version": mizoo.__version__,
@@ -159,21 +159,21 @@ class Trial:
         }
 
     def _trained_with(self, label: str) -> tuple[keras.Model, list[np.ndarray]]:
-        training, window, part = self.recipe.training, self.recipe.data.window, self.parts[0]
+        training, window, train = self.recipe.training, self.recipe.data.window, self.splits[0]
         keras.utils.set_random_seed(training.seed)
         encoder = self.recipe.encoder.build()
-        head = keras.layers.Dense(len(part.classes[label]), name="head")
+        head = keras.layers.Dense(len(train.classes[label]), name="head")
         model = keras.Model(encoder.input, head(encoder.output["global"]))
-        steps = len(part) // training.batch_size
+        steps = len(train) // training.batch_size
         model.compile(
             self.recipe.optimizer.build(steps, training.epochs),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         for epoch in range(training.epochs):
-            positions = generator(training.seed, 2, epoch).random(len(part))
-            rows = epoch_order(training.seed, epoch, len(part))[: steps * training.batch_size]
-            x = np.stack([sounds.cut(part.clips[row], window, positions[row]) for row in rows])
-            model.fit(x, part.labels[label][rows], training.batch_size, verbose=0, shuffle=False)
+            positions = generator(training.seed, 2, epoch).random(len(train))
+            rows = epoch_order(training.seed, epoch, len(train))[: steps * training.batch_size]
+            x = np.stack([sounds.cut(train.clips[row], window, positions[row]) for row in rows])
+            model.fit(x, train.labels[label][rows], training.batch_size, verbose=0, shuffle=False)
         return encoder, [np.asarray(weight) for weight in head.get_weights()]
 
 

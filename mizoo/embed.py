@@ -75,7 +75,7 @@ def embed(
         runtime: "onnx" (ready at once) or "keras".
         batch_size: pictures read and encoded at a time.
         progress: show a progress bar if the error stream is a terminal.
-        sampling_rate: in Hz, that an encoder of sounds takes; needed only where the folder of the encoder does not give it.
+        sampling_rate: in Hz, that an encoder of sounds takes; needed only where its folder does not give it.
 
     Returns:
         An `EmbedReport`. A file that cannot be read, or a sound too short for one frame, is skipped and listed there.

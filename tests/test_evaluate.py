@@ -73,8 +73,8 @@ def test_probes_trained_together_do_not_feel_each_other(rng):
     from keras import ops
 
     x, y = planted(rng, 64)
-    together = mlp200.build(x.shape[1], CLASSES, 3, "float32")
-    alone = mlp200.build(x.shape[1], CLASSES, 1, "float32")
+    together = mlp200.build_probe(x.shape[1], CLASSES, 3, "float32")
+    alone = mlp200.build_probe(x.shape[1], CLASSES, 1, "float32")
     for layer in together.layers:  # dropout draws differ between the two models
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0

@@ -74,7 +74,7 @@ def test_ndm_of_independent_coordinates_is_nothing(rng):
     from mizoo.evaluate.protocols import ndm
 
     features = rng.normal(size=(4000, 4)) * [1, 5, 0.1, 2] + 3
-    value, settings = ndm.fit_score(features[:3000], features[3000:], schedule=short(ndm, max_steps=100))
+    value, settings = ndm.neural_total_correlation(features[:3000], features[3000:], schedule=short(ndm, max_steps=100))
     assert abs(value) < 0.05
     assert settings["variant"] == "plain"
 
@@ -86,7 +86,7 @@ def test_ndm_of_a_gaussian_is_near_its_total_correlation(rng):
     truth = -0.5 * np.log(np.linalg.det(correlation))  # 1.134 nats
     features = (rng.normal(size=(9000, 3)) @ np.linalg.cholesky(correlation).T).astype("float16")
     for sigmoid in (False, True):  # a sigmoid of each coordinate changes no total correlation
-        value, settings = ndm.fit_score(
+        value, settings = ndm.neural_total_correlation(
             features[:6000],
             features[6000:],
             sigmoid,
@@ -102,9 +102,9 @@ def test_ndm_refuses_what_has_no_total_correlation(rng):
     from mizoo.evaluate.protocols import ndm
 
     with pytest.raises(UserError, match="two coordinates"):
-        ndm.fit_score(rng.normal(size=(90, 1)), rng.normal(size=(20, 1)))
+        ndm.neural_total_correlation(rng.normal(size=(90, 1)), rng.normal(size=(20, 1)))
     with pytest.raises(UserError, match="50 pictures"):
-        ndm.fit_score(rng.normal(size=(9, 2)), rng.normal(size=(20, 2)))
+        ndm.neural_total_correlation(rng.normal(size=(9, 2)), rng.normal(size=(20, 2)))
 
 
 def coloured(rng, count, kept):
@@ -123,11 +123,11 @@ def test_mine_finds_what_a_feature_tells_of_the_picture(rng, kept):
     images, features, truth = coloured(rng, 4000, kept)
     data = (images[:3000], features[:3000], images[3000:], features[3000:])
     schedule = short(mine, max_steps=200, learning_rate=1e-3)
-    value, settings = mine.fit_score(*data, schedule=schedule)
+    value, settings = mine.neural_information(*data, schedule=schedule)
     assert value == pytest.approx(truth, abs=max(0.08, 4 * settings["standard_error"]))
     assert "infinite" in settings["truth"] and settings["max_steps"] == 200
     if kept == 1:
-        again, _ = mine.fit_score(*data, schedule=schedule)
+        again, _ = mine.neural_information(*data, schedule=schedule)
         assert again == value
 
 
@@ -136,7 +136,7 @@ def test_mine_finds_nothing_where_features_belong_to_other_pictures(rng):
 
     images, features, _ = coloured(rng, 2000, 1.0)
     features = rng.permutation(features)
-    value, _ = mine.fit_score(
+    value, _ = mine.neural_information(
         images[:1500], features[:1500], images[1500:], features[1500:], schedule=short(mine, max_steps=100)
     )
     assert abs(value) < 0.05
@@ -207,7 +207,7 @@ def test_other_endpoints_and_raw_pixels_on_request(bare):
 def test_alignment_of_grey_pictures_is_refused_before_anything_is_fitted(bare, monkeypatch):
     from mizoo.evaluate.protocols import ndm
 
-    monkeypatch.setattr(ndm, "fit_score", lambda *data, **more: pytest.fail("fitted first"))
+    monkeypatch.setattr(ndm, "neural_total_correlation", lambda *data, **more: pytest.fail("fitted first"))
     with pytest.raises(UserError, match="one channel"):
         evaluate(encoder(1), bare[..., :1], ["ndm", "alignment"], progress=False)
     (row,) = evaluate(encoder(1), bare[..., :1], ["uniformity"], ["wide"], progress=False)

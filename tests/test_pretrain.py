@@ -52,12 +52,13 @@ def unbroken(recipe, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def _one_epoch(recipe, tmp_path_factory) -> Path:
-    return pretrain(recipe, tmp_path_factory.mktemp("runs") / "one_epoch", stop_after=1)
+    longer = changed(recipe, optimizer={"decay_epochs": 2.0}, training={"epochs": 4})
+    return pretrain(longer, tmp_path_factory.mktemp("runs") / "one_epoch", stop_after=1)
 
 
 @pytest.fixture
 def one_epoch(_one_epoch, tmp_path) -> Path:
-    """A copy of the recipe's run that was stopped after an epoch, to go on from or to damage."""
+    """A copy of a run that was stopped after an epoch, to go on from or to damage; the recipe was longer then."""
     return Path(shutil.copytree(_one_epoch, tmp_path / "one_epoch"))
 
 
@@ -101,22 +102,14 @@ def test_a_resumed_run_of_two_optimisers_equals_an_unbroken_one(recipe, tmp_path
             assert one[key] == pytest.approx(other[key], abs=1e-4), key
 
 
-def test_an_occlusion_begins_after_the_epoch_that_the_recipe_names_even_if_that_is_decided_later(
-    recipe, unbroken, one_epoch, tmp_path
-):
+def test_an_open_run_takes_another_length_and_an_occlusion_that_begins_later(recipe, unbroken, one_epoch, tmp_path):
     late = changed(recipe, objective={"occlusion": 0.5, "occlusion_from": 2})
     with pytest.raises(UserError, match="another recipe"):  # one that would have begun already
         pretrain(changed(recipe, objective={"occlusion": 0.5}), one_epoch)
     whole = pretrain(late, tmp_path / "whole")
-    assert_same_weights(whole, pretrain(late, one_epoch))  # a run that began without one
+    assert_same_weights(whole, pretrain(late, one_epoch))  # which began without one, and was to be longer
     assert losses(whole)[:2] == pytest.approx(losses(unbroken)[:2], abs=1e-4)
     assert abs(losses(whole)[2] - losses(unbroken)[2]) > 1e-3
-
-
-def test_an_open_run_takes_another_length(recipe, unbroken, tmp_path):
-    longer = changed(recipe, optimizer={"decay_epochs": 2.0}, training={"epochs": 5})
-    run = pretrain(longer, tmp_path / "run", stop_after=2)
-    assert_same_weights(pretrain(recipe, run), unbroken)
 
 
 KILLED_WHILE_SAVING = """

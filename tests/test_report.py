@@ -252,17 +252,17 @@ def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):
         },
     ]
     path.write_text(json.dumps({"epochs": 4, "rows": rows}))
-    text = benchmark_tables.trials(path, "dim_small")
+    text = benchmark_tables.trials_table(path, "dim_small")
     assert "after 4 epochs" in text and text.splitlines()[0].endswith(". CPU, 1 core; CPU, 2 cores.")
     assert cells(text)[0] == ["change", "fc"]
     assert cells(text)[2:] == [
         ["the recipe", "61.75 ± 0.25"],
         ["`optimizer.learning_rate: 0.002`", "59.50 ± 0.25 (-2.2)"],
     ]
-    other = cells(benchmark_tables.trials(path, "other"))
+    other = cells(benchmark_tables.trials_table(path, "other"))
     assert other[2:] == [['the recipe with `data.augment: "dim"`', "1.00 ± 0.25"]]
     with pytest.raises(UserError, match="no row of its own recipe"):
-        benchmark_tables.trials(path, "dim_large")
+        benchmark_tables.trials_table(path, "dim_large")
 
 
 def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
@@ -277,7 +277,7 @@ def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
     path = tmp_path / "cost.json"
     rows = [row | {"share": 0.0252}, row | {"share": 0.0252, "keras_norm_ms": 311.6}]
     path.write_text(json.dumps({"hardware": "CPU, 2 cores", "backend": "jax", "rows": rows}))
-    text = benchmark_tables.augment(path)
+    text = benchmark_tables.augment_table(path)
     assert "CPU, 2 cores, jax backend" in text
     assert cells(text)[2:] == [
         ["`dim_small`", "`views`, 2 of 64 pictures", keras, "200", "5.1", "2.5 %"] for keras in ("", "312")

@@ -280,7 +280,7 @@ class Solarise(Pixel):
 class Occlude(Pixel):
     """A grey square over part of the picture (DeVries and Taylor 2017); noise: down, right.
 
-    The grey is 127.5, zero for the encoders, and the square lies wholly within the picture, every position equally likely.
+    The grey is 127.5, zero for the encoders, and the square lies wholly within the picture, anywhere equally likely.
 
     Attributes:
         side: side of the square as a share of the picture's, above 0 and at most 1; the nearest whole

@@ -73,7 +73,7 @@ def read(path: str | os.PathLike, size: int | None = None, class_names: Sequence
         listed = "\n".join(f"  {problem}" for problem in problems[:_LISTED])
         more = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise UserError(
-            f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Repair or remove them:\n{listed}{more}"
+            f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Repair or remove:\n{listed}{more}"
         )
     assert images is not None  # `find` gives one file at least
     name = folder.resolve().name

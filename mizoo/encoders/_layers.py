@@ -14,7 +14,7 @@ def named(endpoints: dict) -> dict:
 
 
 def field_and_stride(chain: Iterable[keras.Layer], kind: type[keras.Layer]) -> tuple[int, int]:
-    """Receptive field and stride of the last output of a chain of unpadded convolutions, in inputs along the first axis.
+    """Receptive field and stride of the output of a chain of unpadded convolutions, in inputs along the first axis.
 
     Args:
         chain: layers in order; those of another kind are passed over.

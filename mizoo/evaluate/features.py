@@ -63,7 +63,7 @@ def features(
 
 
 def pixels(images: np.ndarray) -> dict[str, np.ndarray]:
-    """The pictures themselves as features: (N, H*W*C) float16 in -1..1, as an encoder sees them.
+    """The pictures themselves as features: (N, H*W*C) float16 in -1..1, as an encoder scales them.
 
     Args:
         images: pictures (N, H, W, C), 0..255.
@@ -125,8 +125,8 @@ def clip_features(
         values = encoder.predict_on_batch(batch)
         for name, endpoint in (("local", "local"), ("global", "context")):
             frames = np.asarray(values[endpoint])
-            of_batch = [frames[i, : (lengths[row] - field) // jump + 1].mean(axis=0) for i, row in enumerate(rows)]
-            means.setdefault(name, np.empty((len(clips), frames.shape[-1]), np.float32))[rows] = of_batch
+            batch_means = [frames[i, : (lengths[row] - field) // jump + 1].mean(axis=0) for i, row in enumerate(rows)]
+            means.setdefault(name, np.empty((len(clips), frames.shape[-1]), np.float32))[rows] = batch_means
         if advance is not None:
             advance(len(rows))
     return means

@@ -48,7 +48,7 @@ def load_pictures(dataset: Any, split: str, train_split: str, size: int | None, 
     """The pictures of the protocols without labels.
 
     Args:
-        dataset: as `mizoo.data.load` takes it; labels are not looked at.
+        dataset: as `mizoo.data.load` takes it; labels are ignored.
         split, train_split: what is fitted on and what is scored (`mizoo.evaluate.splits`). Data of a single split are
             measured whole, and for the fitted protocols a fifth of them, 5,000 at most, drawn at random, is held out.
         size: height and width that the pictures get.
@@ -59,21 +59,21 @@ def load_pictures(dataset: Any, split: str, train_split: str, size: int | None, 
     """
     given = getattr(dataset, "images", dataset)
     if isinstance(given, np.ndarray):
-        _check(given)
+        _check_pictures(given)
     splits = data.splits(dataset)
     if len(splits) == 1:
         only = data.load(dataset, splits[0], size=size)
-        _check(only.images)
+        _check_pictures(only.images)
         order = np.random.default_rng(SEED).permutation(len(only))
         cut = min(round(HELD_OUT * len(order)), AT_MOST)
         train, held_out = only.images[np.sort(order[cut:])], only.images[np.sort(order[:cut])]
         return Pictures(only.name, WHOLE, train if fitted else None, held_out, only.images)
-    train_part, scored = fit_and_test_splits(dataset, split, train_split, size, fitted)
-    _check(scored.images)
-    return Pictures(scored.name, split, train_part.images if train_part else None, scored.images, scored.images)
+    fitted_on, scored = fit_and_test_splits(dataset, split, train_split, size, fitted)
+    _check_pictures(scored.images)
+    return Pictures(scored.name, split, fitted_on.images if fitted_on else None, scored.images, scored.images)
 
 
-def _check(images: np.ndarray) -> None:
+def _check_pictures(images: np.ndarray) -> None:
     if images.ndim != 4 or len(images) < 2:
         raise UserError(
             "The protocols without labels take two pictures at least, (N, H, W, C). Received: an array of shape "
@@ -125,7 +125,7 @@ class LabelFreeTasks:
                 self.held_out = self._features(pictures.held_out, "features held out")
         self._views: list[dict[str, np.ndarray]] = []
 
-    def of(self, protocol: Protocol) -> list[Task]:
+    def for_protocol(self, protocol: Protocol) -> list[Task]:
         """A task for each endpoint, as the protocol takes it."""
         if "views" in protocol.takes and not self._views:
             self._views = [self._view(number) for number in (0, 1)]
@@ -155,14 +155,14 @@ class LabelFreeTasks:
 
         from mizoo import augment
 
-        images, change = self.pictures.whole, augment.preset(AUGMENT)
+        images, augmentation = self.pictures.whole, augment.preset(AUGMENT)
         rng = np.random.default_rng((SEED, number))
         line = self.progress.start(f"features of view {number + 1}", len(images), "pictures")
         blocks: dict[str, list[np.ndarray]] = {}
         for start in range(0, len(images), _BLOCK):
             block = images[start : start + _BLOCK]
-            noise = rng.random((len(block), change.noise_size), dtype=np.float32)
-            view = ops.convert_to_numpy(change(block, noise))
+            noise = rng.random((len(block), augmentation.noise_size), dtype=np.float32)
+            view = ops.convert_to_numpy(augmentation(block, noise))
             for name, value in extract(self.encoder, view, self.endpoints).items():
                 blocks.setdefault(name, []).append(value)
             line.advance(len(block))

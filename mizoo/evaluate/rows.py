@@ -118,9 +118,9 @@ def merge_rows(path: str | os.PathLike, rows: Iterable[Row]) -> list[Row]:
 def keep_rows(path: str | os.PathLike, wanted: Callable[[Row], bool]) -> None:
     """Take the rows that are not wanted out of a results file, and the file away where none is; errors as above."""
     path = Path(path)
-    kept = [row for row in read_rows(path) if wanted(row)]
-    if kept:
-        _write(path, kept)
+    remaining = [row for row in read_rows(path) if wanted(row)]
+    if remaining:
+        _write(path, remaining)
     else:
         path.unlink()
 
@@ -131,8 +131,10 @@ def _write(path: Path, rows: list[Row]) -> None:
 
 def _row(item: Any, path: Path, index: int) -> Row:
     if not isinstance(item, dict) or set(item) != set(_TYPES):
-        odd = sorted(set(item) ^ set(_TYPES)) if isinstance(item, dict) else [type(item).__name__]
-        raise UserError(f"Row {index} of {path} has missing or unknown keys: {', '.join(odd)}. It is left as it was")
+        mismatched = sorted(set(item) ^ set(_TYPES)) if isinstance(item, dict) else [type(item).__name__]
+        raise UserError(
+            f"Row {index} of {path} has missing or unknown keys: {', '.join(mismatched)}. It is left as it was"
+        )
     for key, kind in _TYPES.items():
         if not isinstance(item[key], kind) or isinstance(item[key], bool):
             raise UserError(f"Row {index} of {path}: `{key}` has the wrong type. Received: {item[key]!r}")

@@ -74,7 +74,7 @@ def evaluate(
     _check_choice("encoder", encoder, ENCODERS)
     _check_choice("split", split, _SPLITS)
     schedule_name = _schedule_name(schedule)
-    model, provenance = _open(name_or_encoder, encoder)
+    model, provenance = _load_model(name_or_encoder, encoder)
     facts = {"entry": entry or interface.encoder_name(name_or_encoder), "encoder": encoder}
     kind, side = interface.kind(model), interface.side(model)
     labelled = [protocol for protocol in chosen if protocol.labelled]
@@ -84,7 +84,7 @@ def evaluate(
             raise UserError(f"`pixels` is a baseline of pictures, and {facts['entry']} takes sounds.")
         if label_free:
             names = ", ".join(protocol.name for protocol in label_free)
-            raise UserError(f"Of sounds there are the probes, {', '.join(PROBES)}. Received: {names}")
+            raise UserError(f"Encoders of sounds take the probes, {', '.join(PROBES)}. Received: {names}")
     if encoder == "pixels":
         model = None
     if dataset is None:
@@ -102,15 +102,15 @@ def evaluate(
             else:
                 tasks = picture_tasks(model, dataset, split, train_split, side, endpoints, display)
             for _, of_dataset in itertools.groupby(tasks, key=lambda task: task.dataset):
-                same = list(of_dataset)
+                dataset_tasks = list(of_dataset)
                 for protocol in labelled:
-                    rows += _run(protocol, same, options, facts, provenance, display)
+                    rows += _run(protocol, dataset_tasks, options, facts, provenance, display)
         if label_free:
             fitted = any(protocol.fits for protocol in label_free)
             pictures = load_pictures(dataset, split, train_split, side, fitted)
             unlabelled = LabelFreeTasks(model, pictures, label_free, endpoints, display)
             for protocol in label_free:
-                rows += _run(protocol, unlabelled.of(protocol), options, facts, provenance, display)
+                rows += _run(protocol, unlabelled.for_protocol(protocol), options, facts, provenance, display)
     return rows
 
 
@@ -144,9 +144,9 @@ def _row(
     provenance: dict[str, Any],
     seconds: tuple[float, float],
 ) -> Row:
-    own = {}
+    description = {}
     if protocol.name not in TABLE:  # a table cannot look it up
-        own = {"about": protocol.about, "unit": protocol.unit, "better": protocol.better}
+        description = {"about": protocol.about, "unit": protocol.unit, "better": protocol.better}
     train_size, test_size = task.sizes
     return Row(
         **facts,
@@ -159,13 +159,13 @@ def _row(
         seeds=score.seeds,
         train_size=train_size if protocol.fits else 0,
         test_size=test_size,
-        settings=score.settings | own | provenance | {"cpu_seconds": round(seconds[1], 1)},
+        settings=score.settings | description | provenance | {"cpu_seconds": round(seconds[1], 1)},
         seconds=round(seconds[0], 1),
     )
 
 
-def _open(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
-    """The model to measure and the settings that say which weights it has."""
+def _load_model(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
+    """The model to measure and the settings that identify its weights."""
     model, provenance = name_or_encoder, {}
     if isinstance(name_or_encoder, (str, os.PathLike)):
         name = os.fspath(name_or_encoder)
@@ -201,7 +201,7 @@ def _command(
 ) -> str:
     named = isinstance(name_or_encoder, (str, os.PathLike))
     words = ["mizoo evaluate", os.fspath(name_or_encoder) if named else interface.encoder_name(name_or_encoder)]
-    if isinstance(dataset, os.PathLike):  # whose `name` is its last part alone
+    if isinstance(dataset, os.PathLike):  # whose `name` is its last component alone
         given = os.fspath(dataset)
     else:
         given = "array" if isinstance(dataset, np.ndarray) else getattr(dataset, "name", dataset)

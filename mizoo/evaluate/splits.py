@@ -32,7 +32,7 @@ def fit_and_test_splits(
 
     Raises:
         UserError: for what `mizoo.data.load` refuses, a slice of a split or fewer than five pictures to take a
-            validation part of.
+            validation split from.
     """
     from mizoo import data
 
@@ -47,7 +47,9 @@ def fit_and_test_splits(
     whole = data.load(dataset, train_split, size=size)
     cut = len(whole) - min(VALIDATION_SIZE, len(whole) // VALIDATION_SHARE)
     if cut == len(whole):
-        raise UserError(f"{whole.name} has {len(whole)} pictures, too few to score a fifth of them as validation part.")
+        raise UserError(
+            f"{whole.name} has {len(whole)} pictures, too few to score a fifth of them as validation split."
+        )
     return _rows(whole, slice(None, cut)), _rows(whole, slice(cut, None))
 
 

@@ -69,21 +69,21 @@ def picture_tasks(
 
 def _labels(train: Dataset, test: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The labels of both splits, once a probe can be fitted to them."""
-    for part, use in ((train, "fitted on"), (test, "scored")):
-        if part.labels is None:
+    for each, use in ((train, "fitted on"), (test, "scored")):
+        if each.labels is None:
             raise UserError(
-                f"A probe needs labels, and the split of {part.name} that is {use} has none. Without labels there are "
+                f"A probe needs labels, and the split of {each.name} that is {use} has none. Without labels there are "
                 'the measures: protocols=("measures",), on the command line `--protocol measures`'
             )
     assert train.labels is not None and test.labels is not None
     fitted, scored = set(train.labels.tolist()), set(test.labels.tolist())
     if len(fitted) < 2:
-        raise UserError(f"A probe tells classes apart, and the labels of {train.name} are all of one.")
+        raise UserError(f"A probe distinguishes classes, and the labels of {train.name} are all of one.")
     if unseen := sorted(scored - fitted):
         names = [train.classes[label] if label < len(train.classes) else str(label) for label in unseen]
         raise UserError(
             f"The split of {train.name} that is fitted on holds no picture of {', '.join(names)}, which the scored one "
-            "has: no probe can tell what it never saw. Put some there, or leave them out of both."
+            "has: a probe recognises only what it was fitted on. Put some there, or leave them out of both."
         )
     return train.labels, test.labels
 
@@ -97,7 +97,7 @@ def sound_tasks(
         encoder: a Keras encoder as `mizoo.encoders.waveform` builds.
         dataset: "spoken_digit", the one set of sounds with labels.
         split: "test": takes 5-49 are fitted on and takes 0-4 scored. "validation": takes 10-49, and takes 5-9.
-        train_split: "train"; other parts are not on offer.
+        train_split: "train"; nothing else is supported.
         endpoints: some of `local` (the mean of the frames) and `global` (that of the contexts); both if None.
         progress: shows the progress.
 

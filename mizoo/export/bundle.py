@@ -88,7 +88,7 @@ def write_forms(
     exact = to_float32(model)
     model = half_precision(exact) if half else exact
     shapes = endpoint_shapes(model)
-    batches = _batches(model, images)
+    batches = _comparison_batches(model, images)
     argument = interface.input_name(model)
     save_onnx(model, folder / "encoder.onnx")
     save_saved_model(model, folder / "saved_model")
@@ -131,7 +131,7 @@ def write_forms(
     }
 
 
-def _batches(model: keras.Model, images: np.ndarray | None) -> list[np.ndarray]:
+def _comparison_batches(model: keras.Model, images: np.ndarray | None) -> list[np.ndarray]:
     """Batches to compare on, float32."""
     of_pictures = interface.kind(model) == "pictures"
     if images is None:

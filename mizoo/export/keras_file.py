@@ -121,13 +121,13 @@ def save_keras(encoder: keras.Model, path: str | os.PathLike) -> None:
     with files.atomic(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary) as archive:
-            parts = {name: archive.read(name) for name in archive.namelist()}
-        parts["metadata.json"] = _undated(parts["metadata.json"])
-        parts["config.json"] = _renumbered(parts["config.json"])
-        parts["model.weights.h5"] = _half_datasets(parts["model.weights.h5"])
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["metadata.json"] = _undated(members["metadata.json"])
+        members["config.json"] = _renumbered(members["config.json"])
+        members["model.weights.h5"] = _half_datasets(members["model.weights.h5"])
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name in sorted(parts):
-                archive.writestr(zipfile.ZipInfo(name, _NO_DATE), parts[name])
+            for name in sorted(members):
+                archive.writestr(zipfile.ZipInfo(name, _NO_DATE), members[name])
 
 
 def _as_float32(weight: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
 
 
 def run_saved_model(path: Path, argument: str, batch: np.ndarray, endpoints: list[str]) -> list[dict[str, np.ndarray]]:
-    """Endpoints of a SavedModel twice: as its signature `serve` gives them, and as the signature of each endpoint does."""
+    """Endpoints of a SavedModel twice: by its signature `serve`, and by the signature of each endpoint."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(os.fspath(path))

@@ -69,7 +69,7 @@ class TensorFlowStep:
         return tf.random.stateless_uniform(shape, seed)
 
     def compile(self, *args, optimizer, steps_per_execution: int = 1, **kwargs) -> None:
-        """As `keras.Model.compile`; refuses what would fail later, with an obscure message, under a distribution strategy."""
+        """As `keras.Model.compile`; refuses what fails later and obscurely under a distribution strategy."""
         if _replicas() > 1:
             values = [variable.value for variable in self.trainable_variables]
             if not all(isinstance(value, tf.distribute.DistributedValues) for value in values):

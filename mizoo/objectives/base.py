@@ -168,7 +168,9 @@ class Objective(Step, keras.Model):
                 keras.optimizers.OptimizerMap(optimizer, {f".*{ADVERSARY}.*": prior_optimizer})
             )
         elif prior_optimizer is not None and not adversary:
-            raise UserError(f"`prior_optimizer` trains a second set of layers, and this {type(self).__name__} trains one alone.")
+            raise UserError(
+                f"`prior_optimizer` trains a second set of layers, and this {type(self).__name__} trains one alone."
+            )
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
 

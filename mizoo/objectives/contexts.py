@@ -13,9 +13,9 @@ CONTEXTS = ("masked_conv", "row_gru")
 def masked_conv(features: int, width: int, blocks: int, name: str) -> keras.Model:
     """Causal convolutions in raster order (van den Oord et al. 2016, PixelCNN): (B, H, W, features) to (.., width).
 
-    Each residual block sees the two rows above with one column more to either side, and the position itself with its
-    left neighbour: the context at row r and column c depends on the 2 `blocks` rows above r, up to `blocks` columns further
-    right than c, and on row r up to c.
+    Each residual block sees the two rows above with one column more to either side, and the position itself with
+    its left neighbour: the context at row r and column c depends on the 2 `blocks` rows above r, up to `blocks` columns
+    further right than c, and on row r up to c.
 
     Args:
         features: channels of the grid.

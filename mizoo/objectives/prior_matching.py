@@ -1,4 +1,4 @@
-"""Prior matching: an adversary distinguishes the representation from samples of a prior (Hjelm et al. 2018, section 3.3)."""
+"""Prior matching: an adversary between the representation and samples of a prior (Hjelm et al. 2018, section 3.3)."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Record(keras.callbacks.Callback):
             self.save(epoch + 1)
 
     def save(self, epochs: int) -> None:
-        """Write log, encoder and checkpoint, the checkpoint last: it says how far the others are good."""
+        """Write log, encoder and checkpoint, the checkpoint last: it records how far the others are valid."""
         write_log(self.folder, self.lines)
         with files.atomic(self.folder / ENCODER) as path:
             self._float32_encoder().save(path)

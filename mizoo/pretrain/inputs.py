@@ -33,8 +33,8 @@ class Job:
     Attributes:
         name: of the run.
         recipe_text: the recipe as YAML, every default written out.
-        identity: what decides the weights, for the checkpoint.
-        facts: what the run's machine.json says beside the machine: the teachers.
+        identity: what determines the weights, for the checkpoint.
+        facts: what the run's machine.json records in addition to the machine: the teachers.
         training: length, batch size, precision and seed.
         keeps_average: whether the encoder is saved with the averages of its weights.
         phases: the stretches of the run, each with its objective.
@@ -42,8 +42,8 @@ class Job:
         window: samples in a training window of sounds; None for pictures.
         sample: some of the inputs, on which the state of the embedding is measured.
         targets: float16 (N, D) for each picture, or None.
-        targets_hash: hash of all that decides the targets, or None.
-        state: where the run folder's checkpoint stands.
+        targets_hash: hash of all that determines the targets, or None.
+        state: of the run folder's checkpoint.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Job:
         """The objective of one phase around an encoder."""
         views = augment.preset(self._recipe.data.augment, self._recipe.data.view_side)
         target_size = None if self.targets is None else self.targets.shape[1]
-        return settings.build(trained_encoder(self._recipe, encoder), views, self.training.seed, target_size)
+        return settings.build(view_encoder(self._recipe, encoder), views, self.training.seed, target_size)
 
     def optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """The optimiser of the whole run."""
@@ -84,12 +84,12 @@ class Job:
 
 
 def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) -> Job:
-    """Load what a recipe trains on, and ask its teachers.
+    """Load what a recipe trains on, and compute the targets of its teachers.
 
     Args:
         recipe: what to train.
-        folder: the run folder, which keeps the targets.
-        state: where its checkpoint stands.
+        folder: the run folder, which stores the targets.
+        state: of its checkpoint.
         last: the epoch to stop after.
 
     Raises:
@@ -121,8 +121,8 @@ def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) 
     )
 
 
-def trained_encoder(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
-    """The encoder that is trained: a copy for smaller views, if the recipe says so, which has the same weights."""
+def view_encoder(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
+    """The encoder that is trained: a copy for smaller views, if the recipe has them, with the same weights."""
     if recipe.data.view_side is None:
         return encoder
     copy = recipe.encoder.model_copy(update={"side": recipe.data.view_side}).build()
@@ -138,20 +138,20 @@ def copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
     """
     source = recipe.init_from
     assert source is not None
-    earlier = recipes.ancestors(source)
-    if earlier and not Path(source).exists():
+    ancestors = recipes.ancestors(source)
+    if ancestors and not Path(source).exists():
         raise UserError(
             f"`init_from`: {recipe.name} continues from the run {source}, which is not here. Train that first: "
-            f"`mizoo pretrain {earlier[-1]}`"
+            f"`mizoo pretrain {ancestors[-1]}`"
         )
-    given = zoo.load(source)
-    shapes = [[tuple(variable.shape) for variable in model.variables] for model in (given, encoder)]
+    source_model = zoo.load(source)
+    shapes = [[tuple(variable.shape) for variable in model.variables] for model in (source_model, encoder)]
     if shapes[0] != shapes[1]:
         raise UserError(
             f"`init_from`: the weights of {source} do not fit the recipe's encoder. Give the recipe the `encoder` that "
             "they were trained with."
         )
-    encoder.set_weights(given.get_weights())
+    encoder.set_weights(source_model.get_weights())
 
 
 def _load(recipe: recipes.Recipe) -> np.ndarray | Sounds:
@@ -188,12 +188,12 @@ def _sample(inputs: np.ndarray | Sounds, window: int | None) -> np.ndarray:
 def _targets(
     recipe: recipes.Recipe, hashes: dict[str, str], images: Any, folder: Path, saved_hash: str | None
 ) -> tuple[np.ndarray | None, str | None]:
-    """The targets that a recipe's objective asks for, kept in the run folder, and a hash of all that decides them."""
+    """The targets that a recipe's objective asks for, stored in the run folder, and a hash of what determines them."""
     chosen = recipe.objective.teacher_endpoints
     if not chosen:
         return None, None
     views, seed = recipe.objective.teacher_views, recipe.training.seed
-    decides = {
+    determining = {
         "teachers": chosen,
         "weights": hashes,
         "views": views,
@@ -203,7 +203,7 @@ def _targets(
         "shape": images.shape,
         "pictures": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
     }
-    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
     if saved_hash not in (None, key):
         raise UserError(
             f"{folder} has been trained with other targets than its teachers give now: their weights or the pictures "

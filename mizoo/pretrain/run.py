@@ -29,7 +29,7 @@ def pretrain(
     jit_compile: bool | str = "auto",
     stop_after: int | None = None,
 ) -> Path:
-    """Train an encoder, or resume a run where its last checkpoint left it.
+    """Train an encoder, or resume a run from its last checkpoint.
 
     The order of the pictures, the augmentation and the noise are functions of the seed, the epoch and the step, so a
     run that was interrupted ends with the weights of one that was not.
@@ -40,7 +40,7 @@ def pretrain(
         scan: on JAX, train each epoch as one compiled scan with the data on the device; by default where JAX has an
             accelerator. Not for TensorFlow.
         jit_compile: as in `keras.Model.compile`.
-        stop_after: leave after this many epochs of the recipe (its schedules stay those of the whole length).
+        stop_after: stop after this many epochs of the recipe (its schedules stay those of the whole length).
 
     Returns:
         The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras
@@ -90,7 +90,7 @@ def _restore(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} does not fit this recipe or is damaged. Move it away to start anew.") from error
+        raise UserError(f"{path} does not fit this recipe or is damaged. Move it away to start again.") from error
 
 
 def _choose_scan(scan: bool | None) -> bool:

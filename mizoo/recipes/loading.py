@@ -1,4 +1,4 @@
-"""Names, files and mappings -> checked recipes. Importing it imports no Keras: what is wrong is said at once."""
+"""Names, files and mappings -> checked recipes. Importing it imports no Keras: what is wrong is reported at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
     Raises:
         UserError: naming the key, for an unknown one, a wrong type or an impossible value.
     """
-    path = _find(name_or_path)
+    path = _recipe_file(name_or_path)
     try:
         content = yaml_text.parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -126,7 +126,7 @@ def _explain(problem: Any) -> str:
     return f"`{key}`: {message}. Received: {problem['input']!r}" if location else message
 
 
-def _find(name_or_path: str | os.PathLike) -> Path:
+def _recipe_file(name_or_path: str | os.PathLike) -> Path:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
         if not path.is_file():

@@ -69,11 +69,11 @@ class ObjectiveSettings(Settings):
         return [Phase(self, start, last)]
 
     def identity(self, epochs: int) -> dict[str, Any]:
-        """The keys that have had a say in the weights after so many epochs: those that begin later are left out."""
+        """The keys that have influenced the weights after so many epochs: those that begin later are left out."""
         return self.model_dump(mode="json")
 
     def check_length(self, epochs: int) -> str:
-        """What is wrong with a run of this many epochs; "" where nothing is."""
+        """The problem with a run of this many epochs; "" where there is none."""
         return ""
 
 

@@ -19,7 +19,7 @@ else:
     AnyEncoder = one_of(ENCODERS, CustomEncoderSettings)
     AnyObjective = one_of(OBJECTIVES, CustomObjectiveSettings)
 
-_USUAL = {"encoder": "conv32", "objective": "deep_infomax"}  # where a section does not say its name
+_DEFAULT_NAMES = {"encoder": "conv32", "objective": "deep_infomax"}  # where a section does not give its name
 
 
 class Recipe(Section):
@@ -40,9 +40,11 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_names(cls, content: Any):
+    def _default_names(cls, content: Any):
         named = {
-            key: {"name": name, **content[key]} for key, name in _USUAL.items() if isinstance(content.get(key), dict)
+            key: {"name": name, **content[key]}
+            for key, name in _DEFAULT_NAMES.items()
+            if isinstance(content.get(key), dict)
         }
         return {**content, **named}
 
@@ -62,9 +64,9 @@ class Recipe(Section):
                 f"`data.view_side` takes `data.augment` {' or '.join(self.data.resized)}, which resize crops"
             )
         if not self.encoder.any_side:
-            able = [name for name, settings in ENCODERS.items() if settings.any_side]
+            allowed = [name for name, settings in ENCODERS.items() if settings.any_side]
             raise ValueError(
-                f"`data.view_side` takes `encoder.name: {' or '.join(able)}`, whose weights fit pictures of every size"
+                f"`data.view_side` takes `encoder.name: {' or '.join(allowed)}`, whose weights fit pictures of any size"
             )
         if side % 8 or side >= self.encoder.side:
             raise ValueError("`data.view_side` is a multiple of 8 below `encoder.side`")
@@ -74,14 +76,12 @@ class Recipe(Section):
     def _inputs_fit(self):
         sounds = self.encoder.takes == "sounds"
         if sounds != (self.data.window is not None):
-            able = [name for name, settings in ENCODERS.items() if settings.takes == "sounds"]
-            raise ValueError(
-                f"`data.window`, in samples, goes with `encoder.name: {' or '.join(able)}`, and that with it"
-            )
+            allowed = [name for name, settings in ENCODERS.items() if settings.takes == "sounds"]
+            raise ValueError(f"`data.window`, in samples, and `encoder.name: {' or '.join(allowed)}` belong together")
         if self.encoder.takes not in self.objective.takes or (sounds and self.data.augment != "none"):
-            able = [name for name, settings in OBJECTIVES.items() if self.encoder.takes in settings.takes]
+            allowed = [name for name, settings in OBJECTIVES.items() if self.encoder.takes in settings.takes]
             raise ValueError(
-                f"`encoder.name: {self.encoder.name}` takes `objective.name: {' or '.join(able)}` and "
+                f"`encoder.name: {self.encoder.name}` takes `objective.name: {' or '.join(allowed)}` and "
                 "`data.augment: none`"
             )
         return self
@@ -108,7 +108,7 @@ class Recipe(Section):
         if optimizer.warmup_epochs >= length:
             problems.append("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
         if (optimizer.schedule == "trapezoid") != (optimizer.decay_epochs > 0):
-            problems.append("`optimizer.decay_epochs` goes with `schedule: trapezoid`, and that with it")
+            problems.append("`optimizer.decay_epochs` and `schedule: trapezoid` belong together")
         if optimizer.warmup_epochs + optimizer.decay_epochs > length:
             problems.append("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
         if problem := self.objective.check_length(length):
@@ -118,14 +118,14 @@ class Recipe(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the weights: a checkpoint resumes under a recipe of the same identity alone."""
+        """Everything that determines the weights: a checkpoint resumes under a recipe of the same identity alone."""
         return self.model_dump(mode="json", exclude={"name": True, "summary": True, "training": {"checkpoint_epochs"}})
 
     def can_resume(self, saved: Recipe, epochs: int) -> bool:
         """Whether a run of the recipe `saved` that has trained for `epochs` epochs is also a run of this one.
 
-        So it is if both have the same identity, or if they differ only in what neither has begun: the decay of a
-        trapezoid schedule, and an occlusion that comes late.
+        That is the case if both have the same identity, or if they differ only in what neither has begun: the decay of
+        a trapezoid schedule, and an occlusion that comes late.
         """
         if self.identity() == saved.identity():
             return True

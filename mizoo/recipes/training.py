@@ -13,7 +13,8 @@ class Data(Section):
     """Where pictures or sounds come from: arguments of `mizoo.data.load` or `mizoo.data.sounds.load`.
 
     `view_side` is for resized crops: the height and width of the views that are trained on, where they are smaller than
-    the pictures. `window` and `without_speakers` are for sounds: samples in a training window, and whom to leave out.
+    the pictures. `window` and `without_speakers` are for sounds: samples in a training window, and speakers to
+    leave out.
     """
 
     source: str
@@ -31,7 +32,7 @@ class Optimizer(Section):
 
     "cosine" decays over the whole run, "trapezoid" linearly over its last `decay_epochs`, both to zero.
 
-    The weight decay is decoupled and spares biases and normalisation. `ema` is the momentum of a running average of
+    The weight decay is decoupled and leaves out biases and normalisation. `ema` is the momentum of a running average of
     the weights, which is then what the encoder is saved with; 0 keeps none.
     """
 

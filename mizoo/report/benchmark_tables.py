@@ -19,7 +19,7 @@ _FEATURES = {
 }
 
 
-def schedule(path: str | os.PathLike) -> str:
+def schedule_table(path: str | os.PathLike) -> str:
     """How the schedules of `mlp200` agree, as a markdown table.
 
     Args:
@@ -52,7 +52,7 @@ def schedule(path: str | os.PathLike) -> str:
     return title + "\n\n" + markdown.table(head, body)
 
 
-def trials(path: str | os.PathLike, entry: str) -> str:
+def trials_table(path: str | os.PathLike, entry: str) -> str:
     """What single changes of an entry's recipe are worth in short runs, as a markdown table.
 
     Args:
@@ -71,21 +71,22 @@ def trials(path: str | os.PathLike, entry: str) -> str:
         raise UserError(
             f"The trials of {entry} have no row of its own recipe: `benchmarks/recipe_trials.py {entry} recipe`"
         )
-    own = by_trial.pop("recipe")
-    ends = list(own)
+    base = by_trial.pop("recipe")
+    endpoints = list(base)
 
     def line(name: str, trial: dict[str, dict]) -> list[str]:
         """A trial's line: its name and a cell for each endpoint."""
         cells = []
-        for end in ends:
-            cell = number(trial[end]["value"], trial[end]["spread"])
-            cells.append(cell if trial is own else f"{cell} ({trial[end]['value'] - own[end]['value']:+.1f})")
+        for endpoint in endpoints:
+            cell = number(trial[endpoint]["value"], trial[endpoint]["spread"])
+            difference = trial[endpoint]["value"] - base[endpoint]["value"]
+            cells.append(cell if trial is base else f"{cell} ({difference:+.1f})")
         return [name, *cells]
 
-    base_changes = _as_keys(own[ends[0]].get("base_changes", {}))
+    base_changes = _as_keys(base[endpoints[0]].get("base_changes", {}))
     body = [
-        line(f"the recipe with {base_changes}" if base_changes else "the recipe", own),
-        *(line(_as_keys(trial[ends[0]]["changes"]), trial) for trial in by_trial.values()),
+        line(f"the recipe with {base_changes}" if base_changes else "the recipe", base),
+        *(line(_as_keys(trial[endpoints[0]]["changes"]), trial) for trial in by_trial.values()),
     ]
     machines = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
     title = (
@@ -93,15 +94,15 @@ def trials(path: str | os.PathLike, entry: str) -> str:
         "epochs on the others unless the change says otherwise, mean ± standard deviation over "
         f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {machines}."
     )
-    return title + "\n\n" + markdown.table(["change", *ends], body)
+    return title + "\n\n" + markdown.table(["change", *endpoints], body)
 
 
 def _as_keys(changes: dict) -> str:
-    """Changes of a recipe as they stand in its file."""
+    """Changes of a recipe as they are written in its file."""
     return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
 
 
-def augment(path: str | os.PathLike) -> str:
+def augment_table(path: str | os.PathLike) -> str:
     """What training steps and their augmentations cost, as a markdown table.
 
     Args:
@@ -124,7 +125,7 @@ def augment(path: str | os.PathLike) -> str:
     return title + "\n\n" + markdown.table(header, body)
 
 
-def spoken_digit(path: str | os.PathLike) -> str:
+def spoken_digit_table(path: str | os.PathLike) -> str:
     """How well digits and speakers are recognised, as markdown tables: of all speakers, and of each unseen one.
 
     Args:

@@ -47,14 +47,14 @@ def card(name: str) -> str:
     _check_hashes(name, info, manifest)
     rows = entry_rows(name)
     written = (
-        _summary(info, recipe),
-        _load(name, info),
+        _summary(info),
+        _example(name, info),
         _endpoints(info, recipe),
         _training(recipe, manifest.get("trained"), earlier),
         _results(rows),
         _files(info, manifest),
         _reproduce(name, recipe["name"], rows, earlier),
-        _limits(info, recipe),
+        _limits(info),
         _licence(info),
         _citation(info),
     )
@@ -81,18 +81,18 @@ def _check_hashes(name: str, info: dict[str, Any], manifest: dict[str, Any]) -> 
             )
 
 
-def _summary(info: dict[str, Any], recipe: dict[str, Any]) -> str:
+def _summary(info: dict[str, Any]) -> str:
     shape = markdown.shape(info["input"]["shape"])
-    taken = f"pictures ({shape}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
+    inputs = f"pictures ({shape}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
     if rate := info["input"].get("sampling_rate"):
-        taken = f"sounds (samples in -1 to 1 at {rate} Hz)"
+        inputs = f"sounds (samples in -1 to 1 at {rate} Hz)"
     return (
-        f"{info['summary']}. A Keras model that turns {taken} into features. Objective: {info['objective']}. "
+        f"{info['summary']}. A Keras model that turns {inputs} into features. Objective: {info['objective']}. "
         f"Trained on {info['dataset']} without labels. Paper: {info['paper']}."
     )
 
 
-def _load(name: str, info: dict[str, Any]) -> str:
+def _example(name: str, info: dict[str, Any]) -> str:
     first = next(key for key in ("fc", "global", *info["endpoints"]) if key in info["endpoints"])
     sounds = _kind(info) == "sounds"
     kind, given = ("samples", "samples") if sounds else ("pictures", "images")
@@ -110,7 +110,9 @@ fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
 
 
 def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
-    body = [[f"`{name}`", markdown.shape(shape, " x "), _count(shape)] for name, shape in info["endpoints"].items()]
+    body = [
+        [f"`{name}`", markdown.shape(shape, " x "), _value_count(shape)] for name, shape in info["endpoints"].items()
+    ]
     text = markdown.table(["endpoint", "shape", "values"], body)
     if _kind(info) == "sounds":
         text += "\n\n`local` are the frames, `context` sums up the past at each, and `global` is the mean of `context`."
@@ -119,7 +121,7 @@ def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
     return text
 
 
-def _count(shape: list[int | None]) -> str:
+def _value_count(shape: list[int | None]) -> str:
     """How many numbers an endpoint has, by frame where their number is free."""
     values = math.prod(size for size in shape if size)
     return f"{values:,} a frame" if None in shape else f"{values:,}"
@@ -198,11 +200,11 @@ def _reproduce(name: str, run: str, rows: list[Any], earlier: list[str]) -> str:
 
 
 def _kind(described: dict[str, Any]) -> str:
-    """What an entry takes, from its registry entry or its manifest; old manifests do not say, and take pictures."""
+    """What an entry takes, from its registry entry or its manifest; old manifests do not give it, and take pictures."""
     return interface.kind_of(described.get("input", {}).get("shape", (0, 0, 0)))
 
 
-def _limits(info: dict[str, Any], recipe: dict[str, Any]) -> str:
+def _limits(info: dict[str, Any]) -> str:
     if rate := info["input"].get("sampling_rate"):
         scope = (
             f"- It covers frequencies up to {rate // 2} Hz; sounds of another sampling rate have to be resampled to "

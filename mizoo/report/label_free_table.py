@@ -27,26 +27,26 @@ def label_free_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ())
         papers: the papers' tables (`mizoo.report.papers`); those of the same data and endpoint follow below ours.
 
     Returns:
-        The tables, each under a line that says what its columns are, or "" for no rows.
+        The tables, each under a line that describes its columns, or "" for no rows.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.dataset, row.split, row.endpoint), []).append(row)
     written = []
     for (dataset, _, endpoint), group in sorted(groups.items()):
-        written.append(_ours(group))
-        theirs = _theirs([paper for paper in papers if paper["dataset"] == dataset], endpoint, group)
+        written.append(_our_table(group))
+        theirs = _papers_table([paper for paper in papers if paper["dataset"] == dataset], endpoint, group)
         if theirs:
             written.append(theirs)
     return "\n\n".join(written)
 
 
-def _ours(rows: Sequence[Row]) -> str:
+def _our_table(rows: Sequence[Row]) -> str:
     first = rows[0]
     columns = _columns({(row.protocol, _variant(row)) for row in rows})
     body = []
     for entry, encoder in encoders_in_order(rows):
-        cells = {(r.protocol, _variant(r)): _text(r) for r in rows if (r.entry, r.encoder) == (entry, encoder)}
+        cells = {(r.protocol, _variant(r)): _cell(r) for r in rows if (r.entry, r.encoder) == (entry, encoder)}
         body.append([encoder_label(entry, encoder), *(cells.get(column, "") for column in columns)])
     scored = alternatives(row.test_size for row in rows)
     fitted = alternatives(row.train_size for row in rows if row.train_size)
@@ -58,7 +58,7 @@ def _ours(rows: Sequence[Row]) -> str:
     return title + "\n\n" + markdown.table(["encoder", *columns.values()], body)
 
 
-def _theirs(papers: Sequence[dict[str, Any]], endpoint: str, rows: Sequence[Row]) -> str:
+def _papers_table(papers: Sequence[dict[str, Any]], endpoint: str, rows: Sequence[Row]) -> str:
     present = {(row.protocol, _variant(row)) for row in rows}
     cells: dict[str, dict[tuple[str, str], str]] = {}
     for paper in papers:
@@ -88,7 +88,7 @@ def _variant(row: Row) -> str:
     return str(row.settings.get("variant", ""))
 
 
-def _text(row: Row) -> str:
+def _cell(row: Row) -> str:
     """The value, with the standard error of the critic's value where there is one."""
     digits = 3 if row.protocol == "prior_fit" else 2
     error, gaussian = row.settings.get("standard_error"), row.settings.get("gaussian_nats")

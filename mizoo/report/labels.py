@@ -32,7 +32,7 @@ def papers() -> list[dict[str, Any]]:
 
 
 def alternatives(values: Iterable[int]) -> str:
-    """Numbers as they stand in a title: "1,000 or 2,000"."""
+    """Numbers as they are written in a title: "1,000 or 2,000"."""
     return " or ".join(f"{value:,}" for value in sorted(set(values)))
 
 

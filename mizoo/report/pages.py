@@ -21,9 +21,9 @@ _OPENING = re.compile(r"<!-- table: ")
 
 # Name of a block -> the file in benchmarks/ and what makes a table of it.
 _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
-    "probe schedule": ("probe_schedule.json", benchmark_tables.schedule),
-    "augment cost": ("augment_cost.json", benchmark_tables.augment),
-    "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit),
+    "probe schedule": ("probe_schedule.json", benchmark_tables.schedule_table),
+    "augment cost": ("augment_cost.json", benchmark_tables.augment_table),
+    "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
 }
 _TRIALS = "trials "
 
@@ -69,10 +69,10 @@ def _content(name: str, clone: Path, folder: Path) -> str:
     if name == "entries":
         return _entries_table(os.path.relpath(clone, folder))
     if name in _BENCHMARKS:
-        file, made = _BENCHMARKS[name]
-        return made(clone / "benchmarks" / file)
+        file, make_table = _BENCHMARKS[name]
+        return make_table(clone / "benchmarks" / file)
     if name.startswith(_TRIALS):
-        return benchmark_tables.trials(clone / "benchmarks" / "recipe_trials.json", name.removeprefix(_TRIALS))
+        return benchmark_tables.trials_table(clone / "benchmarks" / "recipe_trials.json", name.removeprefix(_TRIALS))
     protocol, _, dataset = name.partition(" ")
     if protocol not in (*PROBES, ALL_LABEL_FREE) or not dataset:
         raise UserError(
@@ -80,15 +80,15 @@ def _content(name: str, clone: Path, folder: Path) -> str:
             f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, {ALL_LABEL_FREE}"
         )
     names = LABEL_FREE if protocol == ALL_LABEL_FREE else (protocol,)
-    every = [row for entry in entries.list_models() for row in entry_rows(entry)]
-    rows = [row for row in every if row.protocol in names and (row.dataset, row.split) == (dataset, "test")]
+    all_rows = [row for entry in entries.list_models() for row in entry_rows(entry)]
+    rows = [row for row in all_rows if row.protocol in names and (row.dataset, row.split) == (dataset, "test")]
     if not rows:
         raise UserError(f"No entry has rows of {protocol} on the test split of {dataset}. Run `mizoo evaluate` first")
     return table(rows)
 
 
 def _entries_table(root: str) -> str:
-    """The entries, with links to their cards; `root` is the way from the page to the clone."""
+    """The entries, with links to their cards; `root` is the path from the page to the clone."""
     prefix = "" if root == "." else f"{root}/"
     body = []
     for name in entries.list_models():

@@ -12,20 +12,20 @@ from mizoo.report.labels import alternatives, encoder_label, encoders_in_order, 
 
 
 def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> str:
-    """A Markdown table of rows of one data set, split, protocol and schedule, under a line that says what it holds.
+    """A Markdown table of rows of one data set, split, protocol and schedule, under a line that describes it.
 
     Args:
         rows: the rows.
         papers: the papers' tables (`mizoo.report.papers`); those of the same data set, split and protocol follow.
     """
     first = rows[0]
-    same = [
+    of_protocol = [
         paper
         for paper in papers
         if (paper["dataset"], paper["split"], paper["protocol"]) == (first.dataset, first.split, first.protocol)
     ]
-    # Numbers that a source took by a rule of its own stand in columns of their own.
-    extra = [column for paper in same for column in paper.get("extra_columns", ())]
+    # Numbers that a source measured by another rule get columns of their own.
+    extra = [column for paper in of_protocol for column in paper.get("extra_columns", ())]
     columns = usual_order([row.endpoint for row in rows]) + extra
     body = []
     for entry, encoder in encoders_in_order(rows):
@@ -35,7 +35,7 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
             if (row.entry, row.encoder) == (entry, encoder)
         }
         body.append([encoder_label(entry, encoder), *(cells.get(column, "") for column in columns)])
-    for paper in same:
+    for paper in of_protocol:
         for row in paper["rows"]:
             values = (markdown.number(row[column]) if column in row else "" for column in columns)
             body.append([paper_label(paper, row), *values])
@@ -50,8 +50,8 @@ def _title(rows: Sequence[Row]) -> str:
     protocol = TABLE.get(first.protocol)
     about = protocol.about if protocol else str(first.settings.get("about", f"`{first.protocol}`"))
     unit = protocol.unit if protocol else str(first.settings.get("unit", ""))
-    measured = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit.capitalize()
-    text = f"{measured} on {first.dataset}, {first.split} split ({counts}). Protocol {about}"
+    quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit.capitalize()
+    text = f"{quantity} on {first.dataset}, {first.split} split ({counts}). Protocol {about}"
     if "schedule" in first.settings:
         text += f", schedule `{first.settings['schedule']}`"
     seeds = sorted({row.seeds for row in rows})

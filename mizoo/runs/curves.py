@@ -1,4 +1,4 @@
-"""The log of a run as a picture: every bound beside its ceiling, every accuracy."""
+"""The log of a run as a picture: every bound with its ceiling, every accuracy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     panels = [(bounds, "nats")] + ([(accuracies, "share of right picks")] if accuracies else [])
     figure = Figure(figsize=(5.5 * len(panels), 4), layout="constrained")
     for axes, (keys, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        for i, key in enumerate(sorted(keys, key=_number)):
+        for i, key in enumerate(sorted(keys, key=_step_number)):
             colour = colormaps["viridis"](0.9 * i / max(len(keys) - 1, 1))
             values = [line[key] for line in lines]
             axes.plot([line["epoch"] for line in lines], values, color=colour, label=key, marker=marker)
@@ -59,6 +59,6 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     return out
 
 
-def _number(key: str) -> tuple[int, str]:
+def _step_number(key: str) -> tuple[int, str]:
     digits = re.search(r"\d+$", key)
     return (int(digits.group()) if digits else 0, key)

@@ -1,4 +1,4 @@
-"""A run folder: the names of its files, its log, and what its checkpoint says of the run."""
+"""A run folder: the names of its files, its log, and what its checkpoint records of the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STATE = "mizoo"  # the attribute of a checkpoint that holds the state
 
 @dataclass(frozen=True)
 class SavedState:
-    """What a checkpoint says of its run.
+    """What a checkpoint records of its run.
 
     Attributes:
         epochs: how many it has trained for.
@@ -62,13 +62,13 @@ def write_log(run: Path, lines: Sequence[dict[str, float]]) -> None:
 
 
 def read_machine(run: Path) -> dict[str, Any]:
-    """What a run was trained on, and by which teachers, as its machine.json says; {} where there is none."""
+    """What a run was trained on, and by which teachers, as its machine.json records; {} where there is none."""
     path = run / MACHINE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def saved_state(run: Path, recipe: Recipe) -> SavedState:
-    """What the checkpoint of a run folder says, as far as the recipe can resume it; epoch 0 where there is none.
+    """What the checkpoint of a run folder records, as far as the recipe can resume it; epoch 0 where there is none.
 
     Raises:
         UserError: if the folder is a file, the checkpoint cannot be read, or the run is that of another recipe. (A
@@ -78,7 +78,7 @@ def saved_state(run: Path, recipe: Recipe) -> SavedState:
     path = run / CHECKPOINT
     if not path.exists():
         if run.exists() and not run.is_dir():
-            raise UserError(f"{run} is a file; a run folder is wanted.")
+            raise UserError(f"{run} is a file; a run folder is needed.")
         return SavedState()
     import h5py
 
@@ -86,7 +86,7 @@ def saved_state(run: Path, recipe: Recipe) -> SavedState:
         with h5py.File(path) as file:
             state = json.loads(file.attrs[_STATE])
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is no checkpoint of mizoo or is damaged. Move it away to start anew.") from error
+        raise UserError(f"{path} is no checkpoint of mizoo or is damaged. Move it away to start again.") from error
     saved = _saved_recipe(state["recipe"])
     if saved is None or not recipe.can_resume(saved, state["epochs"]):
         raise UserError(
@@ -97,7 +97,7 @@ def saved_state(run: Path, recipe: Recipe) -> SavedState:
 
 
 def mark_checkpoint(path: Path, identity: dict[str, Any], state: SavedState, version: str) -> None:
-    """Write into a checkpoint of which recipe it is and how far it is trained."""
+    """Record in a checkpoint its recipe and how far it is trained."""
     import h5py
 
     content = {
@@ -111,7 +111,7 @@ def mark_checkpoint(path: Path, identity: dict[str, Any], state: SavedState, ver
 
 
 def _saved_recipe(identity: object) -> Recipe | None:
-    """A checkpoint's recipe as it reads today: keys that came later take their defaults. None if it is refused."""
+    """A checkpoint's recipe as it reads today: keys added since then take their defaults. None if it is refused."""
     try:
         return validate({"name": "saved", **identity})  # type: ignore[dict-item]
     except (UserError, TypeError):

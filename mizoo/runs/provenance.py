@@ -35,8 +35,8 @@ def training_facts(run: Path, init_from: str | None = None) -> dict[str, Any] | 
 def ancestor(init_from: str) -> dict[str, Any]:
     """The hash of the encoder that a run started with, and how that one was trained as far as it is known.
 
-    A published encoder is known by its hash wherever it lies: also the one that is about to be replaced. The ancestor
-    of a run folder is described in turn, unless it is gone.
+    A published encoder is recognised by its hash wherever it lies: also the one that is about to be replaced. The
+    ancestor of a run folder is described in turn, unless it is gone.
     """
     try:
         file = encoder_file(init_from)
@@ -48,9 +48,9 @@ def ancestor(init_from: str) -> dict[str, Any]:
     digest = files.sha256(file)
     facts = training_facts(file.parent) or {}
     if facts and (file.parent / RECIPE).is_file():
-        further = recipes.load(file.parent / RECIPE).init_from
+        earlier = recipes.load(file.parent / RECIPE).init_from
         with contextlib.suppress(UserError):
-            facts |= {"before": ancestor(further)} if further else {}
+            facts |= {"before": ancestor(earlier)} if earlier else {}
     for name, entry in entries.registry().items():
         if entry["files"]["encoder.keras"]["sha256"] == digest:
             manifest = json.loads(entries.locate(f"export/{name}/manifest.json").read_text(encoding="utf-8"))

@@ -65,7 +65,9 @@ def load(name: str | os.PathLike, endpoint: str | None = None, runtime: str = "k
 
 def encoder_file(name: str | os.PathLike, runtime: str = "keras") -> Path:
     """The file that `load` opens for `name`; errors as there, but for a damaged file of one's own."""
-    return entries.path(str(name), interface.FILES[runtime]) if name in entries.registry() else _local_file(name, runtime)
+    return (
+        entries.path(str(name), interface.FILES[runtime]) if name in entries.registry() else _local_file(name, runtime)
+    )
 
 
 def sampling_rate(name: str | os.PathLike) -> int:
@@ -80,8 +82,8 @@ def sampling_rate(name: str | os.PathLike) -> int:
     rate = recorded_sampling_rate(name)
     if rate is None:
         raise UserError(
-            f"No sampling rate is recorded for {name}: an encoder of sounds has it in the manifest.json or recipe.yaml "
-            "of its folder. Give it with `sampling_rate` (--sampling-rate)."
+            f"No sampling rate is recorded for {name}: it is in the manifest.json or recipe.yaml in the folder of "
+            "an encoder of sounds. Give it with `sampling_rate` (--sampling-rate)."
         )
     return rate
 

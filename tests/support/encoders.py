@@ -93,17 +93,3 @@ def shaken_encoder(policy: str = "float32", seed: int = 1) -> Any:
 def values_of(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     """What an encoder computes, endpoint by endpoint."""
     return {name: np.asarray(value) for name, value in model(images, training=False).items()}
-
-
-def tiny_encoder(width: int = 4, global_size: int = 5) -> Any:
-    """Less than the toy encoder, for tests that trace many training steps: `local` (8, 8, width) and `global`."""
-    import keras
-    from keras import layers
-
-    images = keras.Input((32, 32, 3), name="images")
-    x = layers.Rescaling(1 / 127.5, -1, name="scale")(images)
-    x = layers.Conv2D(width, 4, strides=4, use_bias=False, name="conv1")(x)
-    x = layers.BatchNormalization(name="conv1_norm")(x)
-    local = layers.ReLU(dtype="float32", name="local")(x)
-    y = layers.Dense(global_size, dtype="float32", name="global")(layers.GlobalAveragePooling2D(name="mean")(local))
-    return keras.Model(images, {"local": local, "global": y}, name="tiny")

@@ -1,134 +1,324 @@
-"""Trains a tiny DeepInfoMax from fixed weights and prints terms and weights as JSON; run by tests of the objectives."""
+"""Trains tiny objectives from fixed weights, a case after the other, and saves their terms and weights.
+
+`run` starts a process of its own for a backend, as importing TensorFlow or JAX takes longer than a case; run as a
+script it takes the cases as JSON and a folder, into which it writes `<case>.npz` and `facts.json`.
+"""
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
 import os
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--bound", default="infonce")
-parser.add_argument("--negatives", default="images")
-parser.add_argument("--critic", default="encode_dot")
-parser.add_argument(
-    "--objective", choices=("dim", "views", "simclr", "cpc", "co_training", "distillation"), default="dim"
-)
-parser.add_argument("--form", default="doe")
-parser.add_argument("--replicas", type=int, default=1)
-parser.add_argument("--epochs", type=int, default=1)
-parser.add_argument("--last", type=int, help="Pictures of a second, smaller batch.")
-parser.add_argument("--scan", action="store_true")
-options = parser.parse_args()
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
-import numpy as np
-
-from mizoo import augment, data
-from mizoo._tools import keras_private
-from mizoo.encoders import conv32, patch_grid
-from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Distillation, Objective, SimCLR
+TESTS = Path(__file__).parents[1]
 
 
-def build() -> Objective:
-    if options.objective == "cpc":
-        return prepared(
-            CPC(
-                patch_grid(patch=16, width=3, size=6, blocks=1),
-                steps=2,
-                negatives=options.negatives,
-                directions=("down", "left"),
-                context="row_gru",
-                context_size=5,
-                patch_augment=augment.preset("patches"),
-            )
-        )
-    encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
-    if options.objective == "co_training":
-        form = {"form": options.form, "beta": 0.25 if options.form == "doe" else 0.0}
-        model = DeepCoTraining(encoder, hidden=(7,), inner_steps=3, augment=augment.preset("views"), **form)
-        density = {"density_optimizer": keras.optimizers.SGD(0.002)} if options.form == "doe" else {}
-        return prepared(model, rate=0.005, **density)
-    if options.objective == "distillation":
-        return prepared(Distillation(encoder, 6, temperature=0.5, head_width=9, augment=augment.preset("dim")))
-    if options.objective == "simclr":
-        model = SimCLR(encoder, augment=augment.preset("simclr"))
-    else:
-        views = {
-            "views": 2,
-            "pairs": [("local", "global"), ("conv", "conv")],
-            "clip": 20.0,
-            "score_penalty": 0.05,
-            "augment": augment.preset("amdim"),
-        }
-        model = DeepInfoMax(
-            encoder,
-            global_weight=0.5,
-            bound=options.bound,
-            negatives=options.negatives,
-            critic=options.critic,
-            critic_width=12,
-            **(views if options.objective == "views" else {"augment": augment.preset("dim")}),
-        )
-    return prepared(model)
+class Case(NamedTuple):
+    """What is trained; `settings` go to the objective in the place of the usual ones of `BUILDERS`.
+
+    Attributes:
+        objective: a key of `BUILDERS`.
+        settings: as pairs, so that a case can be a key.
+        replicas: devices that share a batch, on TensorFlow.
+        epochs: over 32 pictures in batches of 16.
+        last: pictures of a second, smaller batch in the place of those.
+        scan: train by `scan_epoch`, on JAX.
+    """
+
+    objective: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    replicas: int = 1
+    epochs: int = 1
+    last: int = 0
+    scan: bool = False
 
 
-def prepared(model: Objective, rate: float = 0.05, **settings) -> Objective:
+class Result(NamedTuple):
+    """Terms of the last epoch, and the weights after it by path."""
+
+    terms: dict[str, float]
+    weights: dict[str, Any]
+    facts: dict[str, Any]
+
+
+@functools.cache
+def run(backend: str, cases: tuple[Case, ...], extra: tuple[str, ...] = ()) -> tuple[dict[Case, Result], dict]:
+    """Train the cases in one new process of a backend.
+
+    Args:
+        backend: "tensorflow" or "jax".
+        cases: what to train.
+        extra: names of further functions of this file whose results are wanted.
+
+    Returns:
+        Case -> result, and the facts about the process with what the further functions returned.
+    """
+    import numpy as np
+
+    with tempfile.TemporaryDirectory(prefix="mizoo-tests-") as folder:
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+        command = [sys.executable, __file__, json.dumps(cases), json.dumps(extra), folder]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=570)
+        assert done.returncode == 0, done.stderr[-3000:]
+        facts = json.loads((Path(folder) / "facts.json").read_text())
+        results = {}
+        for i, case in enumerate(cases):
+            with np.load(Path(folder) / f"{i}.npz") as stored:
+                results[case] = Result(facts["terms"][i], dict(stored), facts["cases"][i])
+        arrays = Path(folder) / "extra.npz"
+        if arrays.exists():
+            with np.load(arrays) as stored:
+                facts["extra"] |= dict(stored)
+    return results, facts
+
+
+def build_deep_infomax(**settings):
+    """One view, with a prior."""
+    from mizoo import augment
+    from mizoo.objectives import DeepInfoMax
+
+    usual = {"global_weight": 0.5, "critic_width": 12, "augment": augment.preset("dim")}
+    return DeepInfoMax(_encoder(), **{**usual, **settings})
+
+
+def build_views(**settings):
+    """Deep InfoMax across two views, with all that can be had."""
+    from mizoo import augment
+
+    usual = {"pairs": [("local", "global"), ("conv", "conv")], "clip": 20.0, "score_penalty": 0.05}
+    return build_deep_infomax(**{"views": 2, "augment": augment.preset("amdim"), **usual, **settings})
+
+
+def build_simclr(**settings):
+    """SimCLR."""
+    from mizoo import augment
+    from mizoo.objectives import SimCLR
+
+    return SimCLR(_encoder(), augment=augment.preset("simclr"), **settings)
+
+
+def build_cpc(**settings):
+    """CPC on a grid, in two directions and with augmented patches."""
+    from mizoo import augment
+    from mizoo.encoders import patch_grid
+    from mizoo.objectives import CPC
+
+    usual = {"steps": 2, "directions": ("down", "left"), "context": "row_gru", "context_size": 5}
+    usual["patch_augment"] = augment.preset("patches")
+    return CPC(patch_grid(patch=16, width=3, size=6, blocks=1), **{**usual, **settings})
+
+
+def build_deep_co_training(**settings):
+    """Deep co-training with an inner loop."""
+    from mizoo import augment
+    from mizoo.objectives import DeepCoTraining
+
+    usual = {"form": "doe", "hidden": (7,), "inner_steps": 3, "augment": augment.preset("views")}
+    if settings.get("form", "doe") == "doe":
+        usual["beta"] = 0.25
+    return DeepCoTraining(_encoder(), **{**usual, **settings})
+
+
+def build_distillation(**settings):
+    """Distillation."""
+    from mizoo import augment
+    from mizoo.objectives import Distillation
+
+    usual = {"teacher_size": 6, "temperature": 0.5, "head_width": 9, "augment": augment.preset("dim")}
+    return Distillation(_encoder(), **{**usual, **settings})
+
+
+BUILDERS = {
+    "deep_infomax": build_deep_infomax,
+    "views": build_views,
+    "simclr": build_simclr,
+    "cpc": build_cpc,
+    "deep_co_training": build_deep_co_training,
+    "distillation": build_distillation,
+}
+
+
+def _encoder():
+    from support.encoders import toy_encoder
+
+    return toy_encoder()
+
+
+def _prepared(case: Case):
     """The model compiled, its weights fixed."""
+    import keras
+    import numpy as np
+
+    model = BUILDERS[case.objective](**dict(case.settings))
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if len(variable.shape) > 1:
             variable.assign(rng.standard_normal(variable.shape) / np.sqrt(np.prod(variable.shape[:-1])))
     # Momentum, not Adam: Adam divides by the size of a gradient, so noise in a vanishing one would look like a step.
-    model.compile(keras.optimizers.SGD(rate, momentum=0.9), **settings)
+    co_training = case.objective == "deep_co_training"
+    second = keras.optimizers.SGD(0.002) if co_training and model.form == "doe" else None
+    model.compile(keras.optimizers.SGD(0.005 if co_training else 0.05, momentum=0.9), second)
     return model
 
 
-replicas = 1
-if options.replicas > 1:
+def train(case: Case) -> tuple[dict[str, float], dict[str, Any], dict[str, Any]]:
+    """Terms, weights and facts of one case."""
+    import keras
+    import numpy as np
+
+    from mizoo import data
+    from mizoo._tools import keras_private
+
+    keras.utils.clear_session()  # so that weights have the same paths whatever was built before
+    with strategy(case.replicas) if case.replicas > 1 else _nothing():
+        model = _prepared(case)
+    pictures = np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3), dtype="uint8")
+    targets = {}
+    if case.objective == "distillation":
+        targets = {"targets": np.random.default_rng(3).standard_normal((32, 6), dtype="float32")}
+    if case.scan:
+        for epoch in range(case.epochs):
+            terms = model.scan_epoch(pictures, 16, 4, epoch, **targets)
+    else:
+        arguments = {"x": data.batches(pictures, batch_size=16, seed=4, noise_size=model.noise_size, **targets)}
+        if case.last:
+            size = 16 + case.last
+            noise = np.random.default_rng(2).random((size, model.noise_size), dtype="float32")
+            parts = {"images": pictures, "noise": noise, **targets}
+            arguments = {"x": {key: value[:size] for key, value in parts.items()}, "batch_size": 16, "shuffle": False}
+        history = model.fit(**arguments, epochs=case.epochs, verbose=0).history
+        terms = {name: values[-1] for name, values in history.items()}
+    norms = [layer for layer in keras_private.all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    facts = {
+        "replicas": 1 if case.scan else getattr(model, "replicas", 1),
+        "synchronised_in_config": any(norm.get_config()["synchronized"] for norm in norms),
+    }
+    weights = {
+        f"{i} {v.path}".replace("/", "|"): np.asarray(keras.ops.convert_to_numpy(v))
+        for i, v in enumerate(model.trainable_variables + model.encoder.non_trainable_variables)
+        if not v.path.startswith("seed_generator")
+    }
+    return {name: float(value) for name, value in terms.items()}, weights, facts
+
+
+class _nothing:
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *_):
+        return None
+
+
+def strategy(replicas: int):
+    """The scope of a strategy over the first logical CPUs."""
     import tensorflow as tf
 
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * options.replicas)
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(options.replicas)])
-    replicas = strategy.num_replicas_in_sync
-    with strategy.scope():
-        model = build()
-else:
-    model = build()
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)]).scope()
 
-pictures = np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3), dtype="uint8")
-targets = {}
-if options.objective == "distillation":
-    targets = {"targets": np.random.default_rng(3).standard_normal((32, 6), dtype="float32")}
-batches = data.batches(pictures, batch_size=16, seed=4, noise_size=model.noise_size, **targets)
-if options.scan:
-    for epoch in range(options.epochs):
-        terms = model.scan_epoch(pictures, 16, 4, epoch, **targets)
-else:
-    arguments = {"x": batches}
-    if options.last:
-        noise = np.random.default_rng(2).random((16 + options.last, model.noise_size), dtype="float32")
-        images = pictures[: 16 + options.last]
-        last = {key: values[: len(images)] for key, values in targets.items()}
-        arguments = {"x": {"images": images, "noise": noise, **last}, "batch_size": 16, "shuffle": False}
-    history = model.fit(**arguments, epochs=options.epochs, verbose=0).history
-    terms = {name: values[-1] for name, values in history.items()}
-norms = [layer for layer in keras_private.all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
-print(
-    json.dumps(
-        {
-            "backend": keras.backend.backend(),
-            "replicas": replicas,
-            "tensorflow_imported": "tensorflow" in sys.modules,
-            "synchronised_in_config": any(norm.get_config()["synchronized"] for norm in norms),
-            "terms": {name: float(value) for name, value in terms.items()},
-            "weights": {
-                f"{i} {v.path}": np.asarray(keras.ops.convert_to_numpy(v)).tolist()
-                for i, v in enumerate(model.trainable_variables + model.encoder.non_trainable_variables)
-                if not v.path.startswith("seed_generator")
-            },
-        }
-    )
-)
+
+def augmented() -> dict[str, Any]:
+    """Every preset, and the operations of none, on fixed pictures with fixed noise."""
+    import keras
+    import numpy as np
+
+    from mizoo import augment
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")
+    chains = [preset for preset in augment.PRESETS.values() if preset]
+    several = ("RandomResizedCrop", "Blur", "ColourJitter", "Solarise")
+    chains.append(augment.Compose([*(getattr(augment, name)() for name in several), augment.Occlude(0.3)]))
+    noise = [rng.random((16, chain.noise_size), dtype="float32") for chain in chains]
+    made = [keras.ops.convert_to_numpy(chain(images, part)) for chain, part in zip(chains, noise)]
+    return {"augmented": np.stack(made)}
+
+
+def refused_with_two_replicas() -> dict[str, Any]:
+    """The messages of what cannot work with two replicas, and how many of their draws of noise differ."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from mizoo import data
+    from mizoo.encoders import conv32
+    from mizoo.errors import UserError
+    from mizoo.objectives import DeepInfoMax
+
+    replicated = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def small_model() -> DeepInfoMax:
+        return DeepInfoMax(conv32(widths=(4, 4, 4), fc_size=8, global_size=4), critic_width=4)
+
+    def message(call, *arguments, **settings) -> str:
+        try:
+            call(*arguments, **settings)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def compile_message(model, accumulate: int | None = None, **settings) -> str:
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate)
+        return message(model.compile, optimizer, **settings)
+
+    found = {}
+    outside = small_model()
+    with replicated.scope():
+        found["outside"] = compile_message(outside)
+        found["steps"] = compile_message(small_model(), steps_per_execution=4)
+        found["accumulation"] = compile_message(small_model(), accumulate=2)
+        model = small_model()
+        found["good"] = compile_message(model)
+        pictures = np.zeros((15, 32, 32, 3), np.uint8)
+        inputs = ((data.batches(pictures, batch_size=15),), (pictures, None, 20), (pictures,))
+        found["batches"] = [message(model.fit, *each) for each in inputs]
+        found["last"] = message(model.fit, pictures, None, 2)
+
+    @tf.function
+    def drawn():
+        return replicated.run(lambda: model.draw_noise((2, 3)))
+
+    parts = [part.numpy() for _ in range(3) for part in replicated.experimental_local_results(drawn())]
+    found["draws"], found["different_draws"] = len(parts), len({part.tobytes() for part in parts})
+    return found
+
+
+def _main(cases: list[Case], extra: list[str], folder: Path) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import numpy as np
+
+    backend = keras.backend.backend()
+    replicas = max([case.replicas for case in cases] + [2 if "refused_with_two_replicas" in extra else 1])
+    if replicas > 1:
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    facts: dict[str, Any] = {"backend": backend, "terms": [], "cases": [], "extra": {}}
+    for i, case in enumerate(cases):
+        terms, weights, about = train(case)
+        facts["terms"].append(terms)
+        facts["cases"].append(about)
+        np.savez(folder / f"{i}.npz", **weights)
+    arrays = {}
+    for name in extra:
+        for key, value in globals()[name]().items():
+            (arrays if isinstance(value, np.ndarray) else facts["extra"])[key] = value
+    if arrays:
+        np.savez(folder / "extra.npz", **arrays)
+    facts["tensorflow_imported"] = "tensorflow" in sys.modules
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def _case(content: list) -> Case:
+    objective, settings, *rest = content
+    return Case(objective, tuple((key, value) for key, value in settings), *rest)
+
+
+if __name__ == "__main__":
+    _main([_case(each) for each in json.loads(sys.argv[1])], json.loads(sys.argv[2]), Path(sys.argv[3]))

@@ -28,14 +28,14 @@ def run(task: Task, options: Options, progress) -> Score:
     """The protocol `mine`."""
     progress.resize(SCHEDULE.max_steps)
     data = (task.train_images, task.train_x, task.test_images, task.test_x)
-    return Score(*fit_score(*data, advance=progress.advance))
+    return Score(*neural_information(*data, advance=progress.advance))
 
 
-def fit_score(
+def neural_information(
     train_images: np.ndarray,
-    train_y: np.ndarray,
+    train_features: np.ndarray,
     test_images: np.ndarray,
-    test_y: np.ndarray,
+    test_features: np.ndarray,
     seed: int = 0,
     schedule: fit.FitSchedule | None = None,
     advance: Callable[[int], None] | None = None,
@@ -44,18 +44,18 @@ def fit_score(
 
     The features of a deterministic encoder are a function of the picture, so the true mutual information is infinite
     (or, counted in half precision, the entropy of the features). The value says how much of that this critic finds
-    with this budget on pictures that it did not see, and is comparable only between encoders measured alike.
+    with this budget on pictures that it did not see, and is comparable only between encoders measured in the same way.
 
     Trained and reported is the Donsker-Varadhan bound (Belghazi et al. 2018, eq. 10), with all other pictures of the
-    batch as the product of the marginals; of the weights along the way those are kept whose bound is largest on 1,000
-    training pictures that are not trained on. The bound is computed in blocks of at most 1,024 pictures, all pairs of
+    batch as the product of the marginals; of the weights along the way those are chosen whose bound is largest on
+    1,000 training pictures that are not trained on. The bound is computed in blocks of at most 1,024 pictures, all pairs of
     each.
 
     Args:
         train_images: uint8 (N, H, W, C).
-        train_y: features (N, D), paired.
+        train_features: features (N, D), paired.
         test_images: uint8 (M, H, W, C).
-        test_y: features (M, D).
+        test_features: features (M, D).
         seed: of the critic's first weights and the order of the pictures.
         schedule: the budget; by default `SCHEDULE`.
         advance: called with the number of steps done, `schedule.max_steps` in all.
@@ -67,27 +67,29 @@ def fit_score(
         UserError: for fewer than 50 training pictures or 10 scored ones.
     """
     schedule = schedule or SCHEDULE
-    check_rows("mine", train_y, test_y)
-    mean, scale = standardisation(train_y)
-    train_y, test_y = standardise(train_y, mean, scale), standardise(test_y, mean, scale)
+    check_rows("mine", train_features, test_features)
+    mean, scale = standardisation(train_features)
+    train_features, test_features = standardise(train_features, mean, scale), standardise(test_features, mean, scale)
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(train_y))
+    order = rng.permutation(len(train_features))
     validation_size = min(VALIDATION_SIZE, len(order) // 5)
     validation, rows = order[:validation_size], np.sort(order[validation_size:])
 
-    model = BoundChosen(BOUND, PictureCritic(train_images.shape[1:], train_y.shape[1], seed))
+    model = BoundChosen(BOUND, PictureCritic(train_images.shape[1:], train_features.shape[1], seed))
     fitter = fit.Fitter(model, schedule, min(schedule.batch_size, len(rows)))
-    train = (train_images[rows], train_y[rows])
-    curve = fitter.fit(train, (train_images[validation], train_y[validation]), rng, advance or (lambda steps: None))
+    train = (train_images[rows], train_features[rows])
+    curve = fitter.fit(
+        train, (train_images[validation], train_features[validation]), rng, advance or (lambda steps: None)
+    )
 
     values, shares, sizes = [], [], []
-    for block in scoring.blocks(len(test_y)):
-        scores = scoring.scores(model, test_images[block], test_y[block])
+    for block in scoring.blocks(len(test_features)):
+        scores = scoring.scores(model, test_images[block], test_features[block])
         value, share = scoring.value_and_shares(BOUND, scores, 1.0)
         values.append(value)
         shares.append(share)
         sizes.append(len(share))
-    error = float(np.concatenate(shares).std(ddof=1) / np.sqrt(len(test_y)))
+    error = float(np.concatenate(shares).std(ddof=1) / np.sqrt(len(test_features)))
     settings = {
         "truth": "infinite for a deterministic encoder: the value depends on the critic and its budget",
         "bound": BOUND,

@@ -94,7 +94,7 @@ def fit_score(
         raise UserError(f"`seeds` must be at least 1. Received: seeds={seeds}")
     precision = precision or default_precision()
     steps = -(-len(train_x) // plan.batch_size)
-    probe = build(train_x.shape[1], classes, seeds, precision)
+    probe = build_probe(train_x.shape[1], classes, seeds, precision)
     rate: Any = plan.rate
     if plan.drops:
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
@@ -141,7 +141,7 @@ def input_dtype(precision: str) -> str:
     return "bfloat16" if precision == "mixed_bfloat16" else "float32"
 
 
-def build(width: int, classes: int, seeds: int, precision: str) -> Any:
+def build_probe(width: int, classes: int, seeds: int, precision: str) -> Any:
     """A Keras model from features (B, width) to logits (B, seeds, classes)."""
     import keras
     from keras import initializers, layers

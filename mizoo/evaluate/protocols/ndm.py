@@ -27,12 +27,12 @@ def run(task: Task, options: Options, progress) -> Score:
     """The protocol `ndm`, with the prior's sigmoid or without."""
     progress.resize(SCHEDULE.max_steps)
     sigmoid = options.variant == "sigmoid"
-    return Score(*fit_score(task.train_x, task.test_x, sigmoid, advance=progress.advance))
+    return Score(*neural_total_correlation(task.train_x, task.test_x, sigmoid, advance=progress.advance))
 
 
-def fit_score(
-    train_y: np.ndarray,
-    test_y: np.ndarray,
+def neural_total_correlation(
+    train_features: np.ndarray,
+    test_features: np.ndarray,
     sigmoid: bool = False,
     seed: int = 0,
     schedule: fit.FitSchedule | None = None,
@@ -43,11 +43,11 @@ def fit_score(
     The product of the marginals is sampled by taking each coordinate from a row of its own. The discriminator is
     trained on the KL divergence as a difference of expectations (Nguyen et al. 2010; f-GAN) and the value is the
     Donsker-Varadhan bound of its scores on rows that it did not see. The truth is the same with and without a sigmoid,
-    which acts on each coordinate alone: where the two values differ, they tell of the discriminator.
+    which acts on each coordinate alone: where the two values differ, the discriminator is the reason.
 
     Args:
-        train_y: features (N, D) to fit on.
-        test_y: features (M, D) to score.
+        train_features: features (N, D) to fit on.
+        test_features: features (M, D) to score.
         sigmoid: apply the prior's sigmoid first. Coordinates are standardised after it.
         seed: of the first weights, the order of the rows and the shuffles.
         schedule: the budget; by default `SCHEDULE`.
@@ -61,33 +61,37 @@ def fit_score(
         UserError: for fewer than 50 rows to fit on or 10 to score, or a single coordinate.
     """
     schedule = schedule or SCHEDULE
-    check_rows("ndm", train_y, test_y)
-    if train_y.shape[1] < 2:
+    check_rows("ndm", train_features, test_features)
+    if train_features.shape[1] < 2:
         raise UserError("Protocol `ndm` takes two coordinates at least. Received: features of 1 coordinate.")
     if sigmoid:
-        train_y, test_y = (1 / (1 + np.exp(-y.astype("float64"))) for y in (train_y, test_y))
-    mean, scale = standardisation(train_y)
-    train_y, test_y = standardise(train_y, mean, scale), standardise(test_y, mean, scale)
+        train_features, test_features = (
+            1 / (1 + np.exp(-y.astype("float64"))) for y in (train_features, test_features)
+        )
+    mean, scale = standardisation(train_features)
+    train_features, test_features = standardise(train_features, mean, scale), standardise(test_features, mean, scale)
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(train_y))
+    order = rng.permutation(len(train_features))
     validation_size = min(VALIDATION_SIZE, len(order) // 5)
-    validation, rows = train_y[order[:validation_size]], train_y[order[validation_size:]]
+    validation, rows = train_features[order[:validation_size]], train_features[order[validation_size:]]
 
     model = Contrast("nwj", Discriminator(rows.shape[1], seed), candidates=1)
     fitter = fit.Fitter(model, schedule, min(schedule.batch_size, len(rows)))
     validation_pairs = (validation, Shuffled(validation, rng)[np.arange(validation_size)])
     curve = fitter.fit((rows, Shuffled(rows, rng)), validation_pairs, rng, advance or (lambda steps: None))
 
-    shuffled = Shuffled(test_y, rng, SHUFFLES)
-    blocks = [np.arange(start, min(start + _BLOCK, len(test_y))) for start in range(0, len(test_y), _BLOCK)]
-    scores = np.concatenate([scoring.scores(model, test_y[block], shuffled[block]) for block in blocks])
+    shuffled = Shuffled(test_features, rng, SHUFFLES)
+    blocks = [
+        np.arange(start, min(start + _BLOCK, len(test_features))) for start in range(0, len(test_features), _BLOCK)
+    ]
+    scores = np.concatenate([scoring.scores(model, test_features[block], shuffled[block]) for block in blocks])
     value = float(bounds.dv(scores, np.zeros(len(scores), "int32")))
     settings = {
         "variant": "sigmoid" if sigmoid else "plain",
         "trained_on": "KL (f-GAN form)",
         "bound": "dv",
         "standard_error": round(_standard_error(scores[:, 0]), 4),
-        "gaussian_nats": gaussian_total_correlation(test_y),
+        "gaussian_nats": gaussian_total_correlation(test_features),
         "hidden": list(HIDDEN),
         "shuffles": SHUFFLES,
         "seed": seed,
@@ -154,8 +158,8 @@ class Discriminator(VectorCritic):
 
 
 def _standard_error(scores: np.ndarray) -> float:
-    """Of Donsker-Varadhan on scores (N, 1 + K), own and shuffled, by the delta method."""
-    own = scores[:, 0].astype("float64")
+    """Of Donsker-Varadhan on scores (N, 1 + K), joint and shuffled, by the delta method."""
+    joint = scores[:, 0].astype("float64")
     weights = np.exp(scores[:, 1:].astype("float64") - scores[:, 1:].max())
     weights = weights.mean(axis=1) / weights.mean()
-    return float(np.sqrt((own.var(ddof=1) + weights.var(ddof=1)) / len(own)))
+    return float(np.sqrt((joint.var(ddof=1) + weights.var(ddof=1)) / len(joint)))
