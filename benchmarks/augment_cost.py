@@ -105,7 +105,7 @@ def measure(entry: str, changes: dict) -> dict:
 
 def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
     keras.config.set_dtype_policy(recipe.training.precision)
-    model = recipe.objective.build(view_encoder(recipe, recipe.encoder.build()), preset, 0)
+    model = recipe.objective.build(view_encoder(recipe, recipe.encoder.build(), recipe.data.view_side), preset, 0)
     model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
     keras.config.set_dtype_policy("float32")
     return model

@@ -1,4 +1,4 @@
-"""The default of `mizoo.mi.estimate` on the 40 tasks of benchmark-mi, beside that package's own estimators.
+"""The default of `mizoo.mi.estimate` on the 40 tasks of benchmark-mi, and that package's own estimators.
 
     python benchmarks/mi_tasks.py estimate runs/mi_tasks        # after benchmarks/mi_tasks_sample.py
     python benchmarks/mi_tasks.py table runs/mi_tasks           # writes benchmarks/mi_tasks.json and .md

@@ -1,4 +1,4 @@
-"""Short trials around the recipe of an entry, measured on the validation part of the training split.
+"""Short trials around the recipe of an entry, measured on validation pictures of the training split.
 
     python benchmarks/recipe_trials.py ENTRY [NAME ...]
 

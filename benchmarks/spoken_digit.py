@@ -192,8 +192,8 @@ def main() -> None:
     for name in options.names or names:
         made = getattr(trial, name)()
         rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.exists() else []
-        kept = [r for r in rows if (r["features"], r["split"], r["changes"]) != (name, options.split, changes)]
-        files.write_json(RESULT, {"rows": kept + made})
+        others = [r for r in rows if (r["features"], r["split"], r["changes"]) != (name, options.split, changes)]
+        files.write_json(RESULT, {"rows": others + made})
         for row in made:
             who = f" without {row['speaker']}" if "speaker" in row else ""
             print(f"{name}{who}: {row['label']} from {row['endpoint']}: {row['value']:.2f} %", flush=True)

@@ -30,6 +30,7 @@ _PUBLIC = {
     "export": ("mizoo.export", None),
     "mi": ("mizoo.mi", None),
     "objectives": ("mizoo.objectives", None),
+    "optimizers": ("mizoo.optimizers", None),
     "pictures": ("mizoo.data.pictures", None),  # where it was in version 0.1.0
     "pretrain": ("mizoo.pretrain", None),
     "publish": ("mizoo.publish", None),
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         export,
         mi,
         objectives,
+        optimizers,
         pretrain,
         publish,
         recipes,

@@ -79,6 +79,28 @@ def infonce_locations(scores, positives):
     return ops.mean(positive - ops.logaddexp(positive, others)) + ops.log(candidates)
 
 
+def infonce_views(scores, siblings):
+    """InfoNCE between the views of pictures: each view picks every other view of its picture among other pictures'.
+
+    The candidates of a pair are that one view and all views of all other pictures; further views of the same picture
+    are left out of the softmax. With two views it is `infonce` without the row itself: NT-Xent (Chen et al. 2020).
+
+    Args:
+        scores: (N, M) of N views against the M views of the (gathered) batch.
+        siblings: (N, V) int, the columns of all views of a row's picture, its own first.
+
+    Returns:
+        The mean over rows and their V - 1 pairs, in nats, at most log(1 + M - V).
+    """
+    scores = _float32(scores)
+    columns, views = ops.shape(scores)[1], siblings.shape[1]
+    picture = ops.max(ops.one_hot(siblings, columns, dtype="float32"), axis=1)
+    others = ops.logsumexp(ops.where(picture > 0, -float("inf"), scores), axis=1, keepdims=True)
+    positive = ops.take_along_axis(scores, siblings[:, 1:], axis=1)  # (N, V - 1)
+    candidates = ops.cast(1 + columns - views, "float32")
+    return ops.mean(positive - ops.logaddexp(positive, others)) + ops.log(candidates)
+
+
 def infonce_ceiling(columns: int, locations: int = 1, negatives: str = "images") -> float:
     """The largest value InfoNCE can report, in nats: the logarithm of the number of candidates.
 

@@ -9,15 +9,15 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from test_objectives import TENSORFLOW
+from support.encoders import toy_encoder
 
 from mizoo import augment, data
-from mizoo.encoders import conv32
 from mizoo.errors import UserError
 from mizoo.evaluate import measures
 from mizoo.objectives import DeepCoTraining
 from mizoo.objectives.base import ADVERSARY, INNER_INPUT
 
+TENSORFLOW = keras.backend.backend() == "tensorflow"
 VIEWS = augment.preset("views")
 
 
@@ -39,10 +39,8 @@ def on_vectors(**arguments) -> DeepCoTraining:
     return DeepCoTraining(keras.Model(x, {"global": y}), **arguments)
 
 
-def small(**arguments) -> DeepCoTraining:
-    keras.utils.set_random_seed(1)
-    encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
-    return DeepCoTraining(encoder, **{"hidden": (8,), "augment": VIEWS, **arguments})
+def on_pictures(**arguments) -> DeepCoTraining:
+    return DeepCoTraining(toy_encoder(), **{"hidden": (8,), "augment": VIEWS, **arguments})
 
 
 def shaken(model, rng) -> DeepCoTraining:
@@ -67,8 +65,8 @@ def gradients(loss_of, variables) -> list[np.ndarray]:
 
         with tf.GradientTape() as tape:
             loss = loss_of()
-        found = tape.gradient(loss, [v.value for v in variables], unconnected_gradients="zero")
-        return [ops.convert_to_numpy(g) for g in found]
+        slopes = tape.gradient(loss, [v.value for v in variables], unconnected_gradients="zero")
+        return [ops.convert_to_numpy(g) for g in slopes]
     import jax
 
     def stateless(values):
@@ -200,7 +198,7 @@ def test_the_terms_do_not_change_with_the_scale_of_the_features(rng):
 
 
 def test_the_cpc_form_is_infonce_of_inner_products_by_a_direct_loop(rng):
-    model = small(form="cpc")
+    model = on_pictures(form="cpc")
     views = rng.integers(0, 256, (16, 32, 32, 3)).astype("float32")
     loss, terms = model.compute_terms(views, np.zeros((8, 0), "float32"))
     z = ops.convert_to_numpy(model.encoder(views, training=True)["global"]).astype("float64")
@@ -224,7 +222,7 @@ def test_the_cpc_form_rises_towards_its_ceiling_and_stays_below(rng):
 
 
 def test_saving_and_loading_goes_on_alike(rng, tmp_path):
-    model = small(family="logistic", beta=0.1, inner_steps=2)
+    model = on_pictures(family="logistic", beta=0.1, inner_steps=2)
     model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.SGD(1e-2, momentum=0.9))
     pictures = rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")
     model.fit(data.batches(pictures, batch_size=8, noise_size=model.noise_size), epochs=1, verbose=0)

@@ -10,19 +10,14 @@ import numpy as np
 import pytest
 from keras import ops
 from PIL import Image
+from support.encoders import TOY, toy_encoder
 
 from mizoo import data, recipes, teachers
-from mizoo.encoders import conv32
 from mizoo.errors import UserError
 from mizoo.evaluate.features import features
 from mizoo.objectives import Distillation
 from mizoo.pretrain import pretrain
 from mizoo.runs.folder import TARGETS
-
-
-def encoder(seed: int = 1) -> keras.Model:
-    keras.utils.set_random_seed(seed)
-    return conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
 
 
 def pictures(rng, size: int = 12) -> np.ndarray:
@@ -31,12 +26,12 @@ def pictures(rng, size: int = 12) -> np.ndarray:
 
 @pytest.fixture
 def teacher(tmp_path) -> str:
-    encoder(3).save(tmp_path / "teacher.keras")
+    toy_encoder(3).save(tmp_path / "teacher.keras")
     return str(tmp_path / "teacher.keras")
 
 
 def test_the_terms_are_infonce_by_a_direct_double_loop(rng):
-    model = Distillation(encoder(), 7, endpoints=("conv", "global"), temperature=0.2, head_width=9)
+    model = Distillation(toy_encoder(), 7, endpoints=("conv", "global"), temperature=0.2, head_width=9)
     images, targets = pictures(rng, 6).astype("float32"), rng.standard_normal((6, 7)).astype("float32")
     loss, terms = model.compute_terms(images, targets)
     found = model.encoder(images, training=True)
@@ -55,7 +50,7 @@ def test_the_terms_are_infonce_by_a_direct_double_loop(rng):
 
 def test_it_trains_towards_the_teacher_and_saves(rng, tmp_path):
     images, targets = pictures(rng, 8), rng.standard_normal((8, 7)).astype("float32")
-    model = Distillation(encoder(), 7, head_width=9)
+    model = Distillation(toy_encoder(), 7, head_width=9)
     model.compile(keras.optimizers.Adam(1e-2))
     history = model.fit(data.batches(images, batch_size=8, targets=targets), epochs=15, verbose=0).history
     for key in ("conv_mi", "fc_mi", "global_mi"):
@@ -89,11 +84,11 @@ def test_each_picture_keeps_its_own_target(rng):
 )
 def test_impossible_arguments_are_named(arguments, words):
     with pytest.raises(UserError, match=words):
-        Distillation(encoder(), **{"teacher_size": 4, **arguments})
+        Distillation(toy_encoder(), **{"teacher_size": 4, **arguments})
 
 
 def test_a_batch_without_the_teachers_vectors_is_refused(rng):
-    model = Distillation(encoder(), 7, head_width=9)
+    model = Distillation(toy_encoder(), 7, head_width=9)
     for batch in (pictures(rng), {"images": pictures(rng)}):
         with pytest.raises(UserError, match="brings the teacher's vectors, 7 columns. Received: none"):
             model.unpack(batch)
@@ -142,7 +137,7 @@ def test_teachers_that_cannot_teach_are_named(rng, teacher):
         teachers.targets([(teacher, "fc"), (teacher, "head")], pictures(rng), advance=asked.append)
     assert not asked  # refused before the first one is asked
     with pytest.raises(UserError, match="named as `mizoo.load` takes it. Received: Functional"):
-        teachers.targets([(encoder(), "fc")], pictures(rng))
+        teachers.targets([(toy_encoder(), "fc")], pictures(rng))
     with pytest.raises(UserError, match="every picture the same features"):
         teachers.targets([(teacher, "fc")], np.full((77, 32, 32, 3), 91, "uint8"), views=3)
 
@@ -154,7 +149,7 @@ def test_a_run_learns_from_teachers_resumes_and_knows_them(rng, teacher, tmp_pat
         Image.fromarray(picture).save(folder / f"{i:02d}.png")
     content = {
         "name": "taught",
-        "encoder": {"widths": [4, 6, 8], "fc_size": 16, "global_size": 5},
+        "encoder": TOY,
         "objective": {
             "name": "distillation",
             "teachers": [[teacher, "fc"], [teacher, "global"]],
@@ -184,7 +179,7 @@ def test_a_run_learns_from_teachers_resumes_and_knows_them(rng, teacher, tmp_pat
 
     short = pretrain(recipe, tmp_path / "short", stop_after=1)
     (short / TARGETS).unlink()
-    encoder(5).save(teacher)
+    toy_encoder(5).save(teacher)
     with pytest.raises(UserError, match="other targets than its teachers give now"):
         pretrain(recipe, short)
 

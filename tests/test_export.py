@@ -20,7 +20,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
 
-from support.encoders import planted, values_of  # noqa: E402
+from support.encoders import shaken_encoder, values_of  # noqa: E402
 
 from mizoo import export  # noqa: E402
 from mizoo._tools import files  # noqa: E402
@@ -33,7 +33,7 @@ ENDPOINTS = ("local", "conv", "fc", "global")
 
 @pytest.fixture(scope="module")
 def encoder():
-    return planted()
+    return shaken_encoder()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def _subprocess(code, tmp_path, **environment):
 
 
 def test_mixed_precision_and_synchronised_statistics_stay_behind(images):
-    mixed = planted("mixed_bfloat16")
+    mixed = shaken_encoder("mixed_bfloat16")
     for layer in mixed.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
@@ -71,7 +71,7 @@ def test_mixed_precision_and_synchronised_statistics_stay_behind(images):
     assert "bfloat16" not in config
     assert '"synchronized": true' not in config
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
-    expected = values_of(planted("float32"), images)
+    expected = values_of(shaken_encoder("float32"), images)
     for name, value in values_of(plain, images).items():
         np.testing.assert_array_equal(value, expected[name])
     assert mixed.get_layer("conv2").compute_dtype == "bfloat16", "the given model was changed"
@@ -88,7 +88,7 @@ def test_half_precision_rounds_and_leaves_the_original_alone(encoder):
 
 @pytest.mark.parametrize("value", [np.nan, 1e6])
 def test_weights_that_float16_cannot_hold_are_refused(value):
-    model = planted()
+    model = shaken_encoder()
     model.get_layer("conv2_norm").moving_variance.assign(np.full(6, value))
     with pytest.raises(UserError, match="conv2_norm/moving_variance"):
         export.half_precision(model)
@@ -218,8 +218,8 @@ def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half,
 
 
 def test_export_again_replaces_what_was_there(tmp_path, images):
-    first = export.export(planted(seed=1), tmp_path, images=images)
-    second = export.export(planted(seed=2), tmp_path, images=images)
+    first = export.export(shaken_encoder(seed=1), tmp_path, images=images)
+    second = export.export(shaken_encoder(seed=2), tmp_path, images=images)
     assert first["files"]["encoder.onnx"]["sha256"] != second["files"]["encoder.onnx"]["sha256"]
     assert files.sha256(tmp_path / "encoder.onnx") == second["files"]["encoder.onnx"]["sha256"]
     assert sorted(os.listdir(tmp_path)) == ["encoder.onnx", "manifest.json", "saved_model"]
@@ -291,4 +291,4 @@ def test_layers_that_need_this_package_or_hold_code_are_refused():
         check_stock(keras.Model(inputs, {"fc": Own()(inputs)}))
     with pytest.raises(UserError, match="Lambda"):
         check_stock(keras.Model(inputs, {"fc": keras.layers.Lambda(lambda x: x)(inputs)}))
-    check_stock(planted())
+    check_stock(shaken_encoder())

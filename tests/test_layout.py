@@ -19,7 +19,7 @@ PACKAGE = ROOT / "mizoo"
 FLOORS = (
     {"errors", "_version", "_tools", "bounds"},
     {"augment", "critics", "encoders", "data"},
-    {"densities", "zoo"},
+    {"densities", "optimizers", "zoo"},
     {"objectives", "mi", "export", "embed", "demo"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
@@ -46,6 +46,7 @@ NEED_KERAS = (
     "mizoo.mi._jax",
     "mizoo.mi._tensorflow",
     "mizoo.objectives",
+    "mizoo.optimizers",
     "mizoo.pretrain",
     "mizoo.recipes.schedules",
 )

@@ -15,7 +15,7 @@ if keras.backend.backend() != "tensorflow":
 for needed in ("onnx", "onnxruntime", "tf2onnx"):
     pytest.importorskip(needed)
 
-from support.encoders import planted, values_of  # noqa: E402
+from support.encoders import shaken_encoder, values_of  # noqa: E402
 
 from mizoo import encoders, export, zoo  # noqa: E402
 from mizoo._tools import files  # noqa: E402
@@ -38,7 +38,7 @@ def clone(tmp_path, fake_zoo):
     """An empty clone, which is the zoo, and a finished run."""
     root = fake_zoo.root
     run = tmp_path / "run"
-    planted("mixed_bfloat16").save(tmp_path / "encoder.keras")
+    shaken_encoder("mixed_bfloat16").save(tmp_path / "encoder.keras")
     run.mkdir()
     shutil.move(tmp_path / "encoder.keras", run / "encoder.keras")
     (run / "recipe.yaml").write_text(RECIPE)
@@ -61,7 +61,7 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):
 
     model, fast = zoo.load("small_net"), zoo.load("small_net", runtime="onnx")
     assert max(export.compare(fast(images), values_of(model, images)).values()) < 1e-5
-    assert max(export.compare(values_of(model, images), values_of(planted(), images)).values()) < 1e-2
+    assert max(export.compare(values_of(model, images), values_of(shaken_encoder(), images)).values()) < 1e-2
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
     # Exporting the entry again finds nothing left to round, leaves the manifest that tells of the training as it is,
@@ -75,14 +75,14 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):
     (root / "export/small_net/encoder.onnx").unlink()
     export.export("small_net", root / "export/small_net", images=images)  # what was lost comes back
     with pytest.raises(UserError, match="published file of small_net"):
-        export.export(planted(seed=9), root / "export/small_net", images=images)
+        export.export(shaken_encoder(seed=9), root / "export/small_net", images=images)
     assert zoo.path("small_net", "encoder.onnx").is_file()
 
 
 def test_an_entry_is_replaced_only_on_request(clone, images):
     root, run = clone
     first = publish(run, "small_net", root=root, images=images)
-    export.save_keras(planted(seed=4), run / "encoder.keras")
+    export.save_keras(shaken_encoder(seed=4), run / "encoder.keras")
     with pytest.raises(UserError, match="published already"):
         publish(run, "small_net", root=root, images=images)
     assert files.sha256(root / "models/small_net/encoder.keras") == first["files"]["encoder.keras"]["sha256"]
@@ -97,7 +97,7 @@ def test_replaced_weights_take_their_rows_with_them(clone, images):
     publish(run, "small_net", root=root, images=images)
     results = root / "models/small_net/results.json"
     merge_rows(results, [_row(encoder) for encoder in ("published", "random", "pixels")])
-    export.save_keras(planted(seed=4), run / "encoder.keras")
+    export.save_keras(shaken_encoder(seed=4), run / "encoder.keras")
     publish(run, "small_net", root=root, images=images, replace=True)
     assert {row.encoder for row in read_rows(results)} == {"random", "pixels"}
 
@@ -125,7 +125,7 @@ def test_networks_of_the_same_weights_can_differ(tmp_path):
 def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images):
     root, run = clone
     first = publish(run, "small_net", root=root, images=images)
-    export.save_keras(planted(seed=4), run / "encoder.keras")
+    export.save_keras(shaken_encoder(seed=4), run / "encoder.keras")
     for file in ("recipe.yaml", "results.json"):
         damaged = root / "models/small_net" / file
         before = damaged.read_bytes() if damaged.exists() else None
@@ -170,7 +170,7 @@ def test_the_manifest_says_what_a_run_went_on_from(clone, images):
     copy = run.parent / "copy"
     copy.mkdir()
     shutil.copy(root / "models/small_net/encoder.keras", copy)
-    export.save_keras(planted(seed=4), run / "encoder.keras")
+    export.save_keras(shaken_encoder(seed=4), run / "encoder.keras")
     (run / "log.csv").write_text("epoch,seconds\n5,50.0\n")
     (run / "recipe.yaml").write_text(RECIPE + f"init_from: {copy}\n")
     publish(run, "small_net", root=root, images=images, replace=True)
@@ -179,8 +179,8 @@ def test_the_manifest_says_what_a_run_went_on_from(clone, images):
 
     # A third run, from the folder of that second one, which says where it came from itself.
     second = shutil.copytree(run, run.parent / "second")
-    export.save_keras(planted(seed=5), run / "encoder.keras")
-    export.save_keras(planted(seed=6), second / "encoder.keras")  # in full precision, as runs keep it
+    export.save_keras(shaken_encoder(seed=5), run / "encoder.keras")
+    export.save_keras(shaken_encoder(seed=6), second / "encoder.keras")  # in full precision, as runs keep it
     (run / "recipe.yaml").write_text(RECIPE + f"init_from: {second}\n")
     publish(run, "small_net", root=root, images=images, replace=True)
     told = json.loads(manifest.read_text())["trained"]["before"]

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from support.encoders import toy_encoder
 
 from mizoo import augment, data
-from mizoo.encoders import conv32, resnet18
 from mizoo.errors import UserError
 from mizoo.objectives import DeepInfoMax, SimCLR
 from mizoo.objectives.prior_matching import prior_losses
@@ -18,13 +18,13 @@ NO_CHANGE = augment.Compose([])
 AMDIM = [("local", "global"), ("conv", "global"), ("conv", "conv")]
 
 
-def small(**arguments) -> DeepInfoMax:
-    keras.utils.set_random_seed(1)
-    encoder = conv32(widths=(4, 6, 8), fc_size=16, global_size=5)
-    return DeepInfoMax(encoder, **{"critic_width": 12, "views": 2, "augment": VIEWS, "prior_weight": 0.0, **arguments})
+def two_views(**arguments) -> DeepInfoMax:
+    return DeepInfoMax(
+        toy_encoder(), **{"critic_width": 12, "views": 2, "augment": VIEWS, "prior_weight": 0.0, **arguments}
+    )
 
 
-def planted(rng, size: int = 8) -> np.ndarray:
+def with_twins(rng, size: int = 8) -> np.ndarray:
     """Pictures of which the first and the sixth are the same."""
     images = rng.integers(0, 256, (size, 32, 32, 3), dtype="uint8")
     images[5] = images[0]
@@ -63,8 +63,8 @@ def by_loops(features, vectors, partners, negatives: str, clip: float | None) ->
 
 @pytest.mark.parametrize("negatives", ["images", "locations", "both"])
 def test_the_views_of_a_picture_are_positives_and_nothing_else_is(rng, negatives):
-    model = small(negatives=negatives, clip=3.0)
-    images = planted(rng)
+    model = two_views(negatives=negatives, clip=3.0)
+    images = with_twins(rng)
     other = rng.integers(0, 256, images.shape)  # the second views, which tell the twins apart
     batch = np.concatenate([images, other]).astype("float32")
     _, terms = model.compute_terms(batch, np.zeros((8, 0), "float32"))
@@ -87,10 +87,10 @@ def test_the_views_of_a_picture_are_positives_and_nothing_else_is(rng, negatives
 
 
 def test_pairs_of_scales_draw_one_location_for_each_picture(rng):
-    model = small(pairs=AMDIM, score_penalty=0.05, clip=20.0)
+    model = two_views(pairs=AMDIM, score_penalty=0.05, clip=20.0)
     assert model.term_names == ("local_mi", "conv_mi", "conv_conv_mi", "score_penalty")
     assert model.own_noise_size == 2 and model.noise_size == 2 + 2 * VIEWS.noise_size
-    batch = np.concatenate([planted(rng), planted(rng)]).astype("float32")
+    batch = np.concatenate([with_twins(rng), with_twins(rng)]).astype("float32")
     noise = rng.random((8, 2), dtype="float32")
     loss, terms = model.compute_terms(batch, noise)
     found = critic_features(model, batch)
@@ -115,7 +115,7 @@ def test_occlusion_leaves_the_statistics_of_whole_pictures(rng):
     images = rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8")
     found = []
     for share in (0.0, 0.5):
-        model = small(views=1, occlusion=share, augment=None)
+        model = two_views(views=1, occlusion=share, augment=None)
         model.compile(keras.optimizers.SGD(0.0))
         model.fit(data.batches(images, batch_size=8, noise_size=model.noise_size), epochs=1, verbose=0)
         found.append([ops.convert_to_numpy(v) for v in model.encoder.non_trainable_variables])
@@ -127,7 +127,7 @@ def test_occlusion_leaves_the_statistics_of_whole_pictures(rng):
 
 @pytest.mark.parametrize("views", [1, 2])
 def test_occlusion_hides_the_picture_from_the_vector_alone(rng, views):
-    model = small(views=views, occlusion=0.5, negatives="images", prior_weight=0.1, global_weight=0.5)
+    model = two_views(views=views, occlusion=0.5, negatives="images", prior_weight=0.1, global_weight=0.5)
     assert model.own_noise_size == views * (2 + 5)
     images = rng.integers(0, 256, (8 * views, 32, 32, 3)).astype("float32")
     noise = rng.random((8, model.own_noise_size), dtype="float32")
@@ -164,12 +164,12 @@ def test_occlusion_hides_the_picture_from_the_vector_alone(rng, views):
 
 
 def test_each_view_has_its_own_noise(rng):
-    model = small(prior_weight=1.0)
+    model = two_views(prior_weight=1.0)
     columns = VIEWS.noise_size
     assert model.noise_size == 2 * columns + 2 * 5
     seen = []
     model.compute_terms = lambda images, noise: seen.append((images, noise)) or (0.0, {})
-    images = planted(rng)
+    images = with_twins(rng)
     noise = rng.random((8, model.noise_size), dtype="float32")
     model.forward(images, noise)
     views, rest = (ops.convert_to_numpy(x) for x in seen[0])
@@ -188,9 +188,9 @@ def test_each_view_has_its_own_noise(rng):
     ],
 )
 def test_two_views_train_and_stay_below_their_ceilings(rng, arguments):
-    model = small(augment=NO_CHANGE, **arguments)
+    model = two_views(augment=NO_CHANGE, **arguments)
     model.compile(keras.optimizers.Adam(1e-2))
-    batches = data.batches(planted(rng), batch_size=8, noise_size=model.noise_size)
+    batches = data.batches(with_twins(rng), batch_size=8, noise_size=model.noise_size)
     history = model.fit(batches, epochs=12, verbose=0).history
     assert sorted(history) == sorted(("loss", *model.term_names))
     assert history["loss"][-1] < history["loss"][0] - 0.1
@@ -199,7 +199,7 @@ def test_two_views_train_and_stay_below_their_ceilings(rng, arguments):
 
 
 def test_ceilings_count_the_candidates_of_each_kind():
-    model = small(pairs=AMDIM, negatives="both")
+    model = two_views(pairs=AMDIM, negatives="both")
     expected = {"local_mi": 64, "conv_mi": 16, "conv_conv_mi": 16}
     for name, locations in expected.items():
         mean = (np.log(8) + np.log(1 + 7 * locations)) / 2
@@ -222,18 +222,16 @@ def test_ceilings_count_the_candidates_of_each_kind():
 )
 def test_impossible_arguments_are_named(arguments, words):
     with pytest.raises(UserError, match=words):
-        small(**arguments)
+        two_views(**arguments)
 
 
 def simclr(**arguments) -> SimCLR:
-    keras.utils.set_random_seed(2)
-    encoder = resnet18(width=0.0625, head_size=8, global_size=6)
-    return SimCLR(encoder, **{"augment": augment.preset("simclr"), **arguments})
+    return SimCLR(toy_encoder(2), **{"augment": augment.preset("simclr"), **arguments})
 
 
 def test_simclr_is_nt_xent_by_a_direct_double_loop(rng):
     model = simclr(temperature=0.2)
-    batch = np.concatenate([planted(rng), 255 - planted(rng)]).astype("float32")
+    batch = np.concatenate([with_twins(rng), 255 - with_twins(rng)]).astype("float32")
     loss, terms = model.compute_terms(batch, np.zeros((8, 0), "float32"))
     z = ops.convert_to_numpy(model.encoder(batch, training=True)["global"])
     total = 0.0

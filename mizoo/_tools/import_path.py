@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mizoo.errors import UserError
@@ -37,3 +39,17 @@ def import_object(path: str) -> Any:
     if not hasattr(module, attribute):
         raise UserError(f"The module {module_name!r} has no {attribute!r}, which {path!r} names.")
     return getattr(module, attribute)
+
+
+def check_arguments(function: Callable[..., Any], path: str, arguments: Iterable[str]) -> None:
+    """Refuse keyword arguments that the object of an import path does not take.
+
+    Raises:
+        UserError: naming them, and those that it takes.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    if unknown := sorted(set(arguments) - set(known)):
+        raise UserError(f"{path!r} takes the arguments {', '.join(known)}. Received: {', '.join(unknown)}")

@@ -18,4 +18,5 @@ def number(value: float, spread: float | None = None) -> str:
 
 def shape(sizes: Iterable[int | None], times: str = "x") -> str:
     """The shape of an endpoint without the batch; a length that is free reads "any"."""
-    return times.join("any" if size is None else str(size) for size in sizes)
+    names = ["any" if size is None else str(size) for size in sizes]
+    return (" x " if "any" in names else times).join(names)

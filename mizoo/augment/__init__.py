@@ -50,7 +50,7 @@ PRESETS = {
 RESIZED = ("simclr", "views")  # those that begin with a resized crop
 
 
-def preset(name: str, side: int | None = None):
+def preset(name: str, side: int | None = None, area: tuple[float, float] | None = None):
     """The augmentation that a recipe names.
 
     Args:
@@ -59,15 +59,18 @@ def preset(name: str, side: int | None = None):
             grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders; "patches":
             for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
         side: height and width of the views, for the presets with resized crops; those of the pictures if None.
+        area: range of the crop's share of the picture, for the same presets; theirs if None.
 
     Raises:
-        UserError: for any other name, or a `side` without a resized crop.
+        UserError: for any other name, or a `side` or an `area` without a resized crop.
     """
     if name not in PRESETS:
         raise UserError(f"`augment` is one of {', '.join(PRESETS)}. Received: augment={name!r}")
-    if side is None:
+    if side is None and area is None:
         return PRESETS[name]
     if name not in RESIZED:
-        raise UserError(f"`side` is for the presets with resized crops, {', '.join(RESIZED)}. Received: {name!r}")
+        raise UserError(
+            f"`side` and `area` are for the presets with resized crops, {', '.join(RESIZED)}. Received: {name!r}"
+        )
     crop, *others = PRESETS[name].operations
-    return Compose([replace(crop, side=side), *others])
+    return Compose([replace(crop, side=side, area=crop.area if area is None else tuple(area)), *others])

@@ -199,6 +199,8 @@ def _command(
     seeds: int,
     schedule: str,
 ) -> str:
+    if objects := [protocol.name for protocol in protocols if isinstance(protocol, Protocol)]:
+        return f"mizoo.evaluate.evaluate in Python, with the protocols {', '.join(objects)}"
     named = isinstance(name_or_encoder, (str, os.PathLike))
     words = ["mizoo evaluate", os.fspath(name_or_encoder) if named else interface.encoder_name(name_or_encoder)]
     if isinstance(dataset, os.PathLike):  # whose `name` is its last component alone
@@ -207,7 +209,7 @@ def _command(
         given = "array" if isinstance(dataset, np.ndarray) else getattr(dataset, "name", dataset)
     words += ["--dataset", str(given)]
     if tuple(protocols) != PROBES:
-        words += [f"--protocol {getattr(protocol, 'name', protocol)}" for protocol in protocols]
+        words += [f"--protocol {protocol}" for protocol in protocols]
     words += [f"--endpoint {endpoint}" for endpoint in endpoints or ()]
     for option, value, default in (
         ("--encoder", encoder, "published"),

@@ -14,12 +14,12 @@ def compile_steps(model, optimizer):
         trainable, other, slots = state
 
         def loss_of(trainable):
-            """The loss, and beside it the value and the other variables."""
+            """The loss, and with it the value and the other variables."""
             mapping = list(zip(model.trainable_variables, trainable)) + list(zip(model.non_trainable_variables, other))
             with keras.StatelessScope(state_mapping=mapping) as scope:
                 loss, value = model.terms(*batch)
-            found = [scope.get_current_value(v) for v in model.non_trainable_variables]
-            return loss, (value, [old if new is None else new for new, old in zip(found, other)])
+            updated = [scope.get_current_value(v) for v in model.non_trainable_variables]
+            return loss, (value, [old if new is None else new for new, old in zip(updated, other)])
 
         gradients, (value, other) = jax.grad(loss_of, has_aux=True)(trainable)
         trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)

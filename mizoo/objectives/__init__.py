@@ -1,4 +1,4 @@
-"""Objectives: `keras.Model` subclasses that say what is maximised; one training step serves them all."""
+"""Objectives: `keras.Model` subclasses that state what is maximised; one training step serves them all."""
 
 from mizoo.objectives.base import Objective
 from mizoo.objectives.co_training import DeepCoTraining

@@ -46,8 +46,8 @@ class Objective(Step, keras.Model):
                 "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
                 f"mizoo.encoders.conv32(). Received: {type(encoder).__name__}"
             )
-        if views not in (1, 2):
-            raise UserError(f"`views` is 1 or 2. Received: views={views}")
+        if views < 1:
+            raise UserError(f"`views` is 1 or more. Received: views={views}")
         if views > 1 and augment is None:
             raise UserError(
                 "Two views of a picture differ by `augment`: give one, such as mizoo.augment.preset('views')."
@@ -62,7 +62,7 @@ class Objective(Step, keras.Model):
     # What a subclass defines.
 
     term_names: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()  # arguments of its constructor that are plain values, beside `seed` and `name`
+    settings: tuple[str, ...] = ()  # arguments of its constructor that are plain values, besides `seed` and `name`
     serialised: tuple[str, ...] = ("encoder", "augment")  # and those that are objects
 
     inner_steps = 1  # steps of the second optimiser for each update: the first with it, the others by `inner_loss`
@@ -71,7 +71,8 @@ class Objective(Step, keras.Model):
         """State the objective on one batch.
 
         Args:
-            images: float32 (views * N, H, W, C) in 0..255, augmented: the first view of every picture, then the second.
+            images: float32 (views * N, H, W, C) in 0..255, augmented: the first view of every picture, then the
+                second, and so on.
             noise: (N, K), uniform in [0, 1): the columns that the augmentation left over.
 
         Returns:
@@ -83,6 +84,10 @@ class Objective(Step, keras.Model):
     def inner_loss(self, terms):
         """The loss that the second optimiser minimises in its further steps, from what the terms hold: a scalar."""
         raise UserError(f"{type(self).__name__} has no inner loop: leave `inner_steps` at 1.")
+
+    def ceilings(self, batch_size: int) -> dict[str, float]:
+        """The largest value of each term that has one, in its unit, at a (gathered) batch of `batch_size`."""
+        return {}
 
     @property
     def own_noise_size(self) -> int:

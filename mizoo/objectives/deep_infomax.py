@@ -1,7 +1,8 @@
-"""Deep InfoMax, within a picture and across two views of it."""
+"""Deep InfoMax, within a picture and across views of it."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -50,7 +51,7 @@ class DeepInfoMax(Objective):
             `critic_width` times the work of the dot products, see `mizoo.critics.ConcatConvolve`.
         critic_width: U, width of the space of the dot products (the paper: 2048), or of the two hidden layers of
             "concat_conv" (the paper: 512).
-        views: 1, or 2 for across views.
+        views: 1, or 2 and more for across views: each view predicts every other.
         pairs: pairs of endpoints (features, vector). Where the second is a map, one of its locations is drawn for each
             picture. AMDIM has ("local", "global"), ("conv", "global") and ("conv", "conv").
         clip: c of the soft clip c tanh(score / c), or None (AMDIM: 20).
@@ -173,7 +174,7 @@ class DeepInfoMax(Objective):
     def _drawn_locations(self) -> int:
         """How many locations are drawn for a picture: one for each direction of a pair whose second side is a map."""
         maps = [pair for pair in self._pair_names().values() if self.locations[pair[1]] > 1]
-        return self.views * len(maps)
+        return len(self._directions()) * len(maps)
 
     def ceilings(self, batch_size: int) -> dict[str, float]:
         """The largest value, in nats, that each InfoNCE term can report at a (gathered) batch of `batch_size`."""
@@ -269,7 +270,7 @@ class DeepInfoMax(Objective):
 
     def _directions(self) -> tuple[tuple[int, int], ...]:
         """Which view gives the features, and which the vectors."""
-        return ((0, 1), (1, 0)) if self.views == 2 else ((0, 0),)
+        return tuple(itertools.permutations(range(self.views), 2)) if self.views > 1 else ((0, 0),)
 
     def _one_location(self, features, drawn):
         """Vectors (N, U) from features (N, L, U), one location of each row by the next column of `drawn` if L > 1."""

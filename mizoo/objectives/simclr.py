@@ -1,4 +1,4 @@
-"""SimCLR: InfoNCE between the projections of two views."""
+"""SimCLR: InfoNCE between the projections of views."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ class SimCLR(Objective):
     views of another picture count as independent draws (thousandths of a nat at N = 256). NT-Xent (eq. 1) is the
     difference from the ceiling.
 
+    With V `views` it is the mean of that over all ordered pairs of views of a picture, each against the V (N - 1) views
+    of the other pictures (`mizoo.bounds.infonce_views`): more pairs of each picture for the cost of its views.
+
     Args:
         encoder: pictures to a dict with the endpoint `global` (B, d): the projection. The encoder's own head is the
             projection head; what comes before it (`fc`) is the representation that probes read.
         temperature: of the softmax (the paper: 0.5 on CIFAR-10).
-        augment: makes the two views, such as `mizoo.augment.preset("simclr")`.
+        views: V, how many views of each picture are compared.
+        augment: makes the views, such as `mizoo.augment.preset("simclr")`.
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for a temperature that is not positive, or an encoder without `global`.
+        UserError: for a temperature that is not positive, fewer than two views, or an encoder without `global`.
 
     Example:
 
@@ -40,12 +44,20 @@ class SimCLR(Objective):
     """
 
     term_names = ("global_mi",)
-    settings = ("temperature",)
+    settings = ("temperature", "views")
 
     def __init__(
-        self, encoder: keras.Model, temperature: float = 0.5, augment=None, seed: int = 0, name: str | None = None
+        self,
+        encoder: keras.Model,
+        temperature: float = 0.5,
+        views: int = 2,
+        augment=None,
+        seed: int = 0,
+        name: str | None = None,
     ) -> None:
-        super().__init__(encoder, augment=augment, views=2, seed=seed, name=name)
+        super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
+        if views < 2:
+            raise UserError(f"SimCLR compares views: `views` is 2 or more. Received: views={views}")
         if not temperature > 0:
             raise UserError(f"`temperature` is above 0. Received: {temperature}")
         if "global" not in encoder.output:
@@ -55,14 +67,14 @@ class SimCLR(Objective):
 
     def ceilings(self, batch_size: int) -> dict[str, float]:
         """The largest value of the bound at a (gathered) batch of `batch_size` pictures, in nats."""
-        return {"global_mi": bounds.infonce_ceiling(2 * batch_size - 1)}
+        return {"global_mi": bounds.infonce_ceiling(1 + self.views * (batch_size - 1))}
 
     def compute_terms(self, images, noise):
         """Loss and terms of one batch; see `Objective.compute_terms`."""
         z = ops.normalize(ops.cast(self.encoder(images, training=True)["global"], "float32"), axis=-1)
         rows = ops.shape(z)[0]
-        columns = self.positives(rows)  # replica by replica, each with its first views, then its second
-        partners = ops.roll(columns, rows // 2)
+        columns = self.positives(rows)  # replica by replica, each with its first views, then its second, and so on
+        siblings = ops.stack([ops.roll(columns, i * (rows // self.views)) for i in range(self.views)], axis=1)
         scores = ops.matmul(z, ops.transpose(self.gather(z))) / self.temperature
-        value = bounds.infonce(scores[:, None], partners, excluded=columns)
+        value = bounds.infonce_views(scores, siblings)
         return -value, {"global_mi": value}

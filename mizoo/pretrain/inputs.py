@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mizoo._tools.progress import bar
 from mizoo.data.batching import Batches, Windows
 from mizoo.data.sounds import Sounds, cut
 from mizoo.errors import UserError
-from mizoo.recipes.objectives import ObjectiveSettings, Phase
+from mizoo.recipes.objectives import Phase
 from mizoo.recipes.training import Training
 from mizoo.runs.folder import TARGETS, SavedState
 from mizoo.runs.provenance import teacher_hashes
@@ -68,15 +68,19 @@ class Job:
     def encoder(self, start: int) -> keras.Model:
         """The encoder with fresh weights; at epoch 0 with those that `init_from` names, if it does."""
         encoder = self._recipe.encoder.build()
-        if self._recipe.init_from and not start:
-            copy_weights(self._recipe, encoder)
+        if not start:
+            self._recipe.encoder.fit_to(encoder, self.inputs)
+            if self._recipe.init_from:
+                copy_weights(self._recipe, encoder)
         return encoder
 
-    def objective(self, settings: ObjectiveSettings, encoder: keras.Model) -> Any:
+    def objective(self, phase: Phase, encoder: keras.Model) -> Any:
         """The objective of one phase around an encoder."""
-        views = augment.preset(self._recipe.data.augment, self._recipe.data.view_side)
+        stage, _ = self._recipe.data.stage_at(phase.start)
+        views = augment.preset(self._recipe.data.augment, stage.view_side, stage.area)
         target_size = None if self.targets is None else self.targets.shape[1]
-        return settings.build(view_encoder(self._recipe, encoder), views, self.training.seed, target_size)
+        trained = view_encoder(self._recipe, encoder, stage.view_side)
+        return phase.objective.build(trained, views, self.training.seed, target_size)
 
     def optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """The optimiser of the whole run."""
@@ -110,7 +114,7 @@ def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) 
         facts={"teachers": hashes} if hashes else {},
         training=recipe.training,
         keeps_average=bool(recipe.optimizer.ema),
-        phases=tuple(recipe.objective.phases(state.epochs, last)),
+        phases=tuple(_phases(recipe, state.epochs, last)),
         inputs=inputs,
         window=recipe.data.window,
         sample=_sample(inputs, recipe.data.window),
@@ -121,11 +125,11 @@ def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) 
     )
 
 
-def view_encoder(recipe: recipes.Recipe, encoder: keras.Model) -> keras.Model:
-    """The encoder that is trained: a copy for smaller views, if the recipe has them, with the same weights."""
-    if recipe.data.view_side is None:
+def view_encoder(recipe: recipes.Recipe, encoder: keras.Model, side: int | None) -> keras.Model:
+    """The encoder that is trained: a copy for views of another side, if there is one, with the same weights."""
+    if side is None:
         return encoder
-    copy = recipe.encoder.model_copy(update={"side": recipe.data.view_side}).build()
+    copy = recipe.encoder.model_copy(update={"side": side}).build()
     copy.set_weights(encoder.get_weights())
     return copy
 
@@ -152,6 +156,17 @@ def copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
             "they were trained with."
         )
     encoder.set_weights(source_model.get_weights())
+
+
+def _phases(recipe: recipes.Recipe, start: int, last: int) -> Iterator[Phase]:
+    """The stretches of a run with one objective and views of one kind."""
+    for phase in recipe.objective.phases(start, last):
+        begin = phase.start
+        while begin < phase.last:
+            _, end = recipe.data.stage_at(begin)
+            stop = min(phase.last, end or phase.last)
+            yield Phase(phase.objective, begin, stop)
+            begin = stop
 
 
 def _load(recipe: recipes.Recipe) -> np.ndarray | Sounds:

@@ -70,7 +70,7 @@ def _train(job: Job, phase: Phase, folder: Path, by_scan: bool, jit_compile: boo
     keras.utils.set_random_seed(job.training.seed)
     with _precision(job.training.precision), _strategy_scope():
         encoder = job.encoder(start)
-        model = job.objective(phase.objective, encoder)
+        model = job.objective(phase, encoder)
         batches = job.batches(model.noise_size, start)
         model.compile(job.optimizer(batches.steps_per_epoch), jit_compile=jit_compile)
     if start:

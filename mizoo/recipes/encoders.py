@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
-from mizoo._tools.import_path import import_object
+from mizoo._tools.import_path import check_arguments, import_object
 from mizoo.recipes.section import Settings, Sizes
 
 
@@ -33,6 +33,9 @@ class EncoderSettings(Settings):
     def build(self) -> Any:
         """Build the encoder, with fresh weights."""
         return import_object(self.builds)(**self.arguments)
+
+    def fit_to(self, encoder: Any, inputs: Any) -> None:
+        """Set what is not trained from the training inputs, once, before a run begins: nothing for most encoders."""
 
 
 class Conv32Settings(EncoderSettings):
@@ -75,6 +78,28 @@ class PatchGridSettings(EncoderSettings):
     endpoints: ClassVar[tuple[str, ...]] = ("local", "fc", "global")
 
 
+class ThreeStageSettings(EncoderSettings):
+    """Arguments of `mizoo.encoders.three_stage`."""
+
+    name: Literal["three_stage"] = "three_stage"
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((64, 256, 256), strict=False)
+    head_size: PositiveInt = 512
+    global_size: PositiveInt = 128
+    side: PositiveInt = Field(32, multiple_of=8)
+    whitening: bool = True
+
+    builds: ClassVar[str] = "mizoo.encoders:three_stage"
+    endpoints: ClassVar[tuple[str, ...]] = ("local", "conv", "fc", "global")
+    any_side: ClassVar[bool] = True
+
+    def fit_to(self, encoder: Any, inputs: Any) -> None:
+        """Fix the whitening from patches of the training pictures."""
+        if self.whitening:
+            from mizoo.encoders.three_stage import fit_whitening
+
+            fit_whitening(encoder, inputs)
+
+
 class WaveformSettings(EncoderSettings):
     """Arguments of `mizoo.encoders.waveform`; `sampling_rate` is that of the data, in Hz."""
 
@@ -101,7 +126,9 @@ class CustomEncoderSettings(EncoderSettings):
 
     def build(self) -> Any:
         """Build the encoder, with fresh weights."""
-        return import_object(self.name)(**self.arguments)
+        function = import_object(self.name)
+        check_arguments(function, self.name, self.arguments)
+        return function(**self.arguments)
 
 
 ENCODERS: dict[str, type[EncoderSettings]] = {
@@ -109,4 +136,5 @@ ENCODERS: dict[str, type[EncoderSettings]] = {
     "resnet18": ResNet18Settings,
     "patch_grid": PatchGridSettings,
     "waveform": WaveformSettings,
+    "three_stage": ThreeStageSettings,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from mizoo._tools.import_path import import_object
+from mizoo._tools.import_path import check_arguments, import_object
 from mizoo.recipes.section import Endpoint, Settings, Sizes
 
 
@@ -88,7 +88,7 @@ class DeepInfoMaxSettings(ObjectiveSettings):
     negatives: Literal["images", "locations", "both"] = "images"
     critic: Literal["encode_dot", "concat_conv"] = "encode_dot"
     critic_width: PositiveInt = 512
-    views: Literal[1, 2] = 1
+    views: int = Field(1, ge=1, le=8)
     pairs: tuple[Annotated[tuple[Endpoint, Endpoint], Field(strict=False)], ...] = Field(
         (("local", "global"),), strict=False, min_length=1
     )
@@ -161,9 +161,9 @@ class SimCLRSettings(ObjectiveSettings):
 
     name: Literal["simclr"] = "simclr"
     temperature: PositiveFloat = 0.5
+    views: int = Field(2, ge=2, le=16)
 
     builds: ClassVar[str] = "mizoo.objectives:SimCLR"
-    views: ClassVar[int] = 2
     paper: ClassVar[str] = (
         "Chen et al. 2020, A simple framework for contrastive learning of visual representations, arXiv:2002.05709"
     )
@@ -284,7 +284,9 @@ class CustomObjectiveSettings(ObjectiveSettings):
 
     def constructor(self) -> Callable[..., Any]:
         """The class that `name` names."""
-        return import_object(self.name)
+        model = import_object(self.name)
+        check_arguments(model, self.name, self.arguments)
+        return model
 
 
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {

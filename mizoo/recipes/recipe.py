@@ -56,20 +56,23 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _smaller_views_fit(self):
-        side = self.data.view_side
-        if side is None:
-            return self
-        if self.data.augment not in self.data.resized:
+        sides = self.data.view_sides
+        if (sides or self.data.stages) and self.data.augment not in self.data.resized:
             raise ValueError(
-                f"`data.view_side` takes `data.augment` {' or '.join(self.data.resized)}, which resize crops"
+                f"`data.view_side` and `data.stages` take `data.augment` {' or '.join(self.data.resized)}, which "
+                "resize crops"
             )
+        if not sides:
+            return self
         if not self.encoder.any_side:
             allowed = [name for name, settings in ENCODERS.items() if settings.any_side]
             raise ValueError(
-                f"`data.view_side` takes `encoder.name: {' or '.join(allowed)}`, whose weights fit pictures of any size"
+                f"`data.view_side` takes `encoder.name: {' or '.join(allowed)}`, whose weights fit pictures of every "
+                "size"
             )
-        if side % 8 or side >= self.encoder.side:
-            raise ValueError("`data.view_side` is a multiple of 8 below `encoder.side`")
+        largest = self.encoder.side if self.data.stages else self.encoder.side - 1
+        if any(side % 8 or side > largest for side in sides):
+            raise ValueError("`view_side` is a multiple of 8 below `encoder.side`; in `stages` it may be that as well")
         return self
 
     @model_validator(mode="after")
@@ -111,6 +114,8 @@ class Recipe(Section):
             problems.append("`optimizer.decay_epochs` and `schedule: trapezoid` belong together")
         if optimizer.warmup_epochs + optimizer.decay_epochs > length:
             problems.append("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
+        if sum(stage.epochs or 0 for stage in self.data.stages) >= length:
+            problems.append("`data.stages` are as long as `training.epochs`: the last one never begins")
         if problem := self.objective.check_length(length):
             problems.append(problem)
         if problems:

@@ -46,12 +46,15 @@ def _title(rows: Sequence[Row]) -> str:
     first = rows[0]
     what = "clips" if first.dataset.startswith("spoken_digit/") else "pictures"
     sizes = sorted({(row.train_size, row.test_size) for row in rows})
-    counts = " or ".join(f"{train:,} training and {test:,} scored {what}" for train, test in sizes)
+    counts = " or ".join(
+        (f"{train:,} training and " if train else "") + f"{test:,} scored {what}" for train, test in sizes
+    )
+    split = "all pictures" if first.split == "whole" else f"{first.split} split"
     protocol = TABLE.get(first.protocol)
     about = protocol.about if protocol else str(first.settings.get("about", f"`{first.protocol}`"))
     unit = protocol.unit if protocol else str(first.settings.get("unit", ""))
     quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit.capitalize()
-    text = f"{quantity} on {first.dataset}, {first.split} split ({counts}). Protocol {about}"
+    text = f"{quantity} on {first.dataset}, {split} ({counts}). Protocol {about}"
     if "schedule" in first.settings:
         text += f", schedule `{first.settings['schedule']}`"
     seeds = sorted({row.seeds for row in rows})

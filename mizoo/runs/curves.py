@@ -34,7 +34,7 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     run = Path(run)
     out = run / "curves.png" if out is None else Path(out)
     lines = read_log(run)
-    bounds = [key for key in lines[0] if _BOUND.fullmatch(key)]
+    bounds = [key for key in lines[0] if _BOUND.fullmatch(key) or f"{key}_ceiling" in lines[0]]
     accuracies = [key for key in lines[0] if _ACCURACY.fullmatch(key)]
     if not bounds:
         raise UserError(f"The log of {run} holds no bound: its columns are {', '.join(lines[0])}.")

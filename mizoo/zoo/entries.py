@@ -35,14 +35,10 @@ def locate(relative: str) -> Path:
     Args:
         relative: the path as the registry gives it, from the root of a clone, with forward slashes.
     """
-    if _root:
-        return _root / relative
+    if root := clone():  # also one on the path that was never installed, and beside an installed copy
+        return root / relative
     top, _, rest = relative.partition("/")
-    try:
-        root = Path(str(importlib.resources.files(_PACKAGES[top])))
-    except ModuleNotFoundError:  # a clone on the path that was never installed
-        root = _HERE / top
-    return root / rest
+    return Path(str(importlib.resources.files(_PACKAGES[top]))) / rest
 
 
 def clone() -> Path | None:

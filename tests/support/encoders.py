@@ -18,13 +18,14 @@ TOY = {"widths": (4, 6, 8), "fc_size": 16, "global_size": 5}
 ENDPOINTS = {"local": [8, 8, 6], "conv": [4, 4, 8], "fc": [16], "global": [5]}
 
 
-def toy_encoder(seed: int = 1) -> Any:
-    """The toy encoder with fresh weights; everything that is built after it is drawn from the same seed."""
+def toy_encoder(seed: int | None = 1) -> Any:
+    """The toy encoder with fresh weights; everything that is built after it is drawn from the same seed, if any."""
     import keras
 
     from mizoo.encoders import conv32
 
-    keras.utils.set_random_seed(seed)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)  # which imports TensorFlow on every backend
     return conv32(**TOY)
 
 

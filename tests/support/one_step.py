@@ -19,7 +19,7 @@ TESTS = Path(__file__).parents[1]
 
 
 class Case(NamedTuple):
-    """What is trained; `settings` go to the objective in the place of the usual ones of `BUILDERS`.
+    """What is trained; `settings` go to the objective in the place of the usual ones of `BUILDERS`, `augment` as a name.
 
     Attributes:
         objective: a key of `BUILDERS`.
@@ -62,6 +62,8 @@ def run(backend: str, cases: tuple[Case, ...], extra: tuple[str, ...] = ()) -> t
 
     with tempfile.TemporaryDirectory(prefix="mizoo-tests-") as folder:
         environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+        if backend == "jax":  # a compilation for one step is not worth optimising
+            environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
         command = [sys.executable, __file__, json.dumps(cases), json.dumps(extra), folder]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=570)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -146,7 +148,7 @@ BUILDERS = {
 def _encoder():
     from support.encoders import toy_encoder
 
-    return toy_encoder()
+    return toy_encoder(seed=None)  # the weights are set below
 
 
 def _prepared(case: Case):
@@ -154,7 +156,12 @@ def _prepared(case: Case):
     import keras
     import numpy as np
 
-    model = BUILDERS[case.objective](**dict(case.settings))
+    from mizoo import augment
+
+    settings = dict(case.settings)
+    if "augment" in settings:
+        settings["augment"] = augment.preset(settings["augment"])
+    model = BUILDERS[case.objective](**settings)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if len(variable.shape) > 1:

@@ -48,8 +48,8 @@ def neural_information(
 
     Trained and reported is the Donsker-Varadhan bound (Belghazi et al. 2018, eq. 10), with all other pictures of the
     batch as the product of the marginals; of the weights along the way those are chosen whose bound is largest on
-    1,000 training pictures that are not trained on. The bound is computed in blocks of at most 1,024 pictures, all pairs of
-    each.
+    1,000 training pictures that are not trained on. The bound is computed in blocks of at most 1,024 pictures, all
+    pairs of each.
 
     Args:
         train_images: uint8 (N, H, W, C).

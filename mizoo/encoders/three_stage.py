@@ -1,0 +1,103 @@
+"""A shallow network of three stages for small pictures, fast to train on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers
+
+from mizoo.encoders._layers import named
+from mizoo.errors import UserError
+
+WHITENING = "whitening"  # name of the convolution that is fixed from patches of pictures
+
+
+def three_stage(
+    widths: Sequence[int] = (64, 256, 256),
+    head_size: int = 512,
+    global_size: int = 128,
+    side: int = 32,
+    whitening: bool = True,
+    channels: int = 3,
+    name: str = "three_stage",
+) -> keras.Model:
+    """Three stages of two convolutions without shortcuts, after a fixed whitening (Jordan 2024, arXiv 2404.00498).
+
+    The first convolution sees patches of 2x2 pixels and is not trained: `fit_whitening` sets it from patches of the
+    training pictures, whose directions it brings to one scale. Each stage is a 3x3 convolution, max-pooling by 2, batch
+    normalisation, SiLU, and a second convolution with the same. Its weights fit pictures of every size from 8 on.
+
+    Args:
+        widths: channels of the three stages.
+        head_size: hidden units of the head.
+        global_size: width of the global vector.
+        side: height and width of the pictures, a multiple of 8.
+        whitening: whether the first convolution is fixed; else it is trained from random weights.
+        channels: channels of the pictures.
+        name: name of the model.
+
+    Returns:
+        A Functional `keras.Model` from pictures (B, side, side, channels), 0..255, to a dict of float32 endpoints, with
+        sides rounded down: `local` (B, side/4, side/4, widths[1]), the second stage; `conv` (B, side/8, side/8,
+        widths[2]), the third; `fc` (B, widths[1] + widths[2]), the means of both side by side; and `global`
+        (B, global_size), the output of the head on the mean of the third.
+
+    Raises:
+        UserError: for widths that are not three positive numbers, or a side that does not halve three times.
+    """
+    if len(widths) != 3 or min(widths) < 1:
+        raise UserError(f"`widths` takes three positive numbers of channels. Received: widths={tuple(widths)}")
+    if side < 8 or side % 8:
+        raise UserError(f"`side` is a multiple of 8. Received: side={side}")
+
+    images = keras.Input((side, side, channels), name="images", dtype="float32")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
+    x = layers.Conv2D(8 * channels, 2, padding="same", use_bias=False, trainable=not whitening, name=WHITENING)(x)
+    x = layers.Activation("silu", name="whitening_silu")(x)
+    maps = []
+    for stage, width in enumerate(widths, start=1):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"stage{stage}_conv1")(x)
+        x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+        x = _normalised(x, f"stage{stage}_conv1")
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"stage{stage}_conv2")(x)
+        x = _normalised(x, f"stage{stage}_conv2")
+        maps.append(x)
+    means = [layers.GlobalAveragePooling2D(name=f"mean{stage}")(maps[stage - 1]) for stage in (2, 3)]
+    h = layers.Dense(head_size, use_bias=False, name="head")(means[1])
+    h = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="head_norm")(h)
+    h = layers.ReLU(name="head_relu")(h)
+    y = layers.Dense(global_size, use_bias=False, name="output")(h)
+
+    fc = layers.Concatenate(name="means")(means)
+    endpoints = named({"local": maps[1], "conv": maps[2], "fc": fc, "global": y})
+    return keras.Model(images, endpoints, name=name)
+
+
+def fit_whitening(encoder: keras.Model, images: np.ndarray, count: int = 5000) -> None:
+    """Set the fixed first convolution of a `three_stage` encoder from patches of 2x2 pixels of pictures.
+
+    Its filters are the eigenvectors of the patches' covariance over the square root of their eigenvalue, and their
+    negatives, so that the responses of either half are uncorrelated and of one variance.
+
+    Args:
+        encoder: as `three_stage` gives it.
+        images: pictures (N, H, W, C), 0..255; `count` of them are used, evenly spread.
+        count: how many pictures.
+    """
+    layer = encoder.get_layer(WHITENING)
+    chosen = images[:: max(1, len(images) // count)][:count].astype("float32") / 127.5 - 1.0
+    channels = chosen.shape[-1]
+    corners = [chosen[:, y : y - 1 or None, x : x - 1 or None] for y in (0, 1) for x in (0, 1)]
+    patches = np.concatenate(corners, axis=-1).reshape(-1, 4 * channels).astype("float64")
+    patches -= patches.mean(axis=0)
+    values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+    filters = vectors / np.sqrt(values + 5e-4)  # the smallest directions hold little but rounding
+    both = np.concatenate([filters, -filters], axis=1)  # (4 C, 8 C)
+    layer.set_weights([both.reshape(2, 2, channels, 8 * channels).astype("float32")])
+
+
+def _normalised(x, name: str):
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+    return layers.Activation("silu", name=f"{name}_silu")(x)
