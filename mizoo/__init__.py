@@ -16,6 +16,7 @@ _PUBLIC = {
     "DeepCoTraining": ("mizoo.objectives", "DeepCoTraining"),
     "DeepInfoMax": ("mizoo.objectives", "DeepInfoMax"),
     "Distillation": ("mizoo.objectives", "Distillation"),
+    "InformationMaximization": ("mizoo.objectives", "InformationMaximization"),
     "SimCLR": ("mizoo.objectives", "SimCLR"),
     "UserError": ("mizoo.errors", "UserError"),
     "augment": ("mizoo.augment", None),
@@ -68,7 +69,14 @@ if TYPE_CHECKING:
     )
     from mizoo.data import pictures  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
-    from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Distillation, SimCLR  # noqa: F401
+    from mizoo.objectives import (  # noqa: F401
+        CPC,
+        DeepCoTraining,
+        DeepInfoMax,
+        Distillation,
+        InformationMaximization,
+        SimCLR,
+    )
     from mizoo.zoo import info, list_models, load  # noqa: F401
 
 

@@ -5,6 +5,7 @@ from mizoo.objectives.co_training import DeepCoTraining
 from mizoo.objectives.cpc import CPC
 from mizoo.objectives.deep_infomax import DeepInfoMax
 from mizoo.objectives.distillation import Distillation
+from mizoo.objectives.information_maximization import InformationMaximization
 from mizoo.objectives.simclr import SimCLR
 
-__all__ = ["CPC", "DeepCoTraining", "DeepInfoMax", "Distillation", "Objective", "SimCLR"]
+__all__ = ["CPC", "DeepCoTraining", "DeepInfoMax", "Distillation", "InformationMaximization", "Objective", "SimCLR"]

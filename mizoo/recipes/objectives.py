@@ -169,6 +169,19 @@ class SimCLRSettings(ObjectiveSettings):
     )
 
 
+class InformationMaximizationSettings(ObjectiveSettings):
+    """Arguments of `mizoo.InformationMaximization`."""
+
+    name: Literal["information_maximization"] = "information_maximization"
+    resolution: PositiveFloat = 0.3
+    views: int = Field(2, ge=2, le=16)
+
+    builds: ClassVar[str] = "mizoo.objectives:InformationMaximization"
+    paper: ClassVar[str] = (
+        "Ozsoy et al. 2022, Self-supervised learning with an information maximization criterion, arXiv:2209.07999"
+    )
+
+
 class DistillationSettings(ObjectiveSettings):
     """Arguments of `mizoo.Distillation`, and of `mizoo.teachers.targets`: the teachers and their number of views."""
 
@@ -292,6 +305,7 @@ class CustomObjectiveSettings(ObjectiveSettings):
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     "deep_infomax": DeepInfoMaxSettings,
     "simclr": SimCLRSettings,
+    "information_maximization": InformationMaximizationSettings,
     "cpc": CPCSettings,
     "deep_co_training": DeepCoTrainingSettings,
     "distillation": DistillationSettings,
