@@ -19,6 +19,7 @@ from mizoo._tools.files import atomic
 from mizoo.data import photographs as installed_photographs
 from mizoo.data import pictures
 from mizoo.errors import UserError
+from mizoo.zoo import interface
 from mizoo.zoo.loading import load
 
 # File inside the package -> what it shows. The first twelve give the queries.
@@ -190,9 +191,9 @@ def run(
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"The picture must be a .png, .pdf or .svg file. Received: {out}")
     model = load(encoder, endpoint, runtime="onnx")
-    size = model.input_shape[1]
-    if model.input_shape != (None, size, size, 3) or size is None:
-        raise UserError(f"The demo needs an encoder of square RGB pictures of one size. {encoder}: {model.input_shape}")
+    size, shape = interface.side(model), interface.input_shape(model)
+    if size is None or shape != (size, size, 3):
+        raise UserError(f"The demo needs an encoder of square RGB pictures of one size. {encoder} takes {shape}.")
     photos = photographs()
     crops = cut(list(photos.values()), size)
 

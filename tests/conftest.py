@@ -26,6 +26,24 @@ def fake_zoo(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def quick_saved_model(monkeypatch):
+    """An empty file in the place of each SavedModel, which takes most of an export; ONNX is written and compared."""
+    from mizoo.export import bundle
+
+    models = {}
+
+    def save(model, path) -> None:
+        path.mkdir()
+        (path / "saved_model.pb").touch()
+        models[path] = model
+
+    monkeypatch.setattr(bundle, "save_saved_model", save)
+    monkeypatch.setattr(
+        bundle, "run_saved_model", lambda path, name, batch, ends: [bundle.run_keras(models[path], batch)]
+    )
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20261122)
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import mizoo
+from mizoo import cli
 
 
 def mizoo_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -53,15 +54,23 @@ def test_every_public_name_resolves():
         (["data", "pack", "./no_such_folder", "--out", "x"], "no_such_folder"),
     ],
 )
-def test_a_mistake_is_one_clear_line_and_status_2(arguments, words, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "mizoo.cli", *arguments], capture_output=True, text=True, timeout=240, cwd=tmp_path
-    )
-    assert done.returncode == 2, done.stderr[-2000:]
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_mistake_is_one_clear_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["mizoo", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 2, printed[-2000:]
+    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and words in printed
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_in_a_process_of_its_own_shows_no_traceback():
+    done = mizoo_command("info", "dim_lokal_cifar10")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "dim_local_cifar10" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_list_info_and_version():

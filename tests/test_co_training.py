@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 from support.encoders import toy_encoder
 
-from mizoo import augment, data
+from mizoo import augment
 from mizoo.errors import UserError
 from mizoo.evaluate import measures
 from mizoo.objectives import DeepCoTraining
@@ -116,30 +116,31 @@ def test_the_gradients_of_density_and_encoder_never_meet(rng):
 
 def test_the_density_s_optimiser_moves_the_density_alone_and_in_its_own_steps(rng):
     x = rng.standard_normal((64, 6)).astype("float32")
-    found = {}
+    outcomes = {}
     for rate in (0.0, 0.01):
         for steps in (1, 3):
             model = on_vectors(inner_steps=steps)
-            model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(rate))
+            model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(rate), run_eagerly=True)
             start = numpy(model.marginal.trainable_variables)
             model.fit(x, batch_size=64, epochs=1, verbose=0)
             others = numpy(v for v in model.trainable_variables if ADVERSARY not in v.path)
             moved = [new - old for new, old in zip(numpy(model.marginal.trainable_variables), start)]
-            found[rate, steps] = others, sum(np.abs(m).sum() for m in moved), model.inner_optimizer()[0]
-    for rate, steps in found:
-        same(found[rate, steps][0], found[0.0, 1][0], atol=1e-6)
-    assert found[0.0, 1][1] == found[0.0, 3][1] == 0.0
-    assert found[0.01, 3][1] > 1.5 * found[0.01, 1][1] > 0.0
-    assert int(found[0.01, 3][2].iterations) == 3 and found[0.01, 1][2] is None
+            outcomes[rate, steps] = others, sum(np.abs(m).sum() for m in moved), model.inner_optimizer()[0]
+    for rate, steps in outcomes:
+        same(outcomes[rate, steps][0], outcomes[0.0, 1][0], atol=1e-6)
+    assert outcomes[0.0, 1][1] == outcomes[0.0, 3][1] == 0.0
+    assert outcomes[0.01, 3][1] > 1.5 * outcomes[0.01, 1][1] > 0.0
+    assert int(outcomes[0.01, 3][2].iterations) == 3 and outcomes[0.01, 1][2] is None
 
 
 def test_an_inner_loop_of_many_steps_finds_the_entropy_of_the_features(rng):
     """With the encoder held still the density's value comes down to that of the Gaussian of the features."""
-    model = shaken(on_vectors(inner_steps=20, density_rate=0.02), rng)
+    model = shaken(on_vectors(inner_steps=5, density_rate=0.02), rng)
     model.encoder.trainable = False
     model.compile(keras.optimizers.SGD(0.0))
     x = rng.standard_normal((512, 6)).astype("float32")
-    logged = model.fit(x, batch_size=512, epochs=30, verbose=0).history["feature_entropy"]
+    before = model.fit(x, batch_size=512, verbose=0).history["feature_entropy"][0]
+    model.fit(np.tile(x, (120, 1)), batch_size=512, verbose=0)
     noise = rng.random((512, model.noise_size), dtype="float32")
     terms = model.forward(x, noise)[1]
     # The whitening took a volume out of these, which is put back below.
@@ -148,7 +149,7 @@ def test_an_inner_loop_of_many_steps_finds_the_entropy_of_the_features(rng):
     entropy = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * np.cov(white.T))[1] - 2 * math.log(model.resolution)
     entropy += 0.5 * np.linalg.slogdet(covariance)[1]
     assert float(terms["feature_entropy"]) == pytest.approx(entropy, abs=0.05)
-    assert logged[0] > logged[-1] + 0.05
+    assert before > float(terms["feature_entropy"]) + 0.05
 
 
 @pytest.mark.parametrize("family", ["gaussian", "logistic"])
@@ -175,12 +176,13 @@ def test_it_finds_what_two_views_share_and_keeps_all_of_its_entropy(rng, family)
 
 def test_features_that_are_all_alike_have_no_entropy_left(rng):
     """What a collapse would look like in the log: the density fits the noise of the resolution and nothing else."""
-    model = on_vectors(density_rate=0.05, inner_steps=10)
+    model = on_vectors(density_rate=0.05, inner_steps=3)
     model.encoder.trainable_variables[0].assign(np.zeros((6, 2)))
     model.encoder.trainable = False
     model.compile(keras.optimizers.SGD(0.0))
     x = rng.standard_normal((512, 6)).astype("float32")
-    history = model.fit(x, batch_size=512, epochs=60, verbose=0).history
+    model.fit(np.tile(x, (200, 1)), batch_size=512, verbose=0)
+    history = model.fit(x, batch_size=512, verbose=0).history
     # Two uniform variables under the best Gaussian: log(2 pi e / 12) / 2 each.
     assert history["feature_entropy"][-1] == pytest.approx(math.log(2 * math.pi * math.e / 12), abs=0.1)
     assert history["global_mi"][-1] < 0.1
@@ -217,22 +219,8 @@ def test_the_cpc_form_rises_towards_its_ceiling_and_stays_below(rng):
     model = on_vectors(form="cpc")
     model.compile(keras.optimizers.Adam(0.05))
     x = rng.standard_normal((256, 6)).astype("float32")
-    found = model.fit(x, batch_size=16, epochs=15, verbose=0).history["global_mi"]
-    assert found[0] + 0.5 < found[-1] < model.ceilings(16)["global_mi"]
-
-
-def test_saving_and_loading_goes_on_alike(rng, tmp_path):
-    model = on_pictures(family="logistic", beta=0.1, inner_steps=2)
-    model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.SGD(1e-2, momentum=0.9))
-    pictures = rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")
-    model.fit(data.batches(pictures, batch_size=8, noise_size=model.noise_size), epochs=1, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert {**again.get_config(), "encoder": 0} == {**model.get_config(), "encoder": 0}
-    same(numpy(model.variables + model.optimizer.variables), numpy(again.variables + again.optimizer.variables))
-    later = data.batches(pictures, batch_size=8, noise_size=model.noise_size, start_epoch=1)
-    losses = [m.fit(later, epochs=1, verbose=0).history["loss"][0] for m in (model, again)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    values = model.fit(x, batch_size=16, epochs=15, verbose=0).history["global_mi"]
+    assert values[0] + 0.5 < values[-1] < model.ceilings(16)["global_mi"]
 
 
 @pytest.mark.parametrize(

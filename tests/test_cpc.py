@@ -12,7 +12,6 @@ from mizoo import augment, bounds, data, encoders
 from mizoo.encoders.patch_grid import PATCHES, patch_geometry
 from mizoo.encoders.waveform import receptive_field
 from mizoo.errors import UserError
-from mizoo.export.keras_file import check_stock
 from mizoo.objectives import CPC
 from mizoo.objectives.contexts import facing_down, masked_conv, row_gru
 from mizoo.objectives.cpc import cut_patches
@@ -45,7 +44,6 @@ def values(encoder, inputs) -> dict[str, np.ndarray]:
 def test_a_patch_vector_depends_on_its_patch_alone(rng):
     """Training mode included: a normalisation over patches or pictures would show here."""
     encoder = patch_grid()
-    check_stock(encoder)
     images = rng.integers(0, 256, (2, 16, 16, 3)).astype("float32")
     before = values(encoder, images)["local"]
     assert before.shape == (2, 3, 3, 6)
@@ -77,7 +75,6 @@ def test_the_grid_is_that_of_patches_encoded_one_by_one(rng, side, patch):
 @pytest.mark.parametrize("norm", [True, False])
 def test_a_frame_sees_its_receptive_field_and_a_context_nothing_later(rng, norm):
     encoder = waveform(norm=norm)
-    check_stock(encoder)
     field, jump = receptive_field(encoder)
     assert (field, jump) == (225, 80) and receptive_field(encoders.waveform(widths=2, context_size=2)) == (465, 160)
     sounds = rng.uniform(-0.5, 0.5, (2, 1500)).astype("float32")
@@ -263,24 +260,6 @@ def test_a_gaussian_process_gives_its_information_at_every_step(rng):
         assert 0.85 * best - 0.02 < value < best + 0.1, (k, value, best)
         assert history[f"mi_{k}"][0] < history[f"mi_{k}"][-1]
     assert sorted(found, key=found.get) == [4, 3, 2, 1]
-
-
-def test_a_saved_model_goes_on_with_the_same_terms(rng, tmp_path):
-    preset = augment.preset("patches")
-    for encoder, settings, shape in [
-        (series(), {"steps": 2, "negatives": "both"}, (8, 6, 3)),
-        (patch_grid(), {"steps": 2, "patch_augment": preset, "context_size": 4, "directions": ("up",)}, (8, 16, 16, 3)),
-    ]:
-        model = CPC(encoder, **settings)
-        model.compile("adam")
-        x = rng.integers(0, 256, shape, dtype="uint8") if len(shape) == 4 else rng.random(shape, dtype="float32")
-        model.fit(data.batches(x, batch_size=4, noise_size=model.noise_size), epochs=1, verbose=0)
-        model.save(tmp_path / "m.keras")
-        again = keras.saving.load_model(tmp_path / "m.keras")
-        noise = rng.random((8, model.noise_size), dtype="float32")
-        one, other = (each.compute_terms(x.astype("float32"), noise)[1] for each in (model, again))
-        assert {k: float(v) for k, v in one.items()} == pytest.approx({k: float(v) for k, v in other.items()}, abs=1e-5)
-        assert int(again.optimizer.iterations) == 2
 
 
 # What is refused.

@@ -1,4 +1,4 @@
-"""The encoders: shapes of their endpoints, stock layers, refusals."""
+"""The encoders: shapes of their endpoints, refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from keras import ops
 
 from mizoo import encoders
 from mizoo.errors import UserError
-from mizoo.export.keras_file import check_stock
 
 
 def shapes(encoder) -> dict[str, tuple]:
@@ -22,7 +21,6 @@ def test_resnet18_has_the_endpoints_and_the_size_of_the_paper(rng):
         int(np.prod(v.shape)) for v in encoder.trainable_variables if "head" not in v.path and "output" not in v.path
     )
     assert body == 11_168_832  # ResNet-18 with a 3x3 stem, without its classifier
-    check_stock(encoder)
 
 
 def test_a_narrow_resnet18_takes_any_width_and_side(rng):

@@ -217,7 +217,7 @@ def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half,
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_export_again_replaces_what_was_there(tmp_path, images):
+def test_export_again_replaces_what_was_there(tmp_path, images, quick_saved_model):
     first = export.export(shaken_encoder(seed=1), tmp_path, images=images)
     second = export.export(shaken_encoder(seed=2), tmp_path, images=images)
     assert first["files"]["encoder.onnx"]["sha256"] != second["files"]["encoder.onnx"]["sha256"]

@@ -30,7 +30,7 @@ def spread(encoder):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Folder, encoder and manifest of each kind, exported once."""
-    found = {}
+    exports = {}
     for name, encoder in {
         "waveform": encoders.waveform(8000, widths=(4, 6, 8, 8), context_size=5),
         "patch_grid": encoders.patch_grid(side=16, width=4, size=6, blocks=1),
@@ -40,8 +40,8 @@ def exported(tmp_path_factory):
         images = None
         if name == "patch_grid":
             images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype="uint8")
-        found[name] = folder, spread(encoder), export.export(encoder, folder, images, half=False)
-    return found
+        exports[name] = folder, spread(encoder), export.export(encoder, folder, images, half=False)
+    return exports
 
 
 @pytest.mark.parametrize("name", ["waveform", "patch_grid", "series"])
@@ -71,7 +71,7 @@ def test_onnx_takes_sounds_of_any_length_and_names_what_it_cannot_take(exported,
     assert fast.predict(np.zeros((5, 400), "float32"), batch_size=2)["global"].shape == (5, 5)
 
 
-def test_an_exported_run_says_its_sampling_rate(exported, tmp_path):
+def test_an_exported_run_says_its_sampling_rate(exported, tmp_path, quick_saved_model):
     _, encoder, _ = exported["waveform"]
     encoder.save(tmp_path / "encoder.keras")
     (tmp_path / "recipe.yaml").write_text("encoder:\n  sampling_rate: 8000\n")
@@ -81,7 +81,7 @@ def test_an_exported_run_says_its_sampling_rate(exported, tmp_path):
     assert max(manifest["differences"]["onnx"].values()) < 1e-4
 
 
-def test_an_encoder_of_sounds_alone_is_exported_without_a_rate(exported, tmp_path):
+def test_an_encoder_of_sounds_alone_is_exported_without_a_rate(exported, tmp_path, quick_saved_model):
     _, encoder, _ = exported["waveform"]
     encoder.save(tmp_path / "mine.keras")
     assert "sampling_rate" not in export.export(tmp_path / "mine.keras", tmp_path / "out")["input"]
@@ -89,7 +89,9 @@ def test_an_encoder_of_sounds_alone_is_exported_without_a_rate(exported, tmp_pat
         zoo.sampling_rate(tmp_path / "out")
 
 
-def test_a_published_encoder_of_sounds_has_named_half_weights_and_the_same_bytes_again(exported, tmp_path, fake_zoo):
+def test_a_published_encoder_of_sounds_has_named_half_weights_and_the_same_bytes_again(
+    exported, tmp_path, fake_zoo, quick_saved_model
+):
     _, encoder, _ = exported["waveform"]
     root, run = fake_zoo.root, tmp_path / "run"
     run.mkdir()

@@ -21,7 +21,8 @@ from mizoo import encoders, export, zoo  # noqa: E402
 from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
-from mizoo.export import publish  # noqa: E402
+from mizoo.export import bundle, publish  # noqa: E402
+from mizoo.export.keras_file import as_half  # noqa: E402
 from mizoo.publish import _valid_baselines  # noqa: E402
 from mizoo.zoo.entries import REGISTRY  # noqa: E402
 
@@ -45,6 +46,23 @@ def clone(tmp_path, fake_zoo):
     return root, run
 
 
+@pytest.fixture
+def quick_forms(quick_saved_model, monkeypatch):
+    """ONNX files of the weights alone, without the nodes that take their time to convert."""
+    import onnx
+
+    models = {}
+
+    def save(model, path) -> None:
+        halves = [(as_half(np.asarray(variable)), variable.path) for variable in model.variables]
+        weights = [onnx.numpy_helper.from_array(*half) for half in halves]
+        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], weights)), path)
+        models[path] = model
+
+    monkeypatch.setattr(bundle, "save_onnx", save)
+    monkeypatch.setattr(bundle, "run_onnx", lambda path, batch, endpoints: bundle.run_keras(models[path], batch))
+
+
 def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):
     root, run = clone
     entry = publish(run, "small_net", root=root, images=images)
@@ -64,8 +82,11 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):
     assert max(export.compare(values_of(model, images), values_of(shaken_encoder(), images)).values()) < 1e-2
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
-    # Exporting the entry again finds nothing left to round, leaves the manifest that tells of the training as it is,
-    # and may not put other bytes in the pinned file's place.
+
+def test_an_entry_that_is_exported_again_keeps_its_published_files(clone, images, quick_forms):
+    """Nothing is left to round, the manifest that tells of the training stays, and other bytes are refused."""
+    root, run = clone
+    entry = publish(run, "small_net", root=root, images=images)
     published = (root / "export/small_net/manifest.json").read_bytes()
     manifest = export.export("small_net", root / "export/small_net", images=images)
     assert max(manifest["rounding"].values()) == 0
@@ -79,7 +100,7 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):
     assert zoo.path("small_net", "encoder.onnx").is_file()
 
 
-def test_an_entry_is_replaced_only_on_request(clone, images):
+def test_an_entry_is_replaced_only_on_request(clone, images, quick_forms):
     root, run = clone
     first = publish(run, "small_net", root=root, images=images)
     export.save_keras(shaken_encoder(seed=4), run / "encoder.keras")
@@ -91,7 +112,7 @@ def test_an_entry_is_replaced_only_on_request(clone, images):
     assert first["files"] != second["files"]
 
 
-def test_replaced_weights_take_their_rows_with_them(clone, images):
+def test_replaced_weights_take_their_rows_with_them(clone, images, quick_forms):
     """Rows of random weights stay as long as the network is the same, those of pixels as long as its input is."""
     root, run = clone
     publish(run, "small_net", root=root, images=images)
@@ -122,7 +143,7 @@ def test_networks_of_the_same_weights_can_differ(tmp_path):
     assert _valid_baselines(tmp_path / "one.keras", network(1, 0)) == ("pixels",)
 
 
-def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images):
+def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images, quick_forms):
     root, run = clone
     first = publish(run, "small_net", root=root, images=images)
     export.save_keras(shaken_encoder(seed=4), run / "encoder.keras")
@@ -158,7 +179,7 @@ def _row(encoder):
     )
 
 
-def test_the_manifest_says_what_a_run_went_on_from(clone, images):
+def test_the_manifest_says_what_a_run_went_on_from(clone, images, quick_forms):
     root, run = clone
     (run / "log.csv").write_text("epoch,seconds\n1,10.0\n2,20.4\n")
     first = publish(run, "small_net", root=root, images=images)
@@ -194,7 +215,7 @@ def test_the_manifest_says_what_a_run_went_on_from(clone, images):
         publish(run, "small_net", root=root, images=images, replace=True)
 
 
-def test_a_recipe_that_says_the_same_stays_as_it_was_written(clone, images):
+def test_a_recipe_that_says_the_same_stays_as_it_was_written(clone, images, quick_forms):
     root, run = clone
     publish(run, "small_net", root=root, images=images)
     kept = root / "models/small_net/recipe.yaml"
@@ -206,7 +227,7 @@ def test_a_recipe_that_says_the_same_stays_as_it_was_written(clone, images):
     assert kept.read_text().endswith("epochs: 3\n")
 
 
-def test_every_objective_of_a_recipe_has_its_paper(clone, images):
+def test_every_objective_of_a_recipe_has_its_paper(clone, images, quick_forms):
     root, run = clone
     (run / "recipe.yaml").write_text(RECIPE + "objective:\n  name: deep_co_training\n")
     assert "McAllester" in publish(run, "small_net", root=root, images=images)["paper"]

@@ -209,7 +209,7 @@ def test_ceilings_count_the_candidates_of_each_kind():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"views": 3}, "views=3"),
+        ({"views": 0}, "views=0"),
         ({"augment": None}, "differ by `augment`"),
         ({"pairs": []}, "pairs"),
         ({"pairs": [("local",)]}, "pairs"),
@@ -244,17 +244,12 @@ def test_simclr_is_nt_xent_by_a_direct_double_loop(rng):
     assert float(terms["global_mi"]) == pytest.approx(model.ceilings(8)["global_mi"] - nt_xent, abs=1e-4)
 
 
-def test_simclr_trains_saves_and_refuses(rng, tmp_path):
+def test_simclr_trains_and_refuses(rng):
     model = simclr(augment=NO_CHANGE, temperature=0.2)
     model.compile(keras.optimizers.Adam(1e-2))
     batches = data.batches(rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8"), batch_size=8)
     history = model.fit(batches, epochs=8, verbose=0).history["global_mi"]
     assert history[0] + 0.2 < history[-1] <= np.log(15)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert again.temperature == 0.2 and again.augment == NO_CHANGE
-    for old, new in zip(model.encoder.variables, again.encoder.variables, strict=True):
-        np.testing.assert_array_equal(ops.convert_to_numpy(old), ops.convert_to_numpy(new))
     with pytest.raises(UserError, match="temperature"):
         simclr(temperature=0.0)
     with pytest.raises(UserError, match="augment"):

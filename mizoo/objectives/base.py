@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import keras
 from keras import ops
 
@@ -111,6 +113,27 @@ class Objective(Step, keras.Model):
     def noise_size(self) -> int:
         """Columns of uniform noise a batch brings: those of the augmentation, then those of the terms."""
         return self.own_noise_size + (self.views * self.augment.noise_size if self.augment else 0)
+
+    def require_endpoints(self, names: Iterable[str]) -> None:
+        """Refuse an encoder that lacks one of the named endpoints.
+
+        Raises:
+            UserError: naming those that are missing, and those that it has.
+        """
+        if missing := sorted(set(names) - set(self.encoder.output)):
+            raise UserError(
+                f"The encoder has no endpoint {' and '.join(missing)}; it has {', '.join(self.encoder.output)}."
+            )
+
+    def require_positive(self, *names: str) -> None:
+        """Refuse arguments, named as the attributes that hold them, that are not above 0.
+
+        Raises:
+            UserError: naming the first.
+        """
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise UserError(f"`{name}` is above 0. Received: {getattr(self, name)}")
 
     def track_terms(self) -> None:
         """Create a metric for each term; a subclass calls it last in its constructor, when every layer is built."""

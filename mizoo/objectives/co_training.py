@@ -206,15 +206,12 @@ class DeepCoTraining(Objective):
             raise UserError(f"`beta` weighs an entropy, and form='cpc' has none: leave it at 0. Received: {self.beta}")
         if not self.hidden or min(self.hidden) < 1:
             raise UserError(f"`hidden` holds the width of one hidden layer at least. Received: hidden={self.hidden}")
-        for name in ("resolution", "density_rate"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"`{name}` is above 0. Received: {getattr(self, name)}")
+        self.require_positive("resolution", "density_rate")
         if self.scale_range < 0:
             raise UserError(f"`scale_range` is 0 or more. Received: scale_range={self.scale_range}")
         if self.inner_steps < 1:
             raise UserError(f"`inner_steps` is 1 or more. Received: {self.inner_steps}")
-        if "global" not in self.encoder.output:
-            raise UserError(f"The encoder has no endpoint global; it has {', '.join(self.encoder.output)}.")
+        self.require_endpoints(["global"])
 
 
 def _other_view(z):

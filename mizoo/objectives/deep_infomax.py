@@ -350,10 +350,7 @@ class DeepInfoMax(Objective):
         needed = set(self._paired_endpoints()) if self.local_weight else set()
         needed |= {"local", "global"} if self.global_weight else set()
         needed |= {"global"} if self.prior_weight else set()
-        if missing := needed - set(self.encoder.output):
-            raise UserError(
-                f"The encoder has no endpoint {' and '.join(sorted(missing))}; it has {', '.join(self.encoder.output)}."
-            )
+        self.require_endpoints(needed)
         free = [name for name, value in self.encoder.output.items() if None in value.shape[1:]]
         if free:
             raise UserError(

@@ -73,11 +73,8 @@ class Distillation(Objective):
         self.head_width = head_width
         if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
             raise UserError(f"`endpoints` names one endpoint at least, and none twice. Received: {self.endpoints}")
-        if missing := [key for key in self.endpoints if key not in encoder.output]:
-            raise UserError(f"The encoder has no endpoint {missing[0]}; it has {', '.join(encoder.output)}.")
-        for key in ("teacher_size", "temperature", "head_width"):
-            if not getattr(self, key) > 0:
-                raise UserError(f"`{key}` is above 0. Received: {getattr(self, key)}")
+        self.require_endpoints(self.endpoints)
+        self.require_positive("teacher_size", "temperature", "head_width")
         self.heads = {key: self._head(key) for key in self.endpoints}
         self.term_names = tuple(f"{key}_mi" for key in self.endpoints)
         self.track_terms()

@@ -61,13 +61,11 @@ class InformationMaximization(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
-        if not resolution > 0:
-            raise UserError(f"`resolution` is above 0. Received: {resolution}")
         if views < 2:
             raise UserError(f"Information is between views: `views` is 2 or more. Received: views={views}")
-        if "global" not in encoder.output:
-            raise UserError(f"The encoder has no endpoint global; it has {', '.join(encoder.output)}.")
         self.resolution = resolution
+        self.require_positive("resolution")
+        self.require_endpoints(["global"])
         self.size = encoder.output["global"].shape[-1]
         self.track_terms()
 

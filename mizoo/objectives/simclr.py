@@ -58,11 +58,9 @@ class SimCLR(Objective):
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
         if views < 2:
             raise UserError(f"SimCLR compares views: `views` is 2 or more. Received: views={views}")
-        if not temperature > 0:
-            raise UserError(f"`temperature` is above 0. Received: {temperature}")
-        if "global" not in encoder.output:
-            raise UserError(f"The encoder has no endpoint global; it has {', '.join(encoder.output)}.")
         self.temperature = temperature
+        self.require_positive("temperature")
+        self.require_endpoints(["global"])
         self.track_terms()
 
     def ceilings(self, batch_size: int) -> dict[str, float]:

@@ -22,6 +22,7 @@ from mizoo.recipes.objectives import Phase
 from mizoo.recipes.training import Training
 from mizoo.runs.folder import TARGETS, SavedState
 from mizoo.runs.provenance import teacher_hashes
+from mizoo.zoo import interface
 
 _SAMPLE = 1000  # inputs on which the state of the embedding is measured
 
@@ -173,7 +174,7 @@ def _load(recipe: recipes.Recipe) -> np.ndarray | Sounds:
     """The pictures, uint8 (N, H, W, C), or the sounds that the recipe names."""
     source = recipe.data
     if source.window is None:
-        return data.load(source.source, source.split, size=recipe.encoder.build().input_shape[1]).images
+        return data.load(source.source, source.split, size=interface.side(recipe.encoder.build())).images
     sounds = data.sounds.load(source.source, source.split, source.without_speakers)
     if sounds.sampling_rate != recipe.encoder.sampling_rate:
         raise UserError(
