@@ -15,13 +15,12 @@ import json
 import time
 from pathlib import Path
 
-import keras
-
 from mizoo import __version__, data
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
 from mizoo.evaluate import features, random_copy
 from mizoo.evaluate.protocols import mlp200
+from mizoo.zoo.loading import read_keras
 
 OUT = Path(__file__).with_name("probe_schedule.json")
 
@@ -53,8 +52,7 @@ def main() -> None:
     options = parser.parse_args()
 
     path = options.encoder / "encoder.keras" if options.encoder.is_dir() else options.encoder
-    encoder = keras.saving.load_model(path, compile=False)
-    weights = files.sha256(path)
+    encoder, weights = read_keras(path)
     label = "random" if options.random else options.label
     encoder = random_copy(encoder) if options.random else encoder
     endpoints = options.endpoint or ["global", "fc", "conv"]

@@ -131,8 +131,10 @@ def pretrain(
 ) -> None:
     """Train an encoder. The same command resumes an interrupted run."""
     from mizoo import recipes
+    from mizoo.runs.checks import check_first
 
     checked = recipes.load(recipe, _changes(changes or []))
+    check_first(checked, out or Path("runs") / checked.name)
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
     print(run(checked, out, scan=scan, stop_after=stop_after))
@@ -172,22 +174,34 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     rows: Annotated[
         Path | None,
-        typer.Option(help="results.json to merge the rows into; by default the entry's own, in a clone."),
+        typer.Option(
+            help="results.json to merge the rows into. By default, in a clone, the entry's own gets those of mizoo's "
+            "protocols on TFDS data sets."
+        ),
     ] = None,
 ) -> None:
     """Measure frozen features, by probes or by measures without labels, and add the rows to the entry's results."""
     from mizoo import report, zoo
     from mizoo.evaluate import evaluate as run
-    from mizoo.evaluate import merge_rows
+    from mizoo.evaluate.keeping import Keeper
 
-    if rows is None and name in zoo.registry() and zoo.clone():
-        rows = zoo.locate(f"models/{name}/results.json")
-    new_rows = run(name, dataset, tuple(protocol or PROBES), endpoint, encoder, split, seeds=seeds, schedule=schedule)
-    if rows is not None:
-        merge_rows(rows, new_rows)
-        print(f"{len(new_rows)} rows -> {rows}", file=sys.stderr)
-    else:
-        print("These rows are shown and not saved; `--rows results.json` saves them.", file=sys.stderr)
+    published = zoo.locate(f"models/{name}/results.json") if name in zoo.registry() and zoo.clone() else None
+    keeper = Keeper(rows, published)
+    try:
+        new_rows = run(
+            name,
+            dataset,
+            tuple(protocol or PROBES),
+            endpoint,
+            encoder,
+            split,
+            seeds=seeds,
+            schedule=schedule,
+            rows=keeper,
+        )
+    finally:
+        for line in keeper.summary():
+            print(line, file=sys.stderr)
     print(report.table(new_rows))
 
 
@@ -206,12 +220,23 @@ def export(
 def publish(
     run_folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     name: Annotated[str, typer.Argument(help="The entry to write.")],
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence", "--license", help="Of the weights, such as CC-BY-4.0; an entry that is replaced keeps its own."
+        ),
+    ] = None,
+    dataset_name: Annotated[
+        str | None,
+        typer.Option(help="What the data are called; needed where they were read from a path, which is not published."),
+    ] = None,
     replace: Annotated[bool, typer.Option(help="Replace a published encoder.")] = False,
 ) -> None:
     """Turn a run into an entry: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
     from mizoo.publish import publish as run
 
-    print(json.dumps(run(run_folder, name, replace=replace), indent=2))
+    described: dict[str, Any] = {} if dataset_name is None else {"dataset": dataset_name}
+    print(json.dumps(run(run_folder, name, licence=licence, replace=replace, **described), indent=2))
 
 
 @app.command()

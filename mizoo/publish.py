@@ -12,6 +12,7 @@ import numpy as np
 
 from mizoo import recipes
 from mizoo._tools import files
+from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
 from mizoo.evaluate.rows import keep_rows, read_rows
 from mizoo.export.bundle import write_forms
@@ -19,20 +20,22 @@ from mizoo.export.keras_file import as_half, check_stock, half_precision, save_k
 from mizoo.runs.folder import ENCODER, RECIPE
 from mizoo.runs.provenance import training_facts
 from mizoo.zoo import entries, interface
+from mizoo.zoo.loading import read_keras
 
 if TYPE_CHECKING:
     import keras
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_OUTSIDE = re.compile(r"[/\\~]|[A-Za-z]:[\\/]|\.\.|.*\\")  # what a path begins with that leads out of a clone
 _MAX_ROUNDING = 1e-2
 _FIELDS = ("summary", "objective", "dataset", "paper", "license")
-_LICENSE = "CC-BY-4.0"
 
 
 def publish(
     run_folder: str | os.PathLike,
     name: str,
     *,
+    licence: str | None = None,
     replace: bool = False,
     root: str | os.PathLike | None = None,
     images: np.ndarray | None = None,
@@ -43,49 +46,54 @@ def publish(
     Writes `models/<name>/encoder.keras` and `recipe.yaml`, `export/<name>/encoder.onnx` and `manifest.json`, and the
     entry in `mizoo/zoo/registry.json`, last. Both forms hold the same rounded weights, which is checked.
 
+    No path of this machine is published: data that were read from a path are described by the name that `dataset`
+    gives them, also in the recipe, and an `init_from` outside the clone by the name of its folder.
+
     Args:
         run_folder: holds `encoder.keras` and `recipe.yaml`. A recipe that the entry has already stays as it is
             written when both mean the same.
         name: the entry, lower-case words joined by underscores.
+        licence: of the weights, such as "CC-BY-4.0". An entry that is replaced keeps its own by default; a new one has
+            none.
         replace: allow an entry that exists to be replaced. Its rows are of other weights then and are taken out of
             `models/<name>/results.json`, those of random weights too if the architecture is another; make them and
             the card again.
         root: the clone to write into; the one that this package is imported from if None.
         images: pictures to compare the forms on, as for `mizoo.export.export`.
-        **fields: summary, objective, dataset, paper, license: the fields of the registry entry that differ from what
-            the recipe gives.
+        **fields: summary, objective, dataset, paper: the fields of the registry entry that differ from what the recipe
+            gives; `dataset` is needed for data that were read from a path. `license` is another spelling of `licence`.
 
     Returns:
         The entry as the registry holds it.
 
     Raises:
-        UserError: an entry that exists, a folder that is no run folder or no clone, an encoder that is not made of
-            stock layers, or forms that differ; nothing that was there before is changed.
+        UserError: an entry that exists, no licence, a path in the place of the data's name, a folder that is no run
+            folder or no clone, an encoder that is not made of stock layers or has weights that are not finite, or forms
+            that differ; nothing that was there before is changed.
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"The name of an entry is lower-case words joined by underscores. Received: {name!r}")
     root = _check_root(root)
     run = _check_run(Path(run_folder))
     registry_file = root / entries.REGISTRY
-    if name in json.loads(registry_file.read_text(encoding="utf-8")) and not replace:
-        raise UserError(f"{name} is published already. To put other weights in its place: replace=True (--replace).")
+    old_entry = _check_registry(registry_file, name, replace).get(name, {})
     recipe = recipes.load(run / RECIPE)
-    description = _describe(recipe, fields)
+    description = _describe(recipe, fields, licence, old_entry.get("license"))
     _check_teachers(name, recipe)
-
-    import keras
+    public = _public_recipe(recipe, description["dataset"])
 
     folder = root / "models" / name
     old_rows = read_rows(folder / "results.json") if (folder / "results.json").is_file() else []
-    trained = keras.saving.load_model(run / ENCODER, compile=False)
+    trained = read_keras(run / ENCODER)[0]
     check_stock(trained)
+    _check_finite(trained, run / ENCODER)
     encoder = half_precision(trained)
     with files.temporary_folder(folder) as temporary:
         (temporary / "forms").mkdir()
         manifest = _write_files(encoder, trained, name, temporary, images)
         if rate := getattr(recipe.encoder, "sampling_rate", None):
             manifest["input"]["sampling_rate"] = rate
-        manifest["trained"] = training_facts(run, recipe.init_from)
+        manifest["trained"] = _public_facts(training_facts(run, recipe.init_from))
         written_files = _written_files(temporary)
         destinations = {"encoder.keras": f"models/{name}/encoder.keras", "encoder.onnx": f"export/{name}/encoder.onnx"}
         entry = {
@@ -95,18 +103,28 @@ def publish(
             "files": {file: {"path": destinations[file], **files.facts(written_files[file])} for file in destinations},
         }
         (root / "export" / name).mkdir(parents=True, exist_ok=True)
-        recipe_stays = _same_recipe(folder / RECIPE, recipe)
+        recipe_stays = _same_recipe(folder / RECIPE, public)
         baselines = _valid_baselines(folder / "encoder.keras", encoder) if old_rows else ()
-        for file, destination in destinations.items():
-            os.replace(written_files[file], root / destination)
-        if not recipe_stays:
-            files.write_text(folder / RECIPE, (run / RECIPE).read_text(encoding="utf-8"))
-        if old_rows:
-            keep_rows(folder / "results.json", lambda row: row.encoder in baselines)
-    files.write_json(root / "export" / name / "manifest.json", manifest)
-    registry = json.loads(registry_file.read_text(encoding="utf-8"))
-    files.write_json(registry_file, dict(sorted({**registry, name: entry}.items())))
+        recipe_text = (run / RECIPE).read_text(encoding="utf-8") if public == recipe else public.dump()
+        with lock_file(registry_file):
+            registry = _check_registry(registry_file, name, replace)  # another process may have published meanwhile
+            for file, destination in destinations.items():
+                os.replace(written_files[file], root / destination)
+            if not recipe_stays:
+                files.write_text(folder / RECIPE, recipe_text)
+            if (folder / "results.json").is_file():
+                keep_rows(folder / "results.json", lambda row: row.encoder in baselines)
+            files.write_json(root / "export" / name / "manifest.json", manifest)
+            files.write_json(registry_file, dict(sorted({**registry, name: entry}.items())))
     return entry
+
+
+def _check_registry(registry_file: Path, name: str, replace: bool) -> dict[str, Any]:
+    """The registry, if the entry may be written into it."""
+    registry = json.loads(registry_file.read_text(encoding="utf-8"))
+    if name in registry and not replace:
+        raise UserError(f"{name} is published already. To put other weights in its place: replace=True (--replace).")
+    return registry
 
 
 def _check_root(root: str | os.PathLike | None) -> Path:
@@ -124,17 +142,35 @@ def _check_run(run: Path) -> Path:
     return run
 
 
-def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
+def _describe(
+    recipe: recipes.Recipe, given: dict[str, str], licence: str | None, old_licence: str | None
+) -> dict[str, str]:
     """The descriptive fields of an entry, from its recipe and from what the caller gives."""
     if unknown := sorted(set(given) - set(_FIELDS)):
         raise UserError(f"The registry has the fields {', '.join(_FIELDS)}. Received: {', '.join(unknown)}")
+    if licence is not None and "license" in given:
+        raise UserError("`licence` and `license` are the same field: give one.")
+    chosen = given.get("license", licence if licence is not None else old_licence)
+    if chosen is None:
+        raise UserError(
+            "An entry says under which licence its weights may be used, and that is yours to choose. Give one by "
+            "licence= (--licence), such as CC-BY-4.0 or CC0-1.0."
+        )
+    described = given.get("dataset", recipe.data.source)
+    if "dataset" not in given and is_path(described):
+        raise UserError(
+            f"The data of this run were read from the path {described!r}, which says nothing to others and would be "
+            'published. Give the data a name by dataset= (--dataset-name), such as "my photographs".'
+        )
+    if "dataset" in given and _OUTSIDE.match(described):
+        raise UserError(f"The name of the data is published and is no path. Received: {described!r}")
     fields = {
         "summary": recipe.summary,
         "objective": recipe.objective.name,
         "dataset": recipe.data.source,
         "paper": recipe.objective.paper,
-        "license": _LICENSE,
         **given,
+        "license": chosen,
     }
     if empty := [field for field in _FIELDS if not fields[field].strip()]:
         raise UserError(
@@ -142,6 +178,54 @@ def _describe(recipe: recipes.Recipe, given: dict[str, str]) -> dict[str, str]:
             "in the recipe, the others as arguments."
         )
     return fields
+
+
+def is_path(source: str) -> bool:
+    """Whether the `data.source` of a recipe is a path, and not the name of a TFDS data set, as "emnist/balanced" is."""
+    if files.user_path(source).is_dir() or _OUTSIDE.match(source) or source.startswith(".") or source.endswith("/"):
+        return True
+    return "/" in source and not _known_to_tfds(source)
+
+
+def _known_to_tfds(name: str) -> bool:
+    try:
+        import tensorflow_datasets as tfds
+
+        tfds.builder_cls(name)
+    except Exception:  # not installed, or one of several errors for a name that it does not have
+        return False
+    return True
+
+
+def _public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
+    """The recipe as it is published: names in the place of paths of this machine."""
+    changes: dict[str, Any] = {}
+    if is_path(recipe.data.source):
+        changes["data"] = recipe.data.model_copy(update={"source": dataset})
+    if recipe.init_from and _OUTSIDE.match(recipe.init_from):
+        changes["init_from"] = f"runs/{interface.encoder_name(recipe.init_from)}"
+    return recipe.model_copy(update=changes) if changes else recipe
+
+
+def _public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How an encoder was trained, with names in the place of paths of this machine, which teachers may have."""
+    if facts is None:
+        return None
+    public = dict(facts)
+    if "teachers" in facts:
+        public["teachers"] = {
+            interface.encoder_name(name) if _OUTSIDE.match(name) else name: digest
+            for name, digest in facts["teachers"].items()
+        }
+    if "before" in facts:
+        public["before"] = _public_facts(facts["before"])
+    return public
+
+
+def _check_finite(encoder: keras.Model, file: Path) -> None:
+    for variable in encoder.variables:
+        if not np.isfinite(np.asarray(variable, dtype="float32")).all():
+            raise UserError(f"The weights {variable.path} of {file} are not finite, and such an encoder is of no use.")
 
 
 def _check_teachers(name: str, recipe: recipes.Recipe) -> None:
@@ -164,11 +248,9 @@ def _valid_baselines(file: Path, encoder: keras.Model) -> tuple[str, ...]:
     Raw pixels depend on the input alone, random weights on the architecture. A file that is missing or damaged, which
     is then replaced, shows neither.
     """
-    import keras
-
     try:
-        old = keras.saving.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError, KeyError):
+        old = read_keras(file)[0]
+    except UserError:
         return ()
     if interface.input_shape(old) != interface.input_shape(encoder):
         return ()
@@ -212,11 +294,10 @@ def _write_files(
 
 def _check_same_weights(encoder: keras.Model, keras_file: Path, onnx_file: Path) -> None:
     """Read both files back and compare every weight, bit for bit."""
-    import keras
     import onnx
 
     expected = {variable.path: np.asarray(variable) for variable in encoder.weights}
-    loaded = {v.path: np.asarray(v) for v in keras.saving.load_model(keras_file, compile=False).weights}
+    loaded = {v.path: np.asarray(v) for v in read_keras(keras_file)[0].weights}
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(os.fspath(onnx_file)).graph.initializer}
     for path, value in expected.items():
         forms = [loaded.get(path)]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mizoo import zoo
 from mizoo._tools.arrays import unit_rows
 from mizoo.errors import UserError
 from mizoo.zoo import interface
+from mizoo.zoo.loading import load_hashed
 
 SIZE = 384  # columns of an endpoint at most: wider ones are projected
 AREA = 0.5  # the smallest share of a picture that a further view shows
@@ -24,6 +24,7 @@ def targets(
     seed: int = 0,
     batch_size: int = 500,
     advance: Callable[[int], None] | None = None,
+    hashes: Mapping[str, str] | None = None,
 ) -> np.ndarray:
     """One vector for each picture: the mean of the teachers' features over several views of it.
 
@@ -40,12 +41,13 @@ def targets(
         seed: of the crops.
         batch_size: pictures a call.
         advance: called with the number of pictures done after each batch, N in all for each encoder and view.
+        hashes: encoder -> the SHA-256 that its file must have, of those for which it is known.
 
     Returns:
         float16 (N, D).
 
     Raises:
-        UserError: for no teacher, pictures of another size, an endpoint that a teacher does not have, no views, or
+        UserError: for no teacher, a file of another hash, pictures of another size, an endpoint that a teacher does not have, no views, or
             features that are all the same.
     """
     if not teachers or views < 1:
@@ -55,7 +57,7 @@ def targets(
         if not isinstance(encoder, (str, os.PathLike)):
             raise UserError(f"A teacher is named as `mizoo.load` takes it. Received: {type(encoder).__name__}")
         by_encoder.setdefault(os.fspath(encoder), []).append(endpoint)
-    encoders = {name: zoo.load(name) for name in by_encoder}
+    encoders = {name: _load(name, (hashes or {}).get(name)) for name in by_encoder}
     for name, endpoints in by_encoder.items():  # all of them before any features, which take minutes
         _check_teacher(name, encoders[name], endpoints, images.shape[1:])
     blocks = {}
@@ -65,6 +67,16 @@ def targets(
             blocks[name, endpoint] = _scaled(means.pop(endpoint), f"{name}, {endpoint}")
     joined = np.concatenate([blocks[os.fspath(encoder), endpoint] for encoder, endpoint in teachers], axis=1)
     return unit_rows(joined, joined.dtype).astype("float16")
+
+
+def _load(name: str, expected: str | None) -> Any:
+    encoder, found = load_hashed(name)
+    if expected not in (None, found):
+        raise UserError(
+            f"The file of the teacher {name} was exchanged while it was used: its SHA-256 was {expected}, now it is "
+            f"{found}. Start again with the one that you mean."
+        )
+    return encoder
 
 
 def _check_teacher(name: str, encoder: Any, endpoints: list[str], shape: tuple[int, ...]) -> None:

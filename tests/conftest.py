@@ -44,6 +44,21 @@ def quick_saved_model(monkeypatch):
 
 
 @pytest.fixture
+def eager():
+    """TensorFlow's steps run as they are called: tracing one takes longer than running a dozen."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20261122)
 

@@ -152,7 +152,7 @@ def test_an_inner_loop_of_many_steps_finds_the_entropy_of_the_features(rng):
     assert before > float(terms["feature_entropy"]) + 0.05
 
 
-@pytest.mark.parametrize("family", ["gaussian", "logistic"])
+@pytest.mark.parametrize("family", ["gaussian", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_it_finds_what_two_views_share_and_keeps_all_of_its_entropy(rng, family):
     model = on_vectors(family=family, density_rate=0.01)
     model.compile(keras.optimizers.Adam(0.02))

@@ -156,7 +156,7 @@ def taught(rng, teacher, tmp_path):
     )
 
 
-def test_a_run_asks_its_teachers_once_resumes_and_knows_them(taught, teacher, tmp_path):
+def test_a_run_asks_its_teachers_once_resumes_and_knows_them(taught, teacher, tmp_path, eager):
     whole = pretrain(taught, tmp_path / "whole")
     machine = json.loads((whole / "machine.json").read_text(encoding="utf-8"))
     assert list(machine["teachers"]) == [teacher] and len(machine["teachers"][teacher]) == 64

@@ -55,6 +55,7 @@ def _run(path, images):
 def _subprocess(code, tmp_path, **environment):
     """Run code in a fresh interpreter, outside the repository."""
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    clean["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # for JAX: what runs once is not worth optimising
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**clean, **environment}
     )
@@ -225,7 +226,7 @@ def test_export_again_replaces_what_was_there(tmp_path, images, quick_saved_mode
     assert sorted(os.listdir(tmp_path)) == ["encoder.onnx", "manifest.json", "saved_model"]
 
 
-def test_a_layer_that_converts_wrongly_is_caught_and_nothing_is_replaced(tmp_path, encoder, images):
+def test_a_layer_that_converts_wrongly_is_caught_and_nothing_is_replaced(tmp_path, encoder, images, quick_saved_model):
     export.export(encoder, tmp_path / "out", images=images)
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     inputs = keras.Input((32, 32, 3), name="images")
@@ -239,7 +240,9 @@ def test_a_layer_that_converts_wrongly_is_caught_and_nothing_is_replaced(tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_a_form_that_computes_something_else_fails_above_the_tolerance(tmp_path, encoder, images, monkeypatch):
+def test_a_form_that_computes_something_else_fails_above_the_tolerance(
+    tmp_path, encoder, images, quick_saved_model, monkeypatch
+):
     honest = export.save_onnx
 
     def tampered(model, path, **options):

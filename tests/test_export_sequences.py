@@ -103,7 +103,7 @@ def test_a_published_encoder_of_sounds_has_named_half_weights_and_the_same_bytes
         "data: {source: spoken_digit, augment: none, window: 640}\n"
         "training: {epochs: 1, batch_size: 4}\n"
     )
-    entry = publish(run, "toy", root=root)
+    entry = publish(run, "toy", root=root, licence="CC-BY-4.0")
     assert entry["input"] == {"shape": [None], "range": [-1, 1], "sampling_rate": 8000}
     stored = onnx.load(root / "export/toy/encoder.onnx")
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in stored.graph.initializer}

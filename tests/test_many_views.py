@@ -120,7 +120,7 @@ def recipe(rng, tmp_path):
     }
 
 
-def test_a_run_resumes_exactly_through_a_change_of_the_views(recipe, tmp_path):
+def test_a_run_resumes_exactly_through_a_change_of_the_views(recipe, tmp_path, eager):
     whole = pretrain(recipes.validate(recipe), tmp_path / "whole")
     broken = tmp_path / "broken"
     pretrain(recipes.validate(recipe), broken, stop_after=1)

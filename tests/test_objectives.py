@@ -158,8 +158,8 @@ def test_the_prior_optimizer_is_a_copy_unless_given():
 )
 def test_terms_add_up_to_the_loss_and_stay_below_their_ceilings(rng, arguments, terms):
     model = deep_infomax(**arguments)
-    model.compile(keras.optimizers.Adam(1e-2))
     slow = model.critic == "concat_conv"
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=not slow)  # a dozen steps take less than a trace
     batches = data.batches(batch(rng, model)["images"], batch_size=8)
     history = model.fit(batches, epochs=40 if slow else 12, verbose=0).history
     assert sorted(history) == sorted(terms)
@@ -214,21 +214,6 @@ def test_plain_pictures_and_named_batches_both_train(rng):
         assert np.isfinite(history["loss"]).all()
     with pytest.raises(UserError, match="noise_size=model.noise_size"):
         model.unpack({"images": example["images"], "noise": example["noise"][:, :2]})
-
-
-def test_saving_and_loading_keeps_weights_optimisers_and_configuration(rng, tmp_path):
-    model = deep_infomax(augment=augment.Compose([augment.Translate(2)]), bound="jsd")
-    model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.SGD(1e-2, momentum=0.9))
-    batches = data.batches(batch(rng, model)["images"], batch_size=4, noise_size=model.noise_size)
-    model.fit(batches, epochs=2, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert again.get_config().keys() == model.get_config().keys() and again.augment == model.augment
-    for old, new in zip(model.variables + model.optimizer.variables, again.variables + again.optimizer.variables):
-        np.testing.assert_array_equal(ops.convert_to_numpy(old), ops.convert_to_numpy(new))
-    later = data.batches(batches.images, batch_size=4, noise_size=model.noise_size, start_epoch=2)
-    histories = [m.fit(later, epochs=1, verbose=0).history["loss"] for m in (model, again)]
-    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +273,7 @@ def test_the_step_compiles_with_xla(rng):
     losses = []
     for jit in (False, True):
         model = deep_infomax(augment=augment.preset("dim"), prior_weight=0.0)
-        model.compile(keras.optimizers.Adam(1e-3), jit_compile=jit)
+        model.compile(keras.optimizers.Adam(1e-3), jit_compile=jit, run_eagerly=not jit)
         batches = data.batches(
             batch(np.random.default_rng(3), model)["images"], batch_size=8, noise_size=model.noise_size
         )

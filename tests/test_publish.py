@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -21,11 +22,13 @@ from mizoo import encoders, export, zoo  # noqa: E402
 from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
-from mizoo.export import bundle, publish  # noqa: E402
+from mizoo.export import bundle  # noqa: E402
+from mizoo.export import publish as publish_as  # noqa: E402
 from mizoo.export.keras_file import as_half  # noqa: E402
 from mizoo.publish import _valid_baselines  # noqa: E402
 from mizoo.zoo.entries import REGISTRY  # noqa: E402
 
+publish = functools.partial(publish_as, licence="CC-BY-4.0")
 RECIPE = "name: small_net\nsummary: a small net\ndata:\n  source: cifar10\n"
 
 
@@ -246,11 +249,11 @@ def test_the_teachers_of_an_entry_are_other_entries(clone, images):
 def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, images):
     root, run = clone
     with pytest.raises(UserError, match="Empty: license"):
-        publish(run, "small_net", root=root, images=images, license=" ")
+        publish(run, "small_net", root=root, images=images, licence=" ")
     with pytest.raises(UserError, match="lower-case words"):
         publish(run, "../escape", root=root, images=images)
-    with pytest.raises(UserError, match="Received: licence"):
-        publish(run, "small_net", root=root, images=images, licence="CC0")
+    with pytest.raises(UserError, match="Received: authors"):
+        publish(run, "small_net", root=root, images=images, authors="me")
     (run / "recipe.yaml").unlink()
     with pytest.raises(UserError, match="has no recipe.yaml"):
         publish(run, "small_net", root=root, images=images)

@@ -47,7 +47,7 @@ def test_its_features_classify_real_pictures_far_better_than_random_ones(cifar10
     """The probe of a fixed subset of CIFAR-10's test pictures, by both runtimes and by a random encoder."""
     from mizoo.evaluate import random_copy
 
-    images, labels = cifar10.images[:1000], cifar10.labels[:1000]
+    images, labels = cifar10.images[:600], cifar10.labels[:600]
     keras_fc = np.asarray(encoder(images[:50])["fc"])
     onnx_fc = zoo.load(name, endpoint="fc", runtime="onnx").predict(images)
     assert np.abs(keras_fc - onnx_fc[:50]).max() < 1e-3
@@ -56,7 +56,7 @@ def test_its_features_classify_real_pictures_far_better_than_random_ones(cifar10
     if shapes not in random_scores:
         features = random_copy(encoder).predict(images.astype("float32"), batch_size=250, verbose=0)["fc"]
         random_scores[shapes] = probe(features, labels)
-    assert trained > 44.0, trained  # of 250 pictures; those that ship have 49 and more, random ones up to 31
+    assert trained > 42.0, trained  # of 150 pictures; those that ship have 47 and more, random ones up to 28
     assert trained > random_scores[shapes] + 12.0, (trained, random_scores)
 
 

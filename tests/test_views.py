@@ -189,7 +189,7 @@ def test_each_view_has_its_own_noise(rng):
 )
 def test_two_views_train_and_stay_below_their_ceilings(rng, arguments):
     model = two_views(augment=NO_CHANGE, **arguments)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)  # a dozen steps take less than a trace
     batches = data.batches(with_twins(rng), batch_size=8, noise_size=model.noise_size)
     history = model.fit(batches, epochs=12, verbose=0).history
     assert sorted(history) == sorted(("loss", *model.term_names))

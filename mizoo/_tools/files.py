@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mizoo.errors import UserError
+
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
@@ -35,6 +37,22 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def user_path(path: str | os.PathLike) -> Path:
+    """`path` as a user wrote it: an existing name is taken as it is, otherwise a leading `~` is the home folder.
+
+    A file may be called `~backup.keras`. A `~name` of nobody, which `Path.expanduser` refuses, stays as it is too.
+
+    Raises:
+        UserError: for what is no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UserError(f"A file or a folder is given as text or as a path. Received: {path!r}")
+    path = Path(path)
+    if os.path.lexists(path):
+        return path
+    return Path(os.path.expanduser(path))
 
 
 def sha256(path: str | os.PathLike) -> str:

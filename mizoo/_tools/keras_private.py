@@ -21,6 +21,33 @@ def copy_decay_exclusions(source: Any, target: Any) -> None:
         target.exclude_from_weight_decay(var_names=[pattern.pattern])
 
 
+def declared_variables(config: dict[str, Any]) -> list[tuple[tuple[int, ...], int]]:
+    """Shape of each variable of the model that a configuration describes, and the bytes of one number, 4 or 8.
+
+    None of them is allocated.
+
+    Args:
+        config: what the `config.json` in a `.keras` file holds.
+
+    Raises:
+        Exception: whatever Keras raises where it cannot build the model, such as for code in a Lambda layer.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+    from keras.src.saving.serialization_lib import ObjectSharingScope
+
+    kept = global_state.get_global_attribute("uninitialized_variables")
+    global_state.set_global_attribute("uninitialized_variables", [])
+    try:
+        # Within it variables have a shape and an initialiser, and get their values at its end, which is switched off.
+        with keras.StatelessScope(initialize_variables=False), ObjectSharingScope():
+            model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+        variables = getattr(model, "variables", [])
+        return [(tuple(variable.shape), 8 if str(variable.dtype).endswith("64") else 4) for variable in variables]
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", kept)
+
+
 def is_functional(model: Any) -> bool:
     """Whether a model is Functional or Sequential, so that it can be rebuilt from its configuration."""
     import keras

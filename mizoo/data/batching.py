@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from mizoo._tools.arrays import check_whole, to_numpy
+from mizoo.data.arrays import check_array
 from mizoo.errors import UserError
 
 _ORDER, _NOISE, _WINDOW, VIEWS = 0, 1, 2, 3  # streams of the generator, so that they never share numbers
@@ -43,7 +45,8 @@ class Batches(keras.utils.PyDataset):
         targets: (N, D), a vector that comes with each picture, or None.
 
     Raises:
-        UserError: if there are fewer pictures than one batch takes, or not a target for each.
+        UserError: if there are fewer pictures than one batch takes, or not a target for each; for arrays of another
+            type or range (as of `mizoo.data.load`), a seed or another number below 0, and targets that are not finite.
     """
 
     def __init__(
@@ -56,21 +59,24 @@ class Batches(keras.utils.PyDataset):
         targets: np.ndarray | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(images, np.ndarray):
+            images = check_array(images)
         self.kind = "pictures" if getattr(images, "ndim", 1) == 4 else "sequences"
+        batch_size = check_whole(batch_size, "batch_size")
         if batch_size < 2:
             raise UserError(f"`batch_size` is 2 or more: negatives are other pictures. Received: {batch_size}")
         if len(images) < batch_size:
             raise UserError(
                 f"One batch takes {batch_size} {self.kind} and there are {len(images)}: lower `batch_size`."
             )
-        if targets is not None and len(targets) != len(images):
-            raise UserError(f"There is one target for each of {len(images)} {self.kind}. Received: {len(targets)}")
+        if targets is not None:
+            targets = _check_targets(targets, len(images), self.kind)
         self.images = images
         self.targets = targets
         self.batch_size = batch_size
-        self.seed = seed
-        self.noise_size = noise_size
-        self.start_epoch = start_epoch
+        self.seed = check_whole(seed, "seed")
+        self.noise_size = check_whole(noise_size, "noise_size")
+        self.start_epoch = check_whole(start_epoch, "start_epoch")
         self._order = (-1, np.empty(0, np.int64))
 
     @property
@@ -103,21 +109,36 @@ class Batches(keras.utils.PyDataset):
         return self.images[rows]
 
 
+def _check_targets(targets: Any, count: int, kind: str) -> np.ndarray:
+    array = to_numpy(targets, "targets")
+    if array.ndim == 0 or len(array) != count:
+        received = len(array) if array.ndim else "one number"
+        raise UserError(f"There is one target for each of {count} {kind}. Received: {received}")
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+        raise UserError(
+            "`targets` are finite floats (N, D), as `mizoo.teachers.targets` gives them. Received: "
+            f"{array.dtype} of shape {array.shape}."
+        )
+    return array
+
+
 class Windows(Batches):
     """Batches of windows of clips: every clip once an epoch, its window by (seed, epoch, step).
 
     Args:
-        clips: float32 arrays (T,) of different lengths; shorter ones than a window get zeros around them.
+        clips: float32 arrays (T,) in -1..1, of different lengths; shorter ones than a window get zeros around them.
         window: samples in a window.
         batch_size, seed, noise_size, start_epoch: as of `Batches`.
 
     Raises:
-        UserError: if there are fewer clips than one batch takes.
+        UserError: if there are fewer clips than one batch takes, or they are no sounds.
     """
 
     def __init__(self, clips: Sequence[np.ndarray], window: int, batch_size: int, **kwargs) -> None:
-        super().__init__(clips, batch_size, **kwargs)
-        self.window = window
+        from mizoo.data.sound_files import check_clips
+
+        super().__init__(check_clips(clips), batch_size, **kwargs)
+        self.window = check_whole(window, "window", 1)
 
     def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:
         """Windows float32 (batch_size, window) of the clips `rows`."""

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mizoo._tools.files import user_path
 from mizoo._tools.progress import bar
-from mizoo.data import pictures
+from mizoo.data import pictures, search
 from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
 
 _LISTED = 10
+_NOT_READ = frozenset((".heic", ".heif", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"))
 _SLOW = 1000  # files, from which on reading them shows its progress
 
 
 def classes(path: str | os.PathLike) -> tuple[str, ...]:
     """Names of the subfolders directly below a folder, sorted, where every picture lies in one; else ()."""
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     paths = [file.relative_to(folder).parts for file in pictures.find(folder)]
     return () if any(len(path) < 2 for path in paths) else tuple(sorted({path[0] for path in paths}))
 
 
-def read(path: str | os.PathLike, size: int | None = None, class_names: Sequence[str] | None = None) -> Dataset:
+def read(
+    path: str | os.PathLike,
+    size: int | None = None,
+    class_names: Sequence[str] | None = None,
+    depth: int | None = None,
+) -> Dataset:
     """Read every picture file below a folder, in the order of their paths.
 
     When every picture lies in a subfolder, the names of the subfolders directly below `path` are the classes, sorted.
@@ -34,6 +42,7 @@ def read(path: str | os.PathLike, size: int | None = None, class_names: Sequence
         size: side of the square that every picture is brought to with `mizoo.data.pictures.square`. None leaves the
             pictures as they are, which must then be of one size.
         class_names: the classes that the labels number, where the folder is one of several splits; by default its own.
+        depth: bits of the values of deep grey files: see `mizoo.data.pictures.read`.
 
     Returns:
         Dataset named after the folder: images uint8 (N, size, size, 3), or (N, H, W, 3) without `size`; labels
@@ -42,18 +51,27 @@ def read(path: str | os.PathLike, size: int | None = None, class_names: Sequence
     Raises:
         UserError: no folder, no picture in it, files that cannot be read (the first ten by name), or pictures of
             several sizes without `size`.
+
+    Warns:
+        UserWarning: for pictures in formats that are not read (.heic, raw files), and for deep files that come out
+            almost black.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.is_dir():
         raise UserError(f"A data set of pictures is a folder. Received: {folder}, which is none.")
-    paths = pictures.find(folder)
+    passed_over: dict[str, int] = {}
+    paths = pictures.find(folder, passed_over=passed_over)
+    if others := {suffix: number for suffix, number in passed_over.items() if suffix in _NOT_READ}:
+        message = f"Passed over below {folder}: {search.count(others)}, which are not read. Convert them to JPEG or PNG."
+        warnings.warn(message, UserWarning, stacklevel=2)
+    notes: list[tuple[Path, str]] = []
     images: np.ndarray | None = None
     problems: list[str] = []
     with bar(f"reading {folder.name}", len(paths), shown=len(paths) >= _SLOW, unit="pictures") as advance:
         for i, file in enumerate(paths):
             advance(1)
             try:
-                picture = pictures.read(file)
+                picture = pictures.read(file, depth, notes=notes)
             except UserError as error:
                 problems.append(str(error))
                 continue
@@ -75,6 +93,8 @@ def read(path: str | os.PathLike, size: int | None = None, class_names: Sequence
         raise UserError(
             f"{len(problems)} of {len(paths)} files below {folder} cannot be read. Repair or remove:\n{listed}{more}"
         )
+    if notes:
+        warnings.warn(pictures.summary(notes, len(paths)), UserWarning, stacklevel=2)
     assert images is not None  # `find` gives one file at least
     name = folder.resolve().name
     subfolders = classes(folder)

@@ -5,45 +5,66 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mizoo.data import folder, packed
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.files import user_path
+from mizoo.data import folder, packed, pictures
+from mizoo.data.arrays import check_array
 from mizoo.data.dataset import Dataset, parse_split
 from mizoo.errors import UserError
 
 _SPLITS = ("train", "test")
 
 
-def load(source: str | os.PathLike | np.ndarray | Dataset, split: str = "train", size: int | None = None) -> Dataset:
+def load(
+    source: str | os.PathLike | np.ndarray | Dataset,
+    split: str = "train",
+    size: int | None = None,
+    depth: int | None = None,
+) -> Dataset:
     """Load one split of a data set into memory.
 
     Args:
         source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
-            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sequences (N, T) or (N, T, d), or
-            a `Dataset`. A folder of pictures with the subfolders `train` and `test` has both splits.
+            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sounds (N, T) in -1..1 or of
+            series (N, T, d), or a `Dataset`. A folder of pictures with the subfolders `train` and `test` has both
+            splits.
         split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Other folders of pictures
             and arrays have one split, "train".
         size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
             centre crop (`mizoo.data.pictures.square`). By default they stay as they are.
+        depth: bits of the values of deep grey files, of a folder of pictures: see `mizoo.data.pictures.read`.
 
     Returns:
         The pictures, in a fixed order; those of a folder of pictures are shuffled, so that any slice is a fair sample.
 
     Raises:
-        UserError: if the source, the split or the pictures are not there, or the slice is empty.
+        UserError: if the source, the split or the pictures are not there, or the slice is empty; for arrays of another
+            type, shape or range, with NaN or masked values.
     """
     name, rows = parse_split(split)
-    whole = _load_split(source, name, size)
+    if size is not None:
+        size = check_whole(size, "size", 1)
+    whole = _load_split(source, name, size, depth)
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)
     if not len(selected):
         raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
     if size is not None and selected.images.shape[1:3] != (size, size):
-        from mizoo.data.pictures import square
-
-        selected = replace(selected, images=np.stack([square(image, size) for image in selected.images]))
+        if selected.images.ndim != 4:
+            raise UserError(f"`size` is of pictures, and {selected.name!r} holds sequences. Received: size={size}")
+        selected = replace(selected, images=_squares(selected.images, size))
     return selected
+
+
+def _squares(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (N, size, size, C), C = 1 or 3."""
+    grey = images.shape[-1] == 1
+    squares = np.stack([pictures.square(image[..., 0] if grey else image, size) for image in images])
+    return squares[..., None] if grey else squares
 
 
 def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
@@ -55,7 +76,7 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     Raises:
         UserError: if there is no such folder or data set.
     """
-    if isinstance(source, (Dataset, np.ndarray)):
+    if not isinstance(source, (str, os.PathLike)):
         return ("train",)
     path = _as_folder(source)
     if path is None:
@@ -67,22 +88,26 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     return _SPLITS if all((path / each).is_dir() for each in _SPLITS) else ("train",)
 
 
-def _load_split(source, split: str, size: int | None) -> Dataset:
-    if isinstance(source, (Dataset, np.ndarray)):
-        dataset = source if isinstance(source, Dataset) else Dataset("array", source)
-        _check_array(dataset.images)
+def _load_split(source: Any, split: str, size: int | None, depth: int | None) -> Dataset:
+    path = _as_folder(source) if isinstance(source, (str, os.PathLike)) else None
+    if depth is not None and (path is None or packed.is_packed(path)):
+        raise UserError(f"`depth` is of deep picture files in a folder. Received: depth={depth} for other data.")
+    if not isinstance(source, (str, os.PathLike)):
+        given = source.images if isinstance(source, Dataset) else source
+        images = check_array(given)
         _check_single_split(split, "an array")
-        return dataset
-    path = _as_folder(source)
+        if not isinstance(source, Dataset):
+            return Dataset("array", images)
+        return source if images is given else replace(source, images=images)
     if path is not None:
         if packed.is_packed(path):
             return packed.read(path, split)
         if splits(path) == _SPLITS:
             if split not in _SPLITS:
                 raise UserError(f"{path} has the splits {', '.join(_SPLITS)}. Received: split={split!r}")
-            return _from_train_and_test(path, split, size)
+            return _from_train_and_test(path, split, size, depth)
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return _shuffled(folder.read(path, size))
+        return _shuffled(folder.read(path, size, depth=depth))
     from mizoo.data import _tfds
 
     return _tfds.read(str(source), split, size)
@@ -90,7 +115,7 @@ def _load_split(source, split: str, size: int | None) -> Dataset:
 
 def _as_folder(source: str | os.PathLike) -> Path | None:
     """The folder that is meant, or None where it is the name of a TFDS data set, such as "emnist/balanced"."""
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         return path
     text = str(source)
@@ -99,10 +124,10 @@ def _as_folder(source: str | os.PathLike) -> Path | None:
     return None
 
 
-def _from_train_and_test(path: Path, split: str, size: int | None) -> Dataset:
+def _from_train_and_test(path: Path, split: str, size: int | None, depth: int | None) -> Dataset:
     """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
     classes = sorted({label for each in _SPLITS for label in folder.classes(path / each)})
-    return replace(_shuffled(folder.read(path / split, size, classes)), name=path.resolve().name)
+    return replace(_shuffled(folder.read(path / split, size, classes, depth)), name=path.resolve().name)
 
 
 def _shuffled(dataset: Dataset) -> Dataset:
@@ -115,20 +140,6 @@ def _shuffled(dataset: Dataset) -> Dataset:
 def _check_single_split(split: str, what: str) -> None:
     if split != "train":
         raise UserError(f"{what} has one split, 'train'. Received: split={split!r}")
-
-
-def _check_array(images: np.ndarray) -> None:
-    if images.ndim in (2, 3) and np.issubdtype(images.dtype, np.floating):
-        if not np.isfinite(images).all():
-            raise UserError("An array of sequences holds finite numbers. Received: NaN or infinity in it.")
-    elif images.ndim != 4 or images.dtype != np.uint8:
-        raise UserError(
-            f"An array of pictures is uint8 of shape (N, H, W, C), one of sequences is float32 of shape (N, T) or "
-            f"(N, T, d). Received: {images.dtype} of shape {images.shape}. Decoded pictures in 0..255 go in as they "
-            "are; convert with `images.astype('uint8')`."
-        )
-    if not len(images):
-        raise UserError(f"The array holds no picture and no sequence. Received: shape {images.shape}")
 
 
 def batches(
@@ -153,6 +164,9 @@ def batches(
 
     Returns:
         A `mizoo.data.batching.Batches`, a `keras.utils.PyDataset`.
+
+    Raises:
+        UserError: as of `load`; for fewer pictures than one batch takes, and targets or numbers that do not fit.
     """
     from mizoo.data.batching import Batches
 

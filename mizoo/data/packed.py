@@ -49,7 +49,7 @@ def write(dataset_by_split: Mapping[str, Dataset], out: str | os.PathLike, chunk
     """
     from PIL import features
 
-    out = Path(out)
+    out = files.user_path(out)
     if not features.check("webp"):
         raise UserError("Packing needs a Pillow with WebP, as its wheels have: `pip install --upgrade pillow`.")
     if (out / _INDEX).exists():
@@ -87,7 +87,7 @@ def read(path: str | os.PathLike, split: str) -> Dataset:
     Raises:
         UserError: a split that is not there, or an index or chunk that is missing or damaged, by name.
     """
-    path = Path(path)
+    path = files.user_path(path)
     index = _read_index(path)
     if split not in index["splits"]:
         raise UserError(f"{path} has the splits {', '.join(index['splits'])}. Received: split={split!r}")
@@ -110,12 +110,12 @@ def read(path: str | os.PathLike, split: str) -> Dataset:
 
 def splits(path: str | os.PathLike) -> tuple[str, ...]:
     """The splits in a folder that `write` made; errors as of `read`."""
-    return tuple(_read_index(Path(path))["splits"])
+    return tuple(_read_index(files.user_path(path))["splits"])
 
 
 def is_packed(path: str | os.PathLike) -> bool:
     """Whether a folder was written by `write`; one with a damaged index counts, so that `read` names the damage."""
-    index = Path(path) / _INDEX
+    index = files.user_path(path) / _INDEX
     if not index.is_file():
         return False
     try:
@@ -207,6 +207,11 @@ def _decode(mosaic: bytes, shape: tuple[int, ...], columns: int) -> np.ndarray:
     count, height, width, channels = shape
     rows = -(-count // columns)
     with Image.open(io.BytesIO(mosaic), formats=("WEBP",)) as image:
+        if image.size != (columns * width, rows * height):  # before anything is decoded
+            raise UserError(
+                f"The packed data hold a mosaic of {image.width} x {image.height} where the index says "
+                f"{columns * width} x {rows * height}. Pack the data again with `mizoo data pack`."
+            )
         pixels = np.asarray(image.convert("RGB"))[..., :channels]
     tiles = pixels.reshape(rows, height, columns, width, channels).swapaxes(1, 2)
     return tiles.reshape(rows * columns, height, width, channels)[:count]

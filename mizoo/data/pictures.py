@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from mizoo._tools.arrays import check_whole, to_numpy
+from mizoo.data import depth as depths
+from mizoo.data import search
 from mizoo.errors import UserError
 
 SUFFIXES = frozenset(
@@ -20,6 +24,22 @@ SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, by which a picture is recognised in a folder."""
 
+# What Pillow imports anyway comes first, so that an ordinary file costs no search; formats that start another program
+# (EPS starts Ghostscript) or that only a plug-in of the user's decodes are not among them.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI", "SGI", "PCX", "TGA")
+"""Formats of Pillow in which a file is opened, whatever its suffix: those that Pillow decodes by itself."""
+
+MAX_PIXELS = 128_000_000
+"""The most pixels that a picture may have, and that all threads together decode at a time: about 1 GB of memory."""
+
+MAX_BYTES = 1 << 30
+"""The largest picture file that is opened, in bytes."""
+
+_UNEVEN = (
+    "(B, H, W, C): the pictures differ in size or are nested unevenly. Bring them to one size first, for example with "
+    "`mizoo.data.pictures.square`."
+)
+_STRIP = 1 << 22  # pixels that are converted at a time
 _TOLERANCE = 0.5  # rounding, and no more: other scalings of pixels differ by far more than that
 
 
@@ -36,16 +56,11 @@ def check_images(images: Any, shape: Sequence[int | None], argument: str = "imag
         float32 array (B, H, W, C). The data are not copied if they are float32 already.
 
     Raises:
-        UserError: wrong rank or shape, empty batch, a type that is no real number, NaN or infinity, values outside
-            0..255. Floats that all lie within 0..1 give a `UserWarning`: they look scaled already.
+        UserError: wrong rank or shape, empty batch, a type that is no real number, masked values, NaN or infinity,
+            values outside 0..255, or an array that cannot be converted. Floats that all lie within 0..1 give a
+            `UserWarning`: they look scaled already.
     """
-    try:
-        array = np.asarray(images)
-    except ValueError as error:
-        raise UserError(
-            f"`{argument}` must be one array (B, H, W, C): the pictures differ in size or are nested unevenly. "
-            "Bring them to one size first, for example with `mizoo.data.pictures.square`."
-        ) from error
+    array = to_numpy(images, argument, _UNEVEN)
     _check_type(array, argument)
     _check_shape(array, tuple(shape), argument)
     _check_values(array, argument)
@@ -72,13 +87,15 @@ def _check_shape(array: np.ndarray, shape: tuple[int | None, ...], argument: str
         raise UserError(f"`{argument}` holds no picture. Received: shape {array.shape}; needed: {wanted} with B >= 1.")
     if array.ndim == len(shape) + 1 and fits(array.shape[1:]):
         return
-    remedy = "Resize pictures with `mizoo.data.pictures.square`."
+    remedy = "Resize pictures with `mizoo.data.pictures.square`, or all of an array with `mizoo.data.load(images, size=...)`."
     if fits(array.shape):
         remedy = "For one picture, add the batch axis: `images[None]`."
     elif array.ndim == 4 and fits((*array.shape[2:], array.shape[1])):
         remedy = "The channels come first: pass `numpy.moveaxis(images, 1, -1)`."
-    elif array.ndim == 3 and shape[-1] == 3 and fits((*array.shape[1:], 3)):
+    elif array.ndim == 3 and shape[-1] == 3 and (fits((*array.shape[1:], 3)) or array.shape[-1] not in (1, 3, 4)):
         remedy = "Grey pictures: pass `numpy.repeat(images[..., None], 3, axis=-1)`."
+    elif array.ndim == 3 and shape[-1] == 1:
+        remedy = "Grey pictures: add the axis of channels, `images[..., None]`."
     elif array.ndim == 4 and array.shape[-1] != shape[-1] and fits((*array.shape[1:3], shape[-1] or 0)):
         remedy = f"The number of channels must be {shape[-1]}, not {array.shape[-1]}."
     raise UserError(f"`{argument}` must have the shape {wanted}. Received: shape {array.shape}. {remedy}")
@@ -111,70 +128,164 @@ def _check_values(array: np.ndarray, argument: str) -> None:
         )
 
 
-def read(path: str | os.PathLike) -> np.ndarray:
+def read(
+    path: str | os.PathLike,
+    depth: int | None = None,
+    max_pixels: int | None = None,
+    notes: list[tuple[Path, str]] | None = None,
+) -> np.ndarray:
     """Read a picture file of any mode as 8-bit RGB.
 
     The EXIF orientation is honoured, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of several
     frames the first is taken. Colour profiles are not applied.
 
     Args:
-        path: a file in a format that Pillow reads.
+        path: a file in one of `FORMATS`, whatever its suffix.
+        depth: how many bits the values of a deep (16-bit, 32-bit or float) grey file have, 8 to 32: 12 where a camera
+            of 12 bits wrote 0..4095. By default what the tags of a TIFF say, otherwise 16. Ordinary files of 8 bits are
+            read as ever.
+        max_pixels: the most pixels that the picture may have; `MAX_PIXELS` if None.
+        notes: list to which (path, what to know) is appended where a deep file comes out almost black, instead of
+            warning.
 
     Returns:
         uint8 array (H, W, 3).
 
     Raises:
-        UserError: naming the file, if it is missing, empty, truncated, no picture, or too large to be decoded safely.
+        UserError: naming the file, if it is missing, empty, truncated, no picture, or too large to be decoded safely
+            (`max_pixels`, `MAX_BYTES`, the memory); or if its values do not fit into `depth` bits.
+
+    Warns:
+        UserWarning: naming the file, if the largest value of a deep file is far below full scale.
     """
+    with _decoded(path, depth, max_pixels, notes) as array:
+        return array
+
+
+def summary(notes: Sequence[tuple[Path, str]], total: int) -> str:
+    """The `notes` on several files as one message, which names the first."""
+    path, note = notes[0]
+    return f"{path}: {note}" + (f" The same holds for {len(notes) - 1} more of {total} files." if len(notes) > 1 else "")
+
+
+class _Budget:
+    """Pixels that are being decoded, over all threads: what would exceed the limit waits for the others."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.pixels = 0
+
+    @contextlib.contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Take a share, once there is room for it or nobody has one."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.pixels or self.pixels + pixels <= MAX_PIXELS)
+            self.pixels += pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.pixels -= pixels
+                self.changed.notify_all()
+
+
+_BUDGET = _Budget()
+
+
+@contextlib.contextmanager
+def _decoded(
+    path: str | os.PathLike, depth: int | None, max_pixels: int | None, notes: list[tuple[Path, str]] | None
+) -> Iterator[np.ndarray]:
+    """The pixels of a file as of `read`; its share of the budget is held until the block ends."""
     path = Path(path)
-    try:
-        if path.is_dir():
-            raise UserError("is a folder, not a picture.")
-        if path.stat().st_size == 0:
-            raise UserError("the file is empty (0 bytes).")
-        with Image.open(path) as image:
-            image.load()
-            return np.array(_rgb(_upright(image)))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file.") from error
-    except PermissionError as error:
-        raise UserError(f"{path}: no permission to read the file.") from error
-    except Image.UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a picture in a known format.") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: too many pixels to be decoded safely ({error}). Make it smaller first.") from error
-    except Exception as error:  # decoders raise almost anything on a damaged file: SyntaxError, struct.error, ...
-        raise UserError(f"{path}: damaged or truncated picture ({error}).") from error
+    if depth is not None and check_whole(depth, "depth", 8) > 32:
+        raise UserError(f"`depth` is the bits of a grey value, 8 to 32. Received: depth={depth!r}")
+    most = MAX_PIXELS if max_pixels is None else check_whole(max_pixels, "max_pixels", 1)
+    with contextlib.ExitStack() as stack:
+        try:
+            array, note = _open(path, depth, most, stack)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such file.") from error
+        except PermissionError as error:
+            raise UserError(f"{path}: no permission to read the file.") from error
+        except Image.UnidentifiedImageError as error:
+            raise UserError(f"{path}: not a picture in a known format ({', '.join(FORMATS)}).") from error
+        except Image.DecompressionBombError as error:
+            raise UserError(
+                f"{path}: too many pixels to be decoded safely ({error}). Make it smaller first, or raise Pillow's own "
+                "limit, PIL.Image.MAX_IMAGE_PIXELS."
+            ) from error
+        except MemoryError as error:
+            raise UserError(f"{path}: the memory does not suffice to decode it. Make it smaller first.") from error
+        except Exception as error:  # decoders raise almost anything on a damaged file: SyntaxError, struct.error, ...
+            raise UserError(f"{path}: damaged or truncated picture ({error}).") from error
+        if note and notes is not None:
+            notes.append((path, note))
+        elif note:
+            warnings.warn(f"{path}: {note}", UserWarning, stacklevel=4)
+        yield array
+        del array  # before the share of the budget is given back
+
+
+def _open(path: Path, depth: int | None, most: int, stack: contextlib.ExitStack) -> tuple[np.ndarray, str | None]:
+    """uint8 (H, W, 3), and what the user should know; the share of the budget is entered into `stack`."""
+    if path.is_dir():
+        raise UserError("is a folder, not a picture.")
+    size = path.stat().st_size
+    if size == 0:
+        raise UserError("the file is empty (0 bytes).")
+    if size > MAX_BYTES:
+        raise UserError(
+            f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that are opened "
+            "(`mizoo.data.pictures.MAX_BYTES`). Make it smaller first."
+        )
+    with Image.open(path, formats=FORMATS) as image:
+        pixels = image.width * image.height
+        if pixels > most:
+            raise UserError(
+                f"too many pixels to be decoded safely: {image.width} x {image.height} are more than {most:,}. Make it "
+                "smaller first, or raise `max_pixels` (--max-pixels)."
+            )
+        stack.enter_context(_BUDGET.hold(pixels))
+        deep_colour = depths.is_deep_colour(image)
+        image.load()
+        note = depths.check_deep_colour(image, depth) if deep_colour else None
+        said = depths.declared(image)
+        upright = _upright(image)
+        if upright.mode.startswith("I") or upright.mode == "F":
+            grey, note = depths.eight_bits(np.asarray(upright), depth, said)
+            upright = Image.fromarray(grey)
+        return _pixels(upright), note
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image  # `exif_transpose` would copy it
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged metadata do not spoil the pixels: keep the picture as it was stored
         return image
 
 
+def _pixels(image: Image.Image) -> np.ndarray:
+    """uint8 (H, W, 3) of a decoded picture; of a large one in strips, as each conversion takes it once more."""
+    rows = max(1, _STRIP // image.width)
+    if image.height <= rows:
+        return np.array(_rgb(image))
+    out = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        out[top : top + rows] = np.asarray(_rgb(strip))
+    return out
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16-bit, 32-bit or float pictures as uint8, by the range that their type stands for."""
-    low, high = float(values.min()), float(values.max())
-    if np.issubdtype(values.dtype, np.floating):
-        scale, top = (255.0, 1.0) if high <= 1 else (1.0, 255.0)
-    else:
-        scale, top = 255 / 65535, 65535.0
-    if not (low >= 0 and high <= top):
-        raise UserError(f"grey values from {low:g} to {high:g} have no known range: store it with 8 or 16 bits.")
-    return np.rint(values.astype(np.float64) * scale).astype(np.uint8)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
@@ -210,12 +321,19 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
     return np.array(resized)
 
 
-def prepare(path: str | os.PathLike, shape: Sequence[int]) -> np.ndarray:
+def prepare(
+    path: str | os.PathLike,
+    shape: Sequence[int],
+    depth: int | None = None,
+    max_pixels: int | None = None,
+    notes: list[tuple[Path, str]] | None = None,
+) -> np.ndarray:
     """Read a picture file as an encoder takes it: `read`, then `square`, then grey if there is one channel.
 
     Args:
         path: a picture file.
         shape: (size, size, channels) of the encoder, with 3 channels or 1.
+        depth, max_pixels, notes: as of `read`.
 
     Returns:
         uint8 array of that shape.
@@ -223,7 +341,12 @@ def prepare(path: str | os.PathLike, shape: Sequence[int]) -> np.ndarray:
     Raises:
         UserError: naming the file, if it cannot be read.
     """
-    image = square(read(path), shape[0])
+    try:
+        with _decoded(path, depth, max_pixels, notes) as decoded:
+            image = square(decoded, shape[0])
+            del decoded  # before its share of the budget is given back
+    except MemoryError as error:
+        raise UserError(f"{path}: the memory does not suffice to resize it. Make it smaller first.") from error
     if shape[-1] == 1:
         return np.array(Image.fromarray(image).convert("L"))[..., None]
     return image
@@ -232,19 +355,17 @@ def prepare(path: str | os.PathLike, shape: Sequence[int]) -> np.ndarray:
 def find(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     missing: list[tuple[Path, str]] | None = None,
-    suffixes: frozenset[str] = SUFFIXES,
-    what: str = "picture",
+    passed_over: dict[str, int] | None = None,
 ) -> list[Path]:
     """List picture files: in the order of `paths`, sorted within a folder or pattern, each file once.
 
     Args:
-        paths: files, with any suffix; folders, searched recursively; glob patterns, `**` included. In folders and
-            patterns only files with a suffix in `SUFFIXES` count, and in folders no hidden ones. A name that exists
-            is never taken for a pattern.
+        paths: files, with any suffix; folders, searched recursively for files with a suffix in `SUFFIXES` that are not
+            hidden; glob patterns, `**` included, which also give files of other suffixes that begin as a picture. A name
+            that exists is never taken for a pattern, and a `~` in front is the home folder where no such name exists.
         missing: list to which (path, reason) is appended for each argument that holds no picture, instead of raising,
             as long as another one does.
-        suffixes: the suffixes, in lower case, that count instead.
-        what: what messages call such a file.
+        passed_over: dict to which the files of folders and patterns that were left out are added by suffix: how many.
 
     Returns:
         The files, as they were named.
@@ -252,61 +373,13 @@ def find(
     Raises:
         UserError: naming each argument that is not there or holds no picture.
     """
-    arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not arguments:
-        raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
-    by_path: dict[str, Path] = {}
-    problems: list[tuple[Path, str]] = []
-    for argument in arguments:
-        path = Path(argument).expanduser()
-        before = len(problems)
-        files = list(_expand(path, problems, suffixes))
-        if not files and len(problems) == before:
-            problems.append((path, f"no file with the suffix of a {what} (" + " ".join(sorted(suffixes)) + ")"))
-        for file in files:
-            by_path.setdefault(os.path.abspath(file), file)
-    if problems and (missing is None or not by_path):
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in problems[:10])
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise UserError(f"No {what} was found at:\n{listed}{more}")
-    if missing is not None:
-        missing.extend(problems)
-    return list(by_path.values())
+    return search.find(paths, missing, passed_over, SUFFIXES, "picture", _is_picture)
 
 
-def _expand(path: Path, problems: list[tuple[Path, str]], suffixes: frozenset[str]) -> Iterator[Path]:
-    if path.is_dir():
-        yield from _walk(path, problems, suffixes)
-    elif path.exists():
-        yield path
-    elif not glob.has_magic(str(path)):
-        problems.append((path, "no such file or folder"))
-    else:
-        for match in sorted(glob.glob(str(path), recursive=True)):
-            if not os.path.isdir(match):
-                if _has_suffix(os.path.basename(match), suffixes):
-                    yield Path(match)
-            elif "**" not in path.parts:  # `**` lists the files below by itself
-                yield from _walk(Path(match), problems, suffixes)
-
-
-def _walk(folder: Path, problems: list[tuple[Path, str]], suffixes: frozenset[str]) -> Iterator[Path]:
-    seen: set[str] = set()
-
-    def unreadable(error: OSError) -> None:
-        """Record a folder that could not be read."""
-        problems.append((Path(error.filename), error.strerror or "cannot be read"))
-
-    files = []
-    for root, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        if (real := os.path.realpath(root)) in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(root, name) for name in names if _has_suffix(name, suffixes)]
-    yield from sorted(files)
-
-
-def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+def _is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture in one of `FORMATS`."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # see `read`
+        return False

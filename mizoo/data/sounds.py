@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.files import user_path
 from mizoo.data import _tfds, sound_files
 from mizoo.data.dataset import parse_split
 from mizoo.errors import UserError
@@ -52,7 +54,7 @@ def load(source: str | os.PathLike | Sounds, split: str = "train", without_speak
 
     Args:
         source: "spoken_digit" (TFDS: 10 digits, 5 speakers, 50 takes, 8000 Hz; `TFDS_DATA_DIR` is honoured), a folder
-            of WAV or FLAC files of one sampling rate, or `Sounds`.
+            of sound files (WAV, FLAC, MP3, ...) of one sampling rate, or `Sounds`.
         split: of the spoken digits "train" (takes 5-49), "test" (takes 0-4), "fit" (takes 10-49) or "validation"
             (takes 5-9); anything else has one split, "train". With the slices of TFDS: "train[:-100]".
         without_speakers: names of speakers to leave out, of the spoken digits.
@@ -61,11 +63,17 @@ def load(source: str | os.PathLike | Sounds, split: str = "train", without_speak
         The clips in a fixed order. The spoken digits have the labels `digit`, `speaker` and `take`.
 
     Raises:
-        UserError: if the source, the split or a speaker is not there, or nothing is left.
+        UserError: if the source, the split or a speaker is not there, or nothing is left; for clips of `Sounds` that
+            are no floats (T,) in -1..1.
     """
     name, rows = parse_split(split)
-    if isinstance(source, Sounds) or Path(source).is_dir():
-        whole = source if isinstance(source, Sounds) else _folder(str(source))
+    if not isinstance(source, (str, os.PathLike, Sounds)):
+        raise UserError(
+            "Sounds are a folder, a name or `mizoo.data.sounds.Sounds(name, clips, sampling_rate)`. Received: "
+            f"{type(source).__name__}"
+        )
+    if isinstance(source, Sounds) or user_path(source).is_dir():
+        whole = _checked(source) if isinstance(source, Sounds) else _folder(str(user_path(source)))
         splits = {"train": np.ones(len(whole), bool)}
     elif str(source) == SPOKEN_DIGIT:
         whole = _spoken_digit()
@@ -87,6 +95,12 @@ def load(source: str | os.PathLike | Sounds, split: str = "train", without_speak
     if not len(selected):
         raise UserError(f"`split` selects no sound. Received: split={split!r}, where {whole.name!r} has {len(chosen)}")
     return selected
+
+
+def _checked(sounds: Sounds) -> Sounds:
+    """The same sounds, float32, once they are clips that an encoder takes."""
+    rate = check_whole(sounds.sampling_rate, "sampling_rate", 1)
+    return replace(sounds, clips=sound_files.check_clips(sounds.clips), sampling_rate=rate)
 
 
 def _without(sounds: Sounds, speakers: Sequence[str]) -> Sounds:

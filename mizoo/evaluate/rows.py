@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from mizoo._tools.files import write_json
+from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
 
 FORMAT = "mizoo-results-1"
 ENCODERS = ("published", "random", "pixels")
+TFDS = "tfds:"
+CONTENT = "sha256:"
+UNKNOWN = "unknown"  # in the place of a version
+FULL_PRECISION = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +44,11 @@ class Row:
         version: version of mizoo.
         hardware: what it ran on.
         seconds: wall-clock time of the fit and the score.
+        source: where the data came from: "tfds:NAME/VERSION", or "sha256:..." of the content of a folder or an array
+            (`mizoo.evaluate.source`); "" in rows of version 0.1.0, which are taken for those of the TFDS data set that
+            they name.
+        precision: in which the features were computed, "float32" or a policy of Keras; "" in rows of version 0.1.0,
+            which are of float32.
     """
 
     entry: str
@@ -56,18 +67,51 @@ class Row:
     version: str
     hardware: str
     seconds: float
+    source: str = ""
+    precision: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What makes two rows measurements of the same thing: the later one replaces the earlier."""
+        """The names that say what was measured, by which rows are sorted; `measures_the_same` has all of it."""
         schedule = str(self.settings.get("schedule", self.settings.get("variant", "")))
         return (self.entry, self.dataset, self.split, self.protocol, schedule, self.encoder, self.endpoint)
+
+    @property
+    def tfds_name(self) -> str | None:
+        """The TFDS data set that was measured, without its version; None for other data."""
+        if not self.source:  # a row of 0.1.0; those of sounds are named after their labels too
+            return self.dataset.removesuffix("/digit").removesuffix("/speaker")
+        return self.source.removeprefix(TFDS).rpartition("/")[0] if self.source.startswith(TFDS) else None
+
+    def measures_the_same(self, other: Row) -> bool:
+        """Whether both rows measure the same thing, so that the later one replaces the earlier.
+
+        That takes the same names (`key`), the same data, as many of them, and the same precision.
+        """
+        if (self.key, self.train_size, self.test_size) != (other.key, other.train_size, other.test_size):
+            return False
+        if (self.precision or FULL_PRECISION) != (other.precision or FULL_PRECISION):
+            return False
+        if self.source and other.source:
+            return self.source == other.source
+        return self.tfds_name is not None and self.tfds_name == other.tfds_name
+
+
+def public_command(row: Row) -> str:
+    """The command of a row without the paths of the machine that it ran on: of those the last name is left."""
+    return " ".join(_without_folder(word) for word in row.command.split(" "))
+
+
+def _without_folder(word: str) -> str:
+    outside = word.startswith(("/", "~", "..", "\\")) or re.match(r"[A-Za-z]:[\\/]", word)
+    return re.split(r"[\\/]", word.rstrip("\\/"))[-1] if outside else word
 
 
 _TYPES: dict[str, Any] = {
     field.name: {"str": str, "int": int, "float": (int, float), "dict[str, Any]": dict}[str(field.type)]
     for field in dataclasses.fields(Row)
 }
+_SINCE_0_1_0 = ("source", "precision")  # keys that older rows do not have
 
 
 def read_rows(path: str | os.PathLike) -> list[Row]:
@@ -94,12 +138,17 @@ def read_rows(path: str | os.PathLike) -> list[Row]:
     return [_row(item, path, i) for i, item in enumerate(content["rows"])]
 
 
-def merge_rows(path: str | os.PathLike, rows: Iterable[Row]) -> list[Row]:
-    """Add rows to a results file; a row with the key of an older one replaces it.
+def merge_rows(
+    path: str | os.PathLike, rows: Iterable[Row], replaced: Callable[[Row, Row], None] | None = None
+) -> list[Row]:
+    """Add rows to a results file; a row that measures the same as an older one replaces it.
+
+    Several processes may do so at once: each waits until the others have written.
 
     Args:
         path: the file, made when missing.
         rows: the new rows.
+        replaced: called with each row that was taken out and the one in its place, once the file is written.
 
     Returns:
         All rows now in the file, sorted by key.
@@ -108,34 +157,53 @@ def merge_rows(path: str | os.PathLike, rows: Iterable[Row]) -> list[Row]:
         UserError: if the file exists and is not a results file; it is left as it was.
     """
     path = Path(path)
-    merged = {row.key: row for row in (read_rows(path) if path.exists() else [])}
-    merged.update({row.key: row for row in rows})
-    ordered = [merged[key] for key in sorted(merged)]
-    _write(path, ordered)
+    if path.exists():  # before a lock is left beside what is no results file
+        read_rows(path)
+    pairs = []
+    with lock_file(path):
+        merged = read_rows(path) if path.exists() else []
+        for row in rows:
+            pairs += [(old, row) for old in merged if row.measures_the_same(old)]
+            merged = [old for old in merged if not row.measures_the_same(old)] + [row]
+        ordered = sorted(merged, key=lambda row: (row.key, row.train_size, row.test_size, row.source, row.precision))
+        _write(path, ordered)
+    if replaced is not None:
+        for old, new in pairs:
+            replaced(old, new)
     return ordered
 
 
 def keep_rows(path: str | os.PathLike, wanted: Callable[[Row], bool]) -> None:
     """Take the rows that are not wanted out of a results file, and the file away where none is; errors as above."""
     path = Path(path)
-    remaining = [row for row in read_rows(path) if wanted(row)]
-    if remaining:
-        _write(path, remaining)
-    else:
-        path.unlink()
+    with lock_file(path):
+        remaining = [row for row in read_rows(path) if wanted(row)]
+        if remaining:
+            _write(path, remaining)
+        else:
+            path.unlink()
 
 
 def _write(path: Path, rows: list[Row]) -> None:
-    write_json(path, {"format": FORMAT, "rows": [dataclasses.asdict(row) for row in rows]})
+    items = [dataclasses.asdict(row) for row in rows]
+    for item in items:
+        for key in _SINCE_0_1_0:
+            if not item[key]:  # a row of 0.1.0 stays as it was written
+                del item[key]
+    write_json(path, {"format": FORMAT, "rows": items})
 
 
 def _row(item: Any, path: Path, index: int) -> Row:
-    if not isinstance(item, dict) or set(item) != set(_TYPES):
-        mismatched = sorted(set(item) ^ set(_TYPES)) if isinstance(item, dict) else [type(item).__name__]
+    known = set(_TYPES)
+    if isinstance(item, dict):
+        known -= {key for key in _SINCE_0_1_0 if key not in item}
+    if not isinstance(item, dict) or set(item) != known:
+        mismatched = sorted(set(item) ^ known) if isinstance(item, dict) else [type(item).__name__]
         raise UserError(
             f"Row {index} of {path} has missing or unknown keys: {', '.join(mismatched)}. It is left as it was"
         )
-    for key, kind in _TYPES.items():
+    for key in item:
+        kind = _TYPES[key]
         if not isinstance(item[key], kind) or isinstance(item[key], bool):
             raise UserError(f"Row {index} of {path}: `{key}` has the wrong type. Received: {item[key]!r}")
     if item["encoder"] not in ENCODERS:

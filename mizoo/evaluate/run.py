@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mizoo._tools.files import sha256
 from mizoo._tools.hardware import hardware
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
@@ -18,10 +17,11 @@ from mizoo.errors import UserError
 from mizoo.evaluate.features import random_copy
 from mizoo.evaluate.label_free import LabelFreeTasks, load_pictures
 from mizoo.evaluate.protocols import PROBES, TABLE, Options, Protocol, Score, Task, choose
-from mizoo.evaluate.rows import ENCODERS, Row
+from mizoo.evaluate.rows import ENCODERS, FULL_PRECISION, Row, merge_rows, read_rows
+from mizoo.evaluate.source import data_source
 from mizoo.evaluate.tasks import picture_tasks, sound_tasks
 from mizoo.zoo import interface
-from mizoo.zoo.loading import encoder_file, load
+from mizoo.zoo.loading import load_hashed
 
 _SPLITS = ("test", "validation")
 
@@ -39,6 +39,7 @@ def evaluate(
     entry: str | None = None,
     command: str | None = None,
     progress: bool = True,
+    rows: str | os.PathLike | Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Measure frozen features: by probes (top-1 accuracy), or by measures that take no labels (`docs/measures.md`).
 
@@ -62,18 +63,22 @@ def evaluate(
         entry: name written into the rows; by default that of the entry or of the run folder.
         command: command line written into the rows; by default that of `mizoo evaluate` with these arguments.
         progress: show progress on standard error.
+        rows: a results file into which each row is merged as soon as it is measured, so that what interrupts takes one
+            row at most; or a function that is called with each.
 
     Returns:
         One row for each protocol and endpoint; two, told apart by `settings["variant"]`, for `ndm` (with and without
         sigmoid) and `prior_fit` (mean and worst coordinate).
 
     Raises:
-        UserError: for an unknown protocol, encoder, split, schedule or endpoint, or a probe of data without labels.
+        UserError: for an unknown protocol, encoder, split, schedule or endpoint, a probe of data without labels, or
+            `rows` that is a file of another kind.
     """
     chosen = choose(protocols)
     _check_choice("encoder", encoder, ENCODERS)
     _check_choice("split", split, _SPLITS)
     schedule_name = _schedule_name(schedule)
+    keep = _keeper(rows)
     model, provenance = _load_model(name_or_encoder, encoder)
     facts = {"entry": entry or interface.encoder_name(name_or_encoder), "encoder": encoder}
     kind, side = interface.kind(model), interface.side(model)
@@ -92,26 +97,29 @@ def evaluate(
     facts["command"] = command or _command(
         name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule_name
     )
-    facts |= {"version": __version__, "hardware": hardware()}
+    facts |= {"version": __version__, "hardware": hardware(), "precision": _precision(model)}
     options = {"seeds": seeds, "schedule": schedule}
-    rows: list[Row] = []
+    measured: list[Row] = []
     with Progress(progress, keep=True) as display:
         if labelled:
             if kind == "sounds":
                 tasks = sound_tasks(model, dataset, split, train_split, endpoints, display)
             else:
                 tasks = picture_tasks(model, dataset, split, train_split, side, endpoints, display)
+            facts["source"] = data_source(dataset, display)
             for _, of_dataset in itertools.groupby(tasks, key=lambda task: task.dataset):
                 dataset_tasks = list(of_dataset)
                 for protocol in labelled:
-                    rows += _run(protocol, dataset_tasks, options, facts, provenance, display)
+                    measured += _run(protocol, dataset_tasks, options, facts, provenance, display, keep)
         if label_free:
             fitted = any(protocol.fits for protocol in label_free)
             pictures = load_pictures(dataset, split, train_split, side, fitted)
+            facts["source"] = facts.get("source") or data_source(dataset, display)
             unlabelled = LabelFreeTasks(model, pictures, label_free, endpoints, display)
             for protocol in label_free:
-                rows += _run(protocol, unlabelled.for_protocol(protocol), options, facts, provenance, display)
-    return rows
+                tasks = unlabelled.for_protocol(protocol)
+                measured += _run(protocol, tasks, options, facts, provenance, display, keep)
+    return measured
 
 
 def _run(
@@ -121,8 +129,9 @@ def _run(
     facts: dict[str, str],
     provenance: dict[str, Any],
     display: Progress,
+    keep: Callable[[Row], None],
 ) -> list[Row]:
-    """The rows of one protocol: one for each task and variant."""
+    """The rows of one protocol: one for each task and variant, each kept before the next one is measured."""
     rows = []
     for task in tasks:
         for variant in protocol.variants:
@@ -133,6 +142,7 @@ def _run(
             seconds = (time.perf_counter() - started, time.process_time() - cpu)
             line.finish(f"{score.mean:.{protocol.digits - 1}f} {protocol.unit}")
             rows.append(_row(protocol, task, score, facts, provenance, seconds))
+            keep(rows[-1])
     return rows
 
 
@@ -170,12 +180,34 @@ def _load_model(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]
     if isinstance(name_or_encoder, (str, os.PathLike)):
         name = os.fspath(name_or_encoder)
         runtime = "onnx" if name.endswith(".onnx") else "keras"
-        model = load(name, None, runtime)
+        model, digest = load_hashed(name, None, runtime)
         if encoder == "published":
-            provenance = {"weights": sha256(encoder_file(name, runtime))}
+            provenance = {"weights": digest}
     if encoder == "random":
         return random_copy(model, seed=0), {"encoder_seed": 0}
     return model, provenance
+
+
+def _keeper(rows: str | os.PathLike | Callable[[Row], None] | None) -> Callable[[Row], None]:
+    """What is called with each row; a file that rows cannot be merged into is refused before anything is measured."""
+    if rows is None:
+        return lambda row: None
+    if callable(rows):
+        return rows
+    path = os.fspath(rows)
+    if os.path.exists(path):
+        read_rows(path)
+
+    def keep(row: Row) -> None:
+        merge_rows(path, [row])
+
+    return keep
+
+
+def _precision(model: Any) -> str:
+    """In which precision a model computes: that of its layers, float32 for everything that is no Keras model."""
+    kinds = {layer.compute_dtype for layer in getattr(model, "layers", ()) if layer.weights}
+    return "+".join(sorted(kinds)) or FULL_PRECISION
 
 
 def _check_choice(argument: str, given: str, known: Sequence[str]) -> None:

@@ -16,14 +16,14 @@ from mizoo._tools import files
 from mizoo.data.pictures import check_images
 from mizoo.data.sound_files import check_samples
 from mizoo.errors import UserError
-from mizoo.export.keras_file import half_precision, to_float32
+from mizoo.export.keras_file import half_precision, to_float32, with_endpoints
 from mizoo.export.onnx import OPSET, endpoint_shapes, save_onnx
 from mizoo.export.parity import TOLERANCE, check_tolerance, compare, compare_rms, run_keras, run_onnx
 from mizoo.export.requirements import library_versions, require_export
 from mizoo.export.samples import sample_inputs
 from mizoo.export.saved_model import run_saved_model, save_saved_model
 from mizoo.zoo import entries, interface
-from mizoo.zoo.loading import load, recorded_sampling_rate
+from mizoo.zoo.loading import read_keras, recorded_sampling_rate
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,8 @@ def export(
     manifest also describes how the weights were trained.
 
     Args:
-        encoder: a published name, a `.keras` file, a run folder, or a Functional `keras.Model`.
+        encoder: a published name, a `.keras` file, a run folder, or a Functional or Sequential `keras.Model`. A
+            single output becomes an endpoint called as the layer that gives it.
         out: the folder to write into; `export/<name>` in the current folder if None.
         images: pictures (B, H, W, C) in 0..255 to compare on instead; sounds or series for an encoder of those, which
             is otherwise compared on made-up ones of two lengths.
@@ -62,9 +63,9 @@ def export(
     require_export()
     import keras
 
-    model = encoder if isinstance(encoder, keras.Model) else load(encoder)
+    model = encoder if isinstance(encoder, keras.Model) else read_keras(encoder)[0]
     name = interface.encoder_name(encoder)
-    out = Path("export", name) if out is None else Path(out)
+    out = Path("export", name) if out is None else files.user_path(out)
     with files.temporary_folder(out) as folder:
         manifest = write_forms(model, name, folder, images, half)
         if isinstance(encoder, (str, os.PathLike)) and interface.kind(model) == "sounds":
@@ -85,7 +86,7 @@ def write_forms(
     model: keras.Model, name: str, folder: Path, images: np.ndarray | None = None, half: bool = True
 ) -> dict[str, Any]:
     """Write both forms into an empty folder and compare them with Keras; arguments, result and errors of `export`."""
-    exact = to_float32(model)
+    exact = with_endpoints(to_float32(model))
     model = half_precision(exact) if half else exact
     shapes = endpoint_shapes(model)
     batches = _comparison_batches(model, images)

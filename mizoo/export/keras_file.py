@@ -14,6 +14,7 @@ import numpy as np
 
 from mizoo._tools import files, keras_private
 from mizoo.errors import UserError
+from mizoo.zoo import interface
 
 if TYPE_CHECKING:
     import h5py
@@ -39,6 +40,7 @@ def to_float32(encoder: keras.Model) -> keras.Model:
         UserError: if `encoder` is no Functional or Sequential model.
     """
     if not keras_private.is_functional(encoder):
+        interface.outputs(encoder)  # which says what to do about a model that is only a wrapper around an encoder
         raise UserError(
             "An encoder is a Functional or Sequential `keras.Model`, which can be rebuilt from its configuration. "
             f"Received: {type(encoder).__name__}. Make one with `keras.Model(inputs, outputs)`."
@@ -47,6 +49,22 @@ def to_float32(encoder: keras.Model) -> keras.Model:
     rebuilt = type(encoder).from_config(config)
     rebuilt.set_weights([_as_float32(weight) for weight in encoder.get_weights()])
     return rebuilt
+
+
+def with_endpoints(encoder: keras.Model) -> keras.Model:
+    """An encoder that returns a dict: itself, or a model of the same layers that names the single output.
+
+    Args:
+        encoder: a Functional or Sequential `keras.Model`.
+
+    Raises:
+        UserError: if the outputs are neither one tensor nor a dict of tensors.
+    """
+    import keras
+
+    if interface.endpoint_names(encoder) and not isinstance(encoder, keras.Sequential):
+        return encoder
+    return keras.Model(encoder.inputs[0], interface.outputs(encoder), name=encoder.name)
 
 
 def half_precision(encoder: keras.Model) -> keras.Model:
@@ -114,7 +132,7 @@ def save_keras(encoder: keras.Model, path: str | os.PathLike) -> None:
     Raises:
         UserError: wrong suffix, or no Functional or Sequential model.
     """
-    path = Path(path)
+    path = files.user_path(path)
     if path.suffix != ".keras":
         raise UserError(f"Keras recognises its format by the suffix '.keras'. Received: {path}")
     model = to_float32(encoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from mizoo._tools import files
 from mizoo.errors import UserError
-from mizoo.export.keras_file import to_float32
+from mizoo.export.keras_file import to_float32, with_endpoints
 from mizoo.export.requirements import quiet, require_export
 from mizoo.export.samples import sample_inputs
 from mizoo.zoo import interface
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import keras
 
 OPSET = 15
+OPSETS = range(9, 19)
+"""Versions of ONNX's operators that the converter writes."""
 
 
 def save_onnx(encoder: keras.Model, path: str | os.PathLike, opset: int = OPSET) -> None:
@@ -32,26 +35,39 @@ def save_onnx(encoder: keras.Model, path: str | os.PathLike, opset: int = OPSET)
     Nothing is rounded here. The same encoder gives the same bytes. The file is written atomically.
 
     Args:
-        encoder: a Functional `keras.Model` of one input with a dict of named outputs; `to_float32` is applied.
+        encoder: a Functional or Sequential `keras.Model` of one input with a dict of named outputs, or with one output,
+            which becomes an endpoint called as the layer that gives it; `to_float32` is applied.
         path: the file to write.
-        opset: version of ONNX's operators, 18 at most.
+        opset: version of ONNX's operators, 9 to 18.
 
     Raises:
-        UserError: another backend than TensorFlow, a missing package, or no such encoder.
+        UserError: another backend than TensorFlow, a missing package, another opset, or no such encoder.
     """
+    if opset not in OPSETS:
+        raise UserError(f"`opset` is a whole number from {OPSETS[0]} to {OPSETS[-1]}. Received: {opset!r}")
+    path = files.user_path(path)
     require_export()
     from mizoo.export.onnx_graph import finish_graph
 
-    encoder = to_float32(encoder)
+    encoder = with_endpoints(to_float32(encoder))
     shapes = endpoint_shapes(encoder)
     weights = [*encoder.trainable_variables, *encoder.non_trainable_variables]
     with tempfile.TemporaryDirectory() as folder:
         raw = os.path.join(folder, "raw.onnx")
         _convert(encoder, weights, raw, opset)
-        values = {variable.path: np.asarray(variable) for variable in weights}
-        model = finish_graph(raw, list(values.values()), list(values), shapes, interface.input_name(encoder))
+        values = [np.asarray(variable) for variable in weights]
+        model = finish_graph(raw, values, _weight_names(weights), shapes, interface.input_name(encoder))
     with files.atomic(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _weight_names(weights: list[Any]) -> list[str]:
+    """The paths of the weights, numbered where two are the same: of two encoders side by side in one model."""
+    names: list[str] = []
+    for variable in weights:
+        numbered = (f"{variable.path}_{count}" for count in itertools.count(2))
+        names.append(next(name for name in itertools.chain([variable.path], numbered) if name not in names))
+    return names
 
 
 def _convert(encoder: keras.Model, weights: list[Any], path: str, opset: int) -> None:
@@ -86,16 +102,12 @@ def endpoint_shapes(encoder: keras.Model) -> dict[str, tuple[int | None, ...]]:
     Keras sorts the keys of a dict of outputs, so the order in which it was written is lost.
 
     Raises:
-        UserError: if the encoder has several inputs, or its output is not a dict of named endpoints.
+        UserError: if the encoder has several inputs, or outputs that are neither one tensor nor a dict of tensors.
     """
     import keras
 
     if len(encoder.inputs) != 1:
         raise UserError(f"An exported encoder has one input. {encoder.name!r} has {len(encoder.inputs)}.")
-    if not isinstance(encoder.output, dict):
-        raise UserError(
-            f"An exported encoder returns a dict of named endpoints. Received: {encoder.name!r}, which returns "
-            f"{type(encoder.output).__name__}. Build it with `keras.Model(images, {{'fc': ...}})`."
-        )
-    depths = {name: len(keras.Model(encoder.inputs, tensor).layers) for name, tensor in encoder.output.items()}
-    return {name: tuple(encoder.output[name].shape[1:]) for name in sorted(depths, key=lambda name: depths[name])}
+    outputs = interface.outputs(encoder)
+    depths = {name: len(keras.Model(encoder.inputs, tensor).layers) for name, tensor in outputs.items()}
+    return {name: tuple(outputs[name].shape[1:]) for name in sorted(depths, key=lambda name: depths[name])}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mizoo.export.keras_file import to_float32
+from mizoo._tools.files import user_path
+from mizoo.export.keras_file import to_float32, with_endpoints
 from mizoo.export.onnx import endpoint_shapes
 from mizoo.export.requirements import quiet, require_export
 from mizoo.zoo import interface
@@ -34,7 +35,7 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     import keras
     import tensorflow as tf
 
-    encoder = to_float32(encoder)
+    encoder = with_endpoints(to_float32(encoder))
     signature = [tf.TensorSpec((None, *encoder.inputs[0].shape[1:]), tf.float32, name=interface.input_name(encoder))]
     archive = keras.export.ExportArchive()
     archive.track(encoder)
@@ -42,7 +43,7 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     for name in endpoint_shapes(encoder):
         archive.add_endpoint(name, lambda images, name=name: {name: encoder(images, training=False)[name]}, signature)
     with quiet("tensorflow"):
-        archive.write_out(os.fspath(path), verbose=False)
+        archive.write_out(os.fspath(user_path(path)), verbose=False)
 
 
 def run_saved_model(path: Path, argument: str, batch: np.ndarray, endpoints: list[str]) -> list[dict[str, np.ndarray]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mizoo._tools.arrays import to_numpy
 from mizoo.errors import UserError
 
 PREPROCESS = ("rank", "standardise", "none")
@@ -15,7 +16,7 @@ def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         UserError: for anything that is no array of that shape, unpaired lengths, fewer than 50 rows, no column, half
-            precision, complex numbers or objects, NaN or infinity, or a constant column.
+            precision, complex numbers or objects, NaN, infinity or masked values, or a constant column.
     """
     x, y = _array("x", x), _array("y", y)
     if len(x) != len(y):
@@ -35,7 +36,7 @@ def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _array(name: str, values) -> np.ndarray:
-    values = np.asarray(values)
+    values = to_numpy(values, name)
     if values.dtype.kind not in "fiub":
         raise UserError(f"`{name}` is an array of real numbers. Received: dtype {values.dtype}.")
     if values.dtype == np.float16 or values.dtype.name == "bfloat16":

@@ -16,7 +16,18 @@ from mizoo.errors import UserError
 from mizoo.evaluate import measures
 from mizoo.export.keras_file import to_float32
 from mizoo.pretrain.inputs import Job
-from mizoo.runs.folder import CHECKPOINT, ENCODER, LOG, SavedState, mark_checkpoint, read_log, write_log
+from mizoo.runs.folder import (
+    CHECKPOINT,
+    ENCODER,
+    LOG,
+    SavedState,
+    keep_previous,
+    mark_checkpoint,
+    read_log,
+    write_log,
+)
+
+_REMEDY = "Lower `optimizer.learning_rate`, add `optimizer.warmup_epochs`, or raise `training.batch_size`."
 
 
 class Record(keras.callbacks.Callback):
@@ -50,8 +61,9 @@ class Record(keras.callbacks.Callback):
         if not np.isfinite(logs["loss"]):
             raise UserError(
                 f"The loss of epoch {epoch + 1} is {logs['loss']}: the run stopped before its checkpoint was replaced. "
-                "Lower `optimizer.learning_rate`, add `optimizer.warmup_epochs`, or raise `training.batch_size`."
+                f"{_REMEDY}"
             )
+        _check_finite(self.model, epoch + 1)
         features = self._whole_encoder().predict(self.job.sample, batch_size=250, verbose=0)["global"]
         optimizer = self.model.optimizer
         optimizer = optimizer.optimizers[-1] if hasattr(optimizer, "optimizers") else optimizer
@@ -69,13 +81,16 @@ class Record(keras.callbacks.Callback):
 
     def save(self, epochs: int) -> None:
         """Write log, encoder and checkpoint, the checkpoint last: it records how far the others are valid."""
+        encoder = self._float32_encoder()
+        _check_finite(encoder, epochs)
         write_log(self.folder, self.lines)
         with files.atomic(self.folder / ENCODER) as path:
-            self._float32_encoder().save(path)
+            encoder.save(path)
         with files.atomic(self.folder / CHECKPOINT) as path:
             self.model.save_weights(path)
             state = SavedState(epochs, self.job.targets_hash)
             mark_checkpoint(path, dict(self.job.identity), state, __version__)
+            keep_previous(self.folder, path)
 
     def _whole_encoder(self) -> keras.Model:
         """The encoder for whole pictures, with the weights as they are now."""
@@ -94,6 +109,17 @@ class Record(keras.callbacks.Callback):
                 if old.path in averages:
                     new.assign(averages[old.path])
         return encoder
+
+
+def _check_finite(model: Any, epochs: int) -> None:
+    """Refuse to go on with weights that are NaN or infinite: nothing of them is written."""
+    for variable in model.variables:
+        value = keras.ops.convert_to_numpy(keras.ops.cast(variable.value, "float32"))
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"The weights {variable.path} are not finite after epoch {epochs}: the run stopped before its encoder "
+                f"and its checkpoint were replaced. {_REMEDY}"
+            )
 
 
 class ProgressLines(keras.callbacks.Callback):

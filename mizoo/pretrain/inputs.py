@@ -20,6 +20,7 @@ from mizoo.data.sounds import Sounds, cut
 from mizoo.errors import UserError
 from mizoo.recipes.objectives import Phase
 from mizoo.recipes.training import Training
+from mizoo.runs.checks import check_ancestor
 from mizoo.runs.folder import TARGETS, SavedState
 from mizoo.runs.provenance import teacher_hashes
 from mizoo.zoo import interface
@@ -143,12 +144,7 @@ def copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
     """
     source = recipe.init_from
     assert source is not None
-    ancestors = recipes.ancestors(source)
-    if ancestors and not Path(source).exists():
-        raise UserError(
-            f"`init_from`: {recipe.name} continues from the run {source}, which is not here. Train that first: "
-            f"`mizoo pretrain {ancestors[-1]}`"
-        )
+    check_ancestor(recipe)
     source_model = zoo.load(source)
     shapes = [[tuple(variable.shape) for variable in model.variables] for model in (source_model, encoder)]
     if shapes[0] != shapes[1]:
@@ -232,7 +228,7 @@ def _targets(
                 return stored["targets"], key
     total = len(images) * views * len(hashes)
     with bar("targets of the teachers", total, unit="pictures") as advance:
-        targets = teachers.targets(chosen, images, views, seed, advance=advance)
+        targets = teachers.targets(chosen, images, views, seed, advance=advance, hashes=hashes)
     with files.atomic(file) as path:
         np.savez(path, targets=targets, key=key)
     return targets, key

@@ -15,11 +15,13 @@ import numpy as np
 from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
+from mizoo._tools.locks import lock_folder
 from mizoo.errors import UserError
 from mizoo.pretrain.callbacks import ProgressLines, Record
 from mizoo.pretrain.inputs import Job, prepare
 from mizoo.recipes.objectives import Phase
-from mizoo.runs.folder import CHECKPOINT, MACHINE, RECIPE, saved_state
+from mizoo.runs.checks import busy, check_first
+from mizoo.runs.folder import CHECKPOINT, MACHINE, RECIPE, saved_state, settle_checkpoints
 
 
 def pretrain(
@@ -43,24 +45,31 @@ def pretrain(
         stop_after: stop after this many epochs of the recipe (its schedules stay those of the whole length).
 
     Returns:
-        The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), checkpoint.weights.h5 and encoder.keras
-        (float32); with teachers also targets.npz, their mean features of the pictures.
+        The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), encoder.keras (float32), the last two
+        checkpoints, checkpoint.weights.h5 and previous.weights.h5, and their hashes in checkpoint.sha256; with teachers
+        also targets.npz, their mean features of the pictures.
 
     Raises:
-        UserError: if the folder holds the run of another recipe, or a checkpoint that cannot be read. (A recipe with a
-            trapezoid schedule may be given another length, and an occlusion that begins later, as long as the rate is
-            constant.)
+        UserError: if another process trains in the folder; if it holds the run of another recipe, or no checkpoint that
+            is whole (a recipe with a trapezoid schedule may be given another length, and an occlusion that begins
+            later, as long as the rate is constant); if the data have fewer pictures than a batch takes; if the loss or
+            the weights stop being finite.
     """
     folder = Path(out or Path("runs") / recipe.name)
-    state = saved_state(folder, recipe)
+    check_first(recipe, folder)
     by_scan = _choose_scan(scan)
-    last = min(recipe.training.epochs, stop_after or recipe.training.epochs)
-    if state.epochs >= last:
-        print(f"{folder} is already trained for {state.epochs} epochs.", file=sys.stderr)
-        return folder
-    job = prepare(recipe, folder, state, last)
-    for phase in job.phases:
-        _train(job, phase, folder, by_scan, jit_compile)
+    with lock_folder(folder, busy(folder)):
+        state = saved_state(folder, recipe)
+        last = min(recipe.training.epochs, stop_after or recipe.training.epochs)
+        if state.note:
+            print(state.note, file=sys.stderr)
+        if state.epochs >= last:
+            print(f"{folder} is already trained for {state.epochs} epochs.", file=sys.stderr)
+            return folder
+        job = prepare(recipe, folder, state, last)
+        settle_checkpoints(folder, state)
+        for phase in job.phases:
+            _train(job, phase, folder, by_scan, jit_compile)
     return folder
 
 

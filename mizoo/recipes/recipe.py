@@ -19,6 +19,7 @@ else:
     AnyEncoder = one_of(ENCODERS, CustomEncoderSettings)
     AnyObjective = one_of(OBJECTIVES, CustomObjectiveSettings)
 
+_LENGTH = {"training.epochs", "optimizer.decay_epochs"}
 _DEFAULT_NAMES = {"encoder": "conv32", "objective": "deep_infomax"}  # where a section does not give its name
 
 
@@ -110,8 +111,10 @@ class Recipe(Section):
         length, optimizer, problems = self.training.epochs, self.optimizer, []
         if optimizer.warmup_epochs >= length:
             problems.append("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
-        if (optimizer.schedule == "trapezoid") != (optimizer.decay_epochs > 0):
-            problems.append("`optimizer.decay_epochs` and `schedule: trapezoid` belong together")
+        if optimizer.schedule == "trapezoid" and "decay_epochs" not in optimizer.model_fields_set:
+            problems.append("`optimizer.schedule: trapezoid` takes `optimizer.decay_epochs`, with 0 for no decay")
+        if optimizer.schedule != "trapezoid" and optimizer.decay_epochs:
+            problems.append("`optimizer.decay_epochs` is for `optimizer.schedule: trapezoid`")
         if optimizer.warmup_epochs + optimizer.decay_epochs > length:
             problems.append("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
         if sum(stage.epochs or 0 for stage in self.data.stages) >= length:
@@ -142,6 +145,40 @@ class Recipe(Section):
         length_is_open = self.optimizer.schedule == "trapezoid" and epochs <= min(lengths)
         return length_is_open and identities[0] == identities[1]
 
+    def why_not_resume(self, saved: Recipe, epochs: int) -> str | None:
+        """Why a run of the recipe `saved` that has trained for `epochs` epochs is no run of this one.
+
+        Returns:
+            A clause that names the keys with their old and new values; None if `can_resume`.
+        """
+        if self.can_resume(saved, epochs):
+            return None
+        old, new = (recipe.identity() | {"objective": recipe.objective.identity(epochs)} for recipe in (saved, self))
+        begun = _differences(old, new)
+        changed = begun or _differences(saved.identity(), self.identity())  # which includes what begins later
+        keys = "; ".join(f"`{key}` was {before!r} and is {after!r}" for key, (before, after) in changed.items())
+        if set(begun) - _LENGTH:
+            return f"it is the run of another recipe: {keys}"
+        if self.optimizer.schedule != "trapezoid":
+            return f"{keys}, and only `optimizer.schedule: trapezoid` leaves the length of a run open"
+        begins = min(recipe.training.epochs - recipe.optimizer.decay_epochs for recipe in (saved, self))
+        return (
+            f"the decay of its rate had begun: it is trained for {epochs} epochs, and by `training.epochs` and "
+            f"`optimizer.decay_epochs` of the old or the new recipe the rate falls after {begins:g}. {keys}"
+        )
+
     def dump(self) -> str:
         """The recipe as YAML, every default written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (old value, new value), of the keys that differ; None where one has no such key."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed |= _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changed[prefix + key] = (before, after)
+    return changed

@@ -72,7 +72,8 @@ class Data(Section):
 class Optimizer(Section):
     """An optimiser of Keras, or `mizoo.optimizers.Muon`, with a warm-up and a schedule.
 
-    "cosine" decays over the whole run, "trapezoid" linearly over its last `decay_epochs`, both to zero.
+    "cosine" decays over the whole run, "trapezoid" linearly over its last `decay_epochs`, both to zero; with
+    `decay_epochs: 0` the trapezoid has no decay.
 
     The weight decay is decoupled and leaves out biases and normalisation. `ema` is the momentum of a running average of
     the weights, which is then what the encoder is saved with; 0 keeps none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from mizoo._tools import markdown
 from mizoo._tools.markdown import number
@@ -19,13 +20,29 @@ _FEATURES = {
 }
 
 
+def _read(path: str | os.PathLike) -> dict[str, Any]:
+    """What a benchmark wrote.
+
+    Raises:
+        UserError: if the file is not there or is damaged.
+    """
+    path = Path(path)
+    script = path.with_suffix(".py").name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no {path}, which the table is made of. `benchmarks/{script}` writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable as JSON ({error}). Restore it, or run `benchmarks/{script}`") from None
+
+
 def schedule_table(path: str | os.PathLike) -> str:
     """How the schedules of `mlp200` agree, as a markdown table.
 
     Args:
         path: what `benchmarks/probe_schedule.py` wrote.
     """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = _read(path)
     by_key: dict[tuple[str, str], dict[str, dict]] = {}
     for row in content["rows"]:
         by_key.setdefault((row["encoder"], row["endpoint"]), {})[row["schedule"]] = row
@@ -62,7 +79,7 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
     Raises:
         UserError: if no trial of the entry was run, or its own recipe was not.
     """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = _read(path)
     rows = [row for row in content["rows"] if row["entry"] == entry]
     by_trial: dict[str, dict[str, dict]] = {}
     for row in rows:
@@ -78,6 +95,9 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
         """A trial's line: its name and a cell for each endpoint."""
         cells = []
         for endpoint in endpoints:
+            if endpoint not in trial:
+                cells.append("")
+                continue
             cell = number(trial[endpoint]["value"], trial[endpoint]["spread"])
             difference = trial[endpoint]["value"] - base[endpoint]["value"]
             cells.append(cell if trial is base else f"{cell} ({difference:+.1f})")
@@ -86,7 +106,7 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
     base_changes = _as_keys(base[endpoints[0]].get("base_changes", {}))
     body = [
         line(f"the recipe with {base_changes}" if base_changes else "the recipe", base),
-        *(line(_as_keys(trial[endpoints[0]]["changes"]), trial) for trial in by_trial.values()),
+        *(line(_as_keys(next(iter(trial.values()))["changes"]), trial) for trial in by_trial.values()),
     ]
     machines = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
     title = (
@@ -94,12 +114,12 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
         "epochs on the others unless the change says otherwise, mean ± standard deviation over "
         f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {machines}."
     )
-    return title + "\n\n" + markdown.table(["change", *endpoints], body)
+    return title + "\n\n" + markdown.table(["change", *map(markdown.plain, endpoints)], body)
 
 
 def _as_keys(changes: dict) -> str:
     """Changes of a recipe as they are written in its file."""
-    return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
+    return ", ".join(markdown.code(f"{key}: {json.dumps(value)}") for key, value in changes.items())
 
 
 def augment_table(path: str | os.PathLike) -> str:
@@ -108,7 +128,7 @@ def augment_table(path: str | os.PathLike) -> str:
     Args:
         path: what `benchmarks/augment_cost.py` wrote.
     """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = _read(path)
     body = [
         [
             ", ".join([f"`{row['entry']}`", *filter(None, [_as_keys(row.get("changes", {}))])]),
@@ -134,7 +154,7 @@ def spoken_digit_table(path: str | os.PathLike) -> str:
     Raises:
         UserError: if there are no rows of the test split.
     """
-    rows = [row for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"] if row["split"] == "test"]
+    rows = [row for row in _read(path)["rows"] if row["split"] == "test"]
     if not rows:
         raise UserError("No row of the test split is in benchmarks/spoken_digit.json: run benchmarks/spoken_digit.py")
     seen: dict[tuple[str, str], dict[str, dict]] = {}

@@ -10,10 +10,13 @@ from typing import Any
 from mizoo import recipes
 from mizoo._tools import markdown, yaml_text
 from mizoo._tools.files import write_text
+from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
+from mizoo.evaluate.rows import public_command
 from mizoo.report.tables import entry_rows, table
 from mizoo.zoo import entries, interface
 
+_OUR_LICENCE = "CC-BY-4.0"  # whose text is LICENSE-WEIGHTS
 SECTIONS = (
     "What it is",
     "Load it",
@@ -65,9 +68,10 @@ def card(name: str) -> str:
 
 def write_card(name: str) -> Path:
     """Write the model card of an entry beside its encoder and return its path; arguments and errors as for `card`."""
-    entries.require_clone("Cards are written")
+    clone = entries.require_clone("Cards are written")
     path = entries.locate(f"models/{name}/README.md")
-    write_text(path, card(name))
+    with lock_file(clone / "README.md"):
+        write_text(path, card(name))
     return path
 
 
@@ -87,8 +91,9 @@ def _summary(info: dict[str, Any]) -> str:
     if rate := info["input"].get("sampling_rate"):
         inputs = f"sounds (samples in -1 to 1 at {rate} Hz)"
     return (
-        f"{info['summary']}. A Keras model that turns {inputs} into features. Objective: {info['objective']}. "
-        f"Trained on {info['dataset']} without labels. Paper: {info['paper']}."
+        f"{markdown.plain(info['summary'])}. A Keras model that turns {inputs} into features. Objective: "
+        f"{markdown.plain(info['objective'])}. Trained on {markdown.plain(info['dataset'])} without labels. Paper: "
+        f"{markdown.plain(info['paper'])}."
     )
 
 
@@ -111,7 +116,8 @@ fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
 
 def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
     body = [
-        [f"`{name}`", markdown.shape(shape, " x "), _value_count(shape)] for name, shape in info["endpoints"].items()
+        [markdown.code(name), markdown.shape(shape, " x "), _value_count(shape)]
+        for name, shape in info["endpoints"].items()
     ]
     text = markdown.table(["endpoint", "shape", "values"], body)
     if _kind(info) == "sounds":
@@ -128,12 +134,13 @@ def _value_count(shape: list[int | None]) -> str:
 
 
 def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: list[str]) -> str:
-    body = [["`init_from`", recipe["init_from"]]] if recipe.get("init_from") else []
+    body = [["`init_from`", markdown.plain(recipe["init_from"])]] if recipe.get("init_from") else []
     for section, keys in recipe.items():
         if isinstance(keys, dict):
-            body += [[f"`{section}.{key}`", _value(value)] for key, value in keys.items()]
+            body += [[markdown.code(f"{section}.{key}"), markdown.plain(_value(value))] for key, value in keys.items()]
     data = recipe.get("data", {})
-    text = f"Data: split `{data.get('split')}` of {data.get('source')}; labels are not used. "
+    split, source = markdown.code(data.get("split")), markdown.plain(data.get("source"))
+    text = f"Data: split {split} of {source}; labels are not used. "
     if trained:
         text += _duration(trained) + ". " + _teachers(trained)
         subject, ancestor = "The run", trained.get("before")
@@ -145,20 +152,22 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
             text += _teachers(ancestor)
             subject, ancestor = "That one", ancestor.get("before")
     if len(earlier) == 1:
-        text += f"The recipe of that encoder is `{earlier[0]}`. "
+        text += f"The recipe of that encoder is {markdown.code(earlier[0])}. "
     elif earlier:
-        named = ", ".join(f"`{file}`" for file in earlier)
+        named = ", ".join(map(markdown.code, earlier))
         text += f"The recipes of the earlier runs are, in this order, {named}. "
     return text + "The recipe (`recipe.yaml`):\n\n" + markdown.table(["key", "value"], body)
 
 
 def _duration(trained: dict[str, Any]) -> str:
-    where = f" on {trained['hardware']}, {trained['backend']} backend" if "hardware" in trained else ""
+    where = ""
+    if "hardware" in trained:
+        where = f" on {markdown.plain(trained['hardware'])}, {markdown.plain(trained['backend'])} backend"
     return f"{trained['epochs']} epochs took {trained['seconds'] / 60:.0f} minutes{where}"
 
 
 def _teachers(trained: dict[str, Any]) -> str:
-    named = [f"`{name}` (SHA-256 `{digest}`)" for name, digest in trained.get("teachers", {}).items()]
+    named = [f"{markdown.code(name)} (SHA-256 `{digest}`)" for name, digest in trained.get("teachers", {}).items()]
     return f"The teachers were {' and '.join(named)}. " if named else ""
 
 
@@ -166,10 +175,11 @@ def _results(rows: list[Any]) -> str:
     hardware = sorted({row.hardware for row in rows})
     versions = sorted({row.version for row in rows})
     seconds = sum(row.seconds for row in rows)
+    made = f"{markdown.plain(', '.join(versions))} on {markdown.plain('; '.join(hardware))}"
     return (
         table(rows)
-        + f"\n\nEvery number is a row of `results.json`, with its settings, command and time. Made with mizoo "
-        f"{', '.join(versions)} on {'; '.join(hardware)}, in {seconds / 60:.0f} minutes of fitting and scoring."
+        + "\n\nEvery number is a row of `results.json`, with its settings, command and time. Made with mizoo "
+        f"{made}, in {seconds / 60:.0f} minutes of fitting and scoring."
     )
 
 
@@ -178,7 +188,8 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
     text = markdown.table(["file", "size", "SHA-256"], body)
     text += "\n\nBoth hold the same weights, stored in half precision."
     worst = [
-        f"`{endpoint}` {difference:.1e}" for endpoint, difference in _largest(manifest.get("differences", {})).items()
+        f"{markdown.code(endpoint)} {difference:.1e}"
+        for endpoint, difference in _largest(manifest.get("differences", {})).items()
     ]
     if worst:
         text += (
@@ -189,11 +200,11 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
 
 
 def _reproduce(name: str, run: str, rows: list[Any], earlier: list[str]) -> str:
-    commands = list(dict.fromkeys(row.command for row in sorted(rows, key=lambda r: r.encoder != "published")))
+    commands = list(dict.fromkeys(public_command(row) for row in sorted(rows, key=lambda r: r.encoder != "published")))
     lines = [f"mizoo pretrain {file}" for file in earlier]
     lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands, f"mizoo card {name}"]
     return (
-        "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n```\n" + "\n".join(lines) + "\n```\n\n"
+        "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n" + markdown.fenced(lines) + "\n\n"
         "The order of the data, the augmentation and the noise are functions of (seed, epoch, step); weights agree "
         "between machines only as far as their arithmetic does."
     )
@@ -219,8 +230,8 @@ def _limits(info: dict[str, Any]) -> str:
     kind = _kind(info)
     return (
         scope
-        + f"- It was trained on {info['dataset']} alone; on other kinds of {kind} its features may be no better than "
-        "those of random weights. Measure before relying on them.\n"
+        + f"- It was trained on {markdown.plain(info['dataset'])} alone; on other kinds of {kind} its features may be "
+        "no better than those of random weights. Measure before relying on them.\n"
         "- The accuracies above are of probes fitted with labels of the same data set; no number above is about "
         f"fairness or about robustness to corrupted or adversarial {kind}.\n"
         f"- Features are not a way of making {kind} anonymous."
@@ -228,11 +239,12 @@ def _limits(info: dict[str, Any]) -> str:
 
 
 def _licence(info: dict[str, Any]) -> str:
-    return f"Weights: {info['license']} (`LICENSE-WEIGHTS`). Code: Apache-2.0 (`LICENSE`)."
+    where = " (`LICENSE-WEIGHTS`)" if info["license"] == _OUR_LICENCE else ""
+    return f"Weights: {markdown.plain(info['license'])}{where}. Code: Apache-2.0 (`LICENSE`)."
 
 
 def _citation(info: dict[str, Any]) -> str:
-    return f"The method: {info['paper']}. This implementation: `CITATION.cff`."
+    return f"The method: {markdown.plain(info['paper'])}. This implementation: `CITATION.cff`."
 
 
 def _largest(differences: dict[str, Any]) -> dict[str, float]:

@@ -8,7 +8,14 @@ from typing import Any
 from mizoo._tools import markdown
 from mizoo.evaluate.protocols import LABEL_FREE, TABLE
 from mizoo.evaluate.rows import Row
-from mizoo.report.labels import alternatives, encoder_label, encoders_in_order, paper_label
+from mizoo.report.labels import (
+    alternatives,
+    data_label,
+    encoder_label,
+    encoders_in_order,
+    of_paper,
+    paper_label,
+)
 
 # Why the paper's numbers get a table of their own.
 _DIFFERENCES = (
@@ -33,9 +40,9 @@ def label_free_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ())
     for row in rows:
         groups.setdefault((row.dataset, row.split, row.endpoint), []).append(row)
     written = []
-    for (dataset, _, endpoint), group in sorted(groups.items()):
+    for (_, _, endpoint), group in sorted(groups.items()):
         written.append(_our_table(group))
-        theirs = _papers_table([paper for paper in papers if paper["dataset"] == dataset], endpoint, group)
+        theirs = _papers_table([paper for paper in papers if of_paper(group[0], paper)], endpoint, group)
         if theirs:
             written.append(theirs)
     return "\n\n".join(written)
@@ -51,10 +58,11 @@ def _our_table(rows: Sequence[Row]) -> str:
     scored = alternatives(row.test_size for row in rows)
     fitted = alternatives(row.train_size for row in rows if row.train_size)
     sizes = f"{scored} scored pictures" + (f"; critics fitted on {fitted} others" if fitted else "")
-    split = "all pictures" if first.split == "whole" else f"{first.split} split"
+    split = "all pictures" if first.split == "whole" else f"{markdown.plain(first.split)} split"
     present = {row.protocol for row in rows}
     about = "; ".join(protocol.about for name, protocol in TABLE.items() if name in present)
-    title = f"Measures without labels of `{first.endpoint}` on {first.dataset}, {split} ({sizes}). {about}."
+    name = markdown.code(first.endpoint)
+    title = f"Measures without labels of {name} on {data_label(rows)}, {split} ({sizes}). {about}."
     return title + "\n\n" + markdown.table(["encoder", *columns.values()], body)
 
 

@@ -7,12 +7,30 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mizoo.evaluate.rows import ENCODERS, Row
+from mizoo._tools import markdown
+from mizoo.evaluate.rows import CONTENT, ENCODERS, FULL_PRECISION, UNKNOWN, Row
 
 
 def encoder_label(entry: str, encoder: str) -> str:
     """First cell of an encoder's line."""
-    return {"published": f"**`{entry}`**", "random": f"`{entry}`, random weights", "pixels": "raw pixels"}[encoder]
+    name = markdown.code(entry)
+    return {"published": f"**{name}**", "random": f"{name}, random weights", "pixels": "raw pixels"}[encoder]
+
+
+def data_label(rows: Sequence[Row]) -> str:
+    """How a title names the data of its rows: by name, and by version or hash where all rows have the same."""
+    first, sources = rows[0], {row.source for row in rows}
+    name = markdown.plain(first.dataset)
+    if first.tfds_name is None:
+        name += f" (not of TFDS: SHA-256 `{first.source.removeprefix(CONTENT)[:12]}`)"
+    elif len(sources) == 1 and (version := first.source.rpartition("/")[2]) not in ("", UNKNOWN):
+        name += f" (version {markdown.plain(version)})"
+    return name if first.precision in ("", FULL_PRECISION) else f"{name}, features in {markdown.code(first.precision)}"
+
+
+def of_paper(row: Row, paper: dict[str, Any]) -> bool:
+    """Whether a paper's table is about the data of a row: the TFDS data set of that name."""
+    return row.tfds_name is not None and paper["dataset"] == row.dataset
 
 
 def encoders_in_order(rows: Iterable[Row]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mizoo._tools import markdown
 from mizoo._tools.files import write_text
+from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
 from mizoo.report import benchmark_tables
@@ -33,7 +34,8 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for all that take no labels), `entries`,
-    `probe schedule`, `augment cost`, `spoken digit`, or `trials <entry>`.
+    `probe schedule`, `augment cost`, `spoken digit`, or `trials <entry>`. Entries that have no rows yet are left out
+    of the tables of rows.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -49,15 +51,16 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
     if not pages:
         raise UserError(f"Tables are written into the README.md of a clone of mizoo. {clone} has none")
     texts = {}
-    for page in pages:
-        text = page.read_text(encoding="utf-8")
-        if len(_OPENING.findall(text)) != len(_BLOCK.findall(text)):
-            raise UserError(f"A table block in {page} has no end. Close it with a line `<!-- /table -->`")
-        if _OPENING.search(text):
-            texts[page] = (text, _BLOCK.sub(functools.partial(_filled, clone=clone, folder=page.parent), text))
-    for page, (before, after) in texts.items():
-        if after != before:
-            write_text(page, after)
+    with lock_file(clone / "README.md"):
+        for page in pages:
+            text = page.read_text(encoding="utf-8")
+            if len(_OPENING.findall(text)) != len(_BLOCK.findall(text)):
+                raise UserError(f"A table block in {page} has no end. Close it with a line `<!-- /table -->`")
+            if _OPENING.search(text):
+                texts[page] = (text, _BLOCK.sub(functools.partial(_filled, clone=clone, folder=page.parent), text))
+        for page, (before, after) in texts.items():
+            if after != before:
+                write_text(page, after)
     return list(texts)
 
 
@@ -80,8 +83,11 @@ def _content(name: str, clone: Path, folder: Path) -> str:
             f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, {ALL_LABEL_FREE}"
         )
     names = LABEL_FREE if protocol == ALL_LABEL_FREE else (protocol,)
-    all_rows = [row for entry in entries.list_models() for row in entry_rows(entry)]
-    rows = [row for row in all_rows if row.protocol in names and (row.dataset, row.split) == (dataset, "test")]
+    measured = [entry for entry in entries.list_models() if entries.locate(f"models/{entry}/results.json").is_file()]
+    all_rows = [row for entry in measured for row in entry_rows(entry)]
+    # By TFDS alone: data of one's own may have the name of a public data set.
+    of_dataset = [row for row in all_rows if row.dataset == dataset and row.tfds_name is not None]
+    rows = [row for row in of_dataset if row.protocol in names and row.split == "test"]
     if not rows:
         raise UserError(f"No entry has rows of {protocol} on the test split of {dataset}. Run `mizoo evaluate` first")
     return table(rows)
@@ -94,6 +100,8 @@ def _entries_table(root: str) -> str:
     for name in entries.list_models():
         entry = entries.info(name)
         size = entry["files"]["encoder.keras"]["bytes"] / 1e6
-        endpoints = ", ".join(f"`{key}` {markdown.shape(value)}" for key, value in entry["endpoints"].items())
-        body.append([f"[`{name}`]({prefix}models/{name}/README.md)", entry["summary"], endpoints, f"{size:.1f} MB"])
-    return markdown.table(["entry", "what it is", "endpoints", "size"], body)
+        shapes = entry["endpoints"].items()
+        endpoints = ", ".join(f"{markdown.code(key)} {markdown.shape(value)}" for key, value in shapes)
+        summary = markdown.plain(entry["summary"])
+        body.append([f"[`{name}`]({prefix}models/{name}/README.md)", summary, endpoints, f"{size:.1f} MB"])
+    return markdown.table(["entry", "what it is", "endpoints", "size"], body, text_columns=3)

@@ -8,7 +8,15 @@ from typing import Any
 from mizoo._tools import markdown
 from mizoo.evaluate.protocols import TABLE
 from mizoo.evaluate.rows import Row
-from mizoo.report.labels import alternatives, encoder_label, encoders_in_order, paper_label, usual_order
+from mizoo.report.labels import (
+    alternatives,
+    data_label,
+    encoder_label,
+    encoders_in_order,
+    of_paper,
+    paper_label,
+    usual_order,
+)
 
 
 def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> str:
@@ -22,7 +30,7 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
     of_protocol = [
         paper
         for paper in papers
-        if (paper["dataset"], paper["split"], paper["protocol"]) == (first.dataset, first.split, first.protocol)
+        if of_paper(first, paper) and (paper["split"], paper["protocol"]) == (first.split, first.protocol)
     ]
     # Numbers that a source measured by another rule get columns of their own.
     extra = [column for paper in of_protocol for column in paper.get("extra_columns", ())]
@@ -39,7 +47,7 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
         for row in paper["rows"]:
             values = (markdown.number(row[column]) if column in row else "" for column in columns)
             body.append([paper_label(paper, row), *values])
-    return _title(rows) + "\n\n" + markdown.table(["encoder", *columns], body)
+    return _title(rows) + "\n\n" + markdown.table(["encoder", *map(markdown.plain, columns)], body)
 
 
 def _title(rows: Sequence[Row]) -> str:
@@ -49,14 +57,14 @@ def _title(rows: Sequence[Row]) -> str:
     counts = " or ".join(
         (f"{train:,} training and " if train else "") + f"{test:,} scored {what}" for train, test in sizes
     )
-    split = "all pictures" if first.split == "whole" else f"{first.split} split"
+    split = "all pictures" if first.split == "whole" else f"{markdown.plain(first.split)} split"
     protocol = TABLE.get(first.protocol)
-    about = protocol.about if protocol else str(first.settings.get("about", f"`{first.protocol}`"))
-    unit = protocol.unit if protocol else str(first.settings.get("unit", ""))
+    about = protocol.about if protocol else markdown.plain(first.settings.get("about") or f"`{first.protocol}`")
+    unit = protocol.unit if protocol else markdown.plain(first.settings.get("unit", ""))
     quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit.capitalize()
-    text = f"{quantity} on {first.dataset}, {split} ({counts}). Protocol {about}"
+    text = f"{quantity} on {data_label(rows)}, {split} ({counts}). Protocol {about}"
     if "schedule" in first.settings:
-        text += f", schedule `{first.settings['schedule']}`"
+        text += f", schedule {markdown.code(first.settings['schedule'])}"
     seeds = sorted({row.seeds for row in rows})
     if seeds[-1] > 1:
         text += f"; mean ± standard deviation over {alternatives(seeds)} seeds"

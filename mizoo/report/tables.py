@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import LABEL_FREE, PROBES
-from mizoo.evaluate.rows import Row, read_rows
+from mizoo.evaluate.rows import FULL_PRECISION, Row, read_rows
 from mizoo.report.label_free_table import label_free_table
 from mizoo.report.labels import papers
 from mizoo.report.probe_table import probe_table
@@ -17,10 +17,12 @@ def table(rows: Iterable[Row], compare: bool = True) -> str:
     """Markdown tables of rows: of probes one for each data set, split, protocol and schedule, endpoints as columns; of
     the measures without labels one for each data set, split and endpoint, measures as columns.
 
+    Other data of the same name, another precision and other numbers of pictures make further tables.
+
     Args:
         rows: from `mizoo.evaluate` or a results file.
-        compare: put the published rows of the papers below ours where data set, split and protocol are the same, and
-            theirs of the measures in a table of their own.
+        compare: put the published rows of the papers below ours where the data set, by its name at TFDS, split and
+            protocol are the same, and theirs of the measures in a table of their own.
 
     Returns:
         The tables, each under a line that names what it holds, or "" for no rows.
@@ -28,17 +30,50 @@ def table(rows: Iterable[Row], compare: bool = True) -> str:
     rows = list(rows)
     published = papers() if compare else []
     label_free = [row for row in rows if row.protocol in LABEL_FREE]
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    sources = _sources(rows)
+    groups: dict[tuple, list[Row]] = {}
     for row in rows:
         if row.protocol not in LABEL_FREE:
-            key = (row.dataset, row.split, row.protocol, str(row.settings.get("schedule", "")))
+            key = (
+                *(row.dataset, row.split, row.protocol, str(row.settings.get("schedule", ""))),
+                *(sources(row), row.precision or FULL_PRECISION, row.train_size, row.test_size),
+            )
             groups.setdefault(key, []).append(row)
     order = list(PROBES)
     ranked = sorted(groups, key=lambda key: (key[:2], order.index(key[2]) if key[2] in order else len(order), key))
-    written = [probe_table(groups[key], published) for key in ranked]
-    if label_free:
-        written.append(label_free_table(label_free, published))
+    written = [
+        probe_table(one, published) for key in ranked for one in _without_clashes(groups[key], lambda row: row.endpoint)
+    ]
+    measured: dict[tuple[str, str], list[Row]] = {}
+    for row in label_free:
+        measured.setdefault((sources(row), row.precision or FULL_PRECISION), []).append(row)
+    for _, group in sorted(measured.items()):
+        kinds = _without_clashes(
+            group, lambda row: (row.dataset, row.split, row.endpoint, row.protocol, row.settings.get("variant"))
+        )
+        written += [label_free_table(one, published) for one in kinds]
     return "\n\n".join(written)
+
+
+def _sources(rows: Iterable[Row]) -> Callable[[Row], str]:
+    """Row -> its source; that of 0.1.0, which has none, counts for the latest version of the data set that is there."""
+    latest: dict[str, str] = {}
+    for row in rows:
+        if row.source and row.tfds_name is not None:
+            latest[row.tfds_name] = max(latest.get(row.tfds_name, ""), row.source)
+    return lambda row: row.source or latest.get(row.tfds_name or "", "")
+
+
+def _without_clashes(rows: Iterable[Row], column: Callable[[Row], Hashable]) -> list[list[Row]]:
+    """The rows of one table; of further ones where two would stand in one cell."""
+    tables: list[dict[tuple, Row]] = []
+    for row in rows:
+        cell = (row.entry, row.encoder, column(row))
+        free = next((cells for cells in tables if cell not in cells), None)
+        if free is None:
+            tables.append(free := {})
+        free[cell] = row
+    return [list(cells.values()) for cells in tables]
 
 
 def entry_rows(name: str) -> list[Row]:

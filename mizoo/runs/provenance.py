@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mizoo import recipes
-from mizoo._tools import files
 from mizoo.errors import UserError
 from mizoo.runs.folder import LOG, RECIPE, read_log, read_machine
 from mizoo.zoo import entries
-from mizoo.zoo.loading import encoder_file
+from mizoo.zoo.loading import read_encoder
 
 
 def training_facts(run: Path, init_from: str | None = None) -> dict[str, Any] | None:
@@ -39,13 +38,13 @@ def ancestor(init_from: str) -> dict[str, Any]:
     ancestor of a run folder is described in turn, unless it is gone.
     """
     try:
-        file = encoder_file(init_from)
+        found = read_encoder(init_from)
     except UserError as error:
         raise UserError(
             f"`init_from`: {error} The manifest records the hash of the encoder that a run started with: put it back, "
             "or publish where it is."
         ) from error
-    digest = files.sha256(file)
+    file, digest = found.path, found.sha256
     facts = training_facts(file.parent) or {}
     if facts and (file.parent / RECIPE).is_file():
         earlier = recipes.load(file.parent / RECIPE).init_from
@@ -61,4 +60,4 @@ def ancestor(init_from: str) -> dict[str, Any]:
 def teacher_hashes(recipe: recipes.Recipe) -> dict[str, str]:
     """The name of each teacher of a recipe and the SHA-256 of its file; {} where it has none."""
     names = sorted({encoder for encoder, _ in recipe.objective.teacher_endpoints})
-    return {name: files.sha256(encoder_file(name)) for name in names}
+    return {name: read_encoder(name).sha256 for name in names}

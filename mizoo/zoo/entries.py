@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mizoo._tools import files
 from mizoo.errors import UserError
+from mizoo.zoo.reading import EncoderFile, read_checked
 
 # The top-level folders that a clone tracks, and the packages as which they are installed.
 _PACKAGES = {"models": "mizoo.models", "export": "mizoo.exported"}
@@ -24,9 +24,23 @@ _root: Path | None = None  # another clone instead, which the tests set
 
 
 def registry() -> dict[str, dict[str, Any]]:
-    """All published entries: name -> summary, objective, dataset, paper, license, input, endpoints, files."""
-    path = _root / REGISTRY if _root else Path(__file__).with_name("registry.json")
-    return json.loads(path.read_text(encoding="utf-8"))
+    """All published entries: name -> summary, objective, dataset, paper, license, input, endpoints, files.
+
+    Raises:
+        UserError: for a file that is missing or damaged.
+    """
+    return read_registry(_root / REGISTRY if _root else Path(__file__).with_name("registry.json"))
+
+
+def read_registry(path: Path) -> dict[str, dict[str, Any]]:
+    """The entries in a registry file; errors as of `registry`."""
+    try:
+        entries = json.loads(path.read_bytes())
+        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+            raise ValueError("it is no object of entries")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"The registry {path} is damaged: {error}. {_remedy(REGISTRY)}") from error
+    return entries
 
 
 def locate(relative: str) -> Path:
@@ -34,7 +48,16 @@ def locate(relative: str) -> Path:
 
     Args:
         relative: the path as the registry gives it, from the root of a clone, with forward slashes.
+
+    Raises:
+        UserError: for a path that leads out of the folders of the entries.
     """
+    parts = relative.split("/")
+    if parts[0] not in _PACKAGES or {"", ".", ".."} & set(parts) or "\\" in relative or ":" in relative:
+        raise UserError(
+            f"Files of entries lie below {' or '.join(_PACKAGES)}, which this path leaves: {relative!r}. "
+            f"{_remedy(REGISTRY)}"
+        )
     if root := clone():  # also one on the path that was never installed, and beside an installed copy
         return root / relative
     top, _, rest = relative.partition("/")
@@ -58,8 +81,14 @@ def require_clone(what: str) -> Path:
     return root
 
 
+def _remedy(relative: str) -> str:
+    return f"Restore it: in a clone with `git checkout -- {relative}`, otherwise by installing this version again."
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the published encoders that match a shell pattern such as "dim_*", sorted."""
+    if not isinstance(pattern, str):
+        raise UserError(f"`pattern` is text such as 'dim_*'. Received: {pattern!r}")
     return sorted(fnmatch.filter(registry(), pattern))
 
 
@@ -81,14 +110,16 @@ def info(name: str) -> dict[str, Any]:
 
 def entry(name: str) -> dict[str, Any]:
     """The registry's dict of one published encoder, without its name; arguments and errors as of `info`."""
+    if not isinstance(name, str):
+        raise UserError(f"An entry is called by its name, such as those of `list_models()`. Received: {name!r}")
     entries = registry()
     if name in entries:
         return entries[name]
     if not entries:
         raise UserError(f"No encoder called {name!r}: this version publishes none. A path to an encoder loads as well.")
-    near = difflib.get_close_matches(str(name).lower(), entries, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), entries, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Published: {', '.join(sorted(entries))}."
-    raise UserError(f"No published encoder and no file is called {str(name)!r}. {hint}")
+    raise UserError(f"No published encoder and no file is called {name!r}. {hint}")
 
 
 def path(name: str, filename: str) -> Path:
@@ -101,19 +132,35 @@ def path(name: str, filename: str) -> Path:
     Raises:
         UserError: unknown name or file, a file that is missing, or one whose hash differs.
     """
-    pinned = entry(name)["files"]
-    if filename not in pinned:
+    return read(name, filename).path
+
+
+def read(name: str, filename: str) -> EncoderFile:
+    """The bytes of a published file, whose SHA-256 equals the pinned one; arguments and errors as of `path`."""
+    pinned = _pinned(name)
+    if not isinstance(filename, str) or filename not in pinned:
         raise UserError(f"{name} has no file {filename!r}. Its files: {', '.join(sorted(pinned))}.")
-    relative, expected = pinned[filename]["path"], pinned[filename]["sha256"]
+    try:
+        relative, expected = str(pinned[filename]["path"]), str(pinned[filename]["sha256"])
+        size = int(pinned[filename]["bytes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"The registry is damaged: {filename} of {name} has no path. {_remedy(REGISTRY)}") from error
     file = locate(relative)
-    remedy = f"Restore it: in a clone with `git checkout -- {relative}`, otherwise by installing this version again."
     if not file.is_file():
-        raise UserError(f"The file of {name} is missing: {file}. {remedy}")
-    actual = files.sha256(file)
-    if actual != expected:
+        raise UserError(f"The file of {name} is missing: {file}. {_remedy(relative)}")
+    found = read_checked(file)
+    if found.sha256 != expected:
         raise UserError(
             f"{file} is not the published file and was not opened.\n"
-            f"  expected SHA-256: {expected} ({pinned[filename]['bytes']:,} bytes)\n"
-            f"  found SHA-256:    {actual} ({file.stat().st_size:,} bytes)\n{remedy}"
+            f"  expected SHA-256: {expected} ({size:,} bytes)\n"
+            f"  found SHA-256:    {found.sha256} ({len(found.content):,} bytes)\n{_remedy(relative)}"
         )
-    return file
+    return found
+
+
+def _pinned(name: str) -> dict[str, Any]:
+    """The files of an entry as the registry pins them."""
+    pinned = entry(name).get("files")
+    if not isinstance(pinned, dict):
+        raise UserError(f"The registry is damaged: {name} has no files. {_remedy(REGISTRY)}")
+    return pinned

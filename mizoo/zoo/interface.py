@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from mizoo._tools.files import user_path
 from mizoo.errors import UserError
 
 Kind = Literal["pictures", "sounds", "series"]
@@ -25,8 +26,15 @@ _RANGES: dict[Kind, list[int] | None] = {"pictures": [0, 255], "sounds": [-1, 1]
 
 
 def input_shape(encoder: Any) -> Shape:
-    """The shape that an encoder takes without the batch, None for a size that is free; () where it gives none."""
-    shape = getattr(encoder, "input_shape", None)
+    """The shape that an encoder takes without the batch, None for a size that is free; () where it gives none.
+
+    Raises:
+        UserError: for a Keras model of several inputs.
+    """
+    inputs = _symbolic(encoder, "inputs")
+    if len(inputs) > 1:
+        raise UserError(f"An encoder has one input. {encoder.name!r} has {len(inputs)}.")
+    shape = inputs[0].shape if inputs else getattr(encoder, "input_shape", None)
     return tuple(shape[1:]) if isinstance(shape, (tuple, list)) else ()
 
 
@@ -67,24 +75,75 @@ def side(encoder: Any) -> int | None:
 
 
 def outputs(encoder: Any) -> dict[str, Any]:
-    """Symbolic outputs of a Keras encoder by endpoint; a single output goes by the model's name for it.
+    """Symbolic outputs of a Keras encoder by endpoint; a single output goes by the name of the layer that gives it.
 
     Raises:
-        UserError: if the outputs are neither one tensor nor a dict of tensors.
+        UserError: if the outputs are neither one tensor nor a dict of tensors, or there are none because the model is
+            subclassed or was never built.
     """
-    if isinstance(encoder.output, Mapping):
-        return dict(encoder.output)
-    if len(encoder.outputs) == 1:
-        return {encoder.output_names[0]: encoder.outputs[0]}
-    raise UserError(f"The outputs of an encoder must be a dict of named endpoints. {encoder.name} returns a list.")
+    tensors = _symbolic(encoder, "outputs")
+    if not tensors:
+        raise UserError(_without_outputs(encoder))
+    if named := _named_outputs(encoder):
+        return named
+    if len(tensors) == 1:
+        names = getattr(encoder, "output_names", None)  # a Sequential has none
+        return {names[0] if names else encoder.layers[-1].name: tensors[0]}
+    raise UserError(
+        f"The outputs of an encoder must be a dict of named endpoints. {encoder.name} returns a list of {len(tensors)}: "
+        "build it with `keras.Model(inputs, {'fc': ...})`."
+    )
 
 
 def endpoint_names(encoder: Any) -> tuple[str, ...]:
     """Names of the endpoints that an encoder returns in a dict, in its own order; () where it returns one array."""
+    if _symbolic(encoder, "outputs"):
+        return tuple(_named_outputs(encoder))
     declared = getattr(encoder, "output", None)
     if isinstance(declared, Mapping):
         return tuple(declared)
     return tuple(getattr(encoder, "endpoints", None) or ())
+
+
+def _symbolic(encoder: Any, which: str) -> list[Any]:
+    """The symbolic `inputs` or `outputs` of a Keras model as a list; empty for anything else."""
+    try:
+        tensors = getattr(encoder, which, None)
+    except (AttributeError, ValueError):  # a model that was never built
+        return []
+    return list(tensors) if isinstance(tensors, (list, tuple)) else []
+
+
+def _named_outputs(encoder: Any) -> dict[str, Any]:
+    """The symbolic outputs of a Keras model that returns a dict; {} where it returns anything else."""
+    if hasattr(encoder, "output_names"):
+        declared = encoder.output
+    else:  # a Sequential, whose `output` is missing or that of another model in which it is a layer: a call gives names
+        declared = encoder(_symbolic(encoder, "inputs")[0])
+    if not isinstance(declared, Mapping):
+        return {}
+    if unnamed := [name for name, tensor in declared.items() if not hasattr(tensor, "shape")]:
+        raise UserError(f"Each endpoint of an encoder is one tensor. Of {encoder.name}, {unnamed[0]!r} is several.")
+    return dict(declared)
+
+
+def _without_outputs(encoder: Any) -> str:
+    """Why a model has no endpoints, and what to do: save the encoder inside it, if there is one."""
+    kind = type(encoder).__name__
+    inside = [
+        name for name, value in getattr(encoder, "__dict__", {}).items() if not name.startswith("_") and _symbolic(value, "outputs")
+    ]
+    if inside:
+        advice = f"The encoder inside it is one: `model.{inside[0]}.save('encoder.keras')`."
+    elif kind == "Sequential":
+        advice = "It was never built: begin it with `keras.Input(shape)`."
+    else:
+        advice = "Make one with `keras.Model(inputs, outputs)` of the layers in it."
+    return (
+        f"An encoder is a Functional or Sequential `keras.Model`, whose endpoints are known before it is called. "
+        f"Received: {getattr(encoder, 'name', 'a model')!r}, {'a' if kind == 'Sequential' else 'of the class'} {kind}. "
+        f"{advice}"
+    )
 
 
 def encoder_name(encoder: Any) -> str:
@@ -96,7 +155,7 @@ def encoder_name(encoder: Any) -> str:
     """
     if not isinstance(encoder, (str, os.PathLike)):
         return str(getattr(encoder, "name", "encoder"))
-    path = Path(encoder).expanduser().absolute()
+    path = user_path(encoder).absolute()
     if path.suffix not in (".keras", ".onnx"):
         return path.name
     return path.parent.name if path.name in FILES.values() else path.stem

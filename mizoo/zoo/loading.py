@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mizoo._tools import yaml_text
+from mizoo._tools.files import user_path
 from mizoo.errors import UserError, not_installed
-from mizoo.zoo import entries, interface
+from mizoo.zoo import entries, interface, reading
+from mizoo.zoo.reading import EncoderFile
 
 if TYPE_CHECKING:
     import keras
@@ -17,57 +20,157 @@ if TYPE_CHECKING:
     from mizoo.zoo.onnx_encoder import OnnxEncoder
 
 RUNTIMES = ("keras", "onnx")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")  # what no name of a layer holds on every backend
 
 
 @overload
-def load(name: str | os.PathLike, endpoint: str | None = None, runtime: Literal["keras"] = "keras") -> keras.Model: ...
+def load(
+    encoder: str | os.PathLike,
+    endpoint: str | None = None,
+    runtime: Literal["keras"] = "keras",
+    *,
+    name: str | None = None,
+) -> keras.Model: ...
 
 
 @overload
-def load(name: str | os.PathLike, endpoint: str | None = None, *, runtime: Literal["onnx"]) -> OnnxEncoder: ...
+def load(
+    encoder: str | os.PathLike, endpoint: str | None = None, *, runtime: Literal["onnx"], name: str | None = None
+) -> OnnxEncoder: ...
 
 
 @overload
-def load(name: str | os.PathLike, endpoint: str | None, runtime: str) -> Any: ...
+def load(
+    encoder: str | os.PathLike | None = None,
+    endpoint: str | None = None,
+    runtime: str = "keras",
+    *,
+    name: str | None = None,
+) -> Any: ...
 
 
-def load(name: str | os.PathLike, endpoint: str | None = None, runtime: str = "keras") -> keras.Model | OnnxEncoder:
+def load(
+    encoder: str | os.PathLike | None = None,
+    endpoint: str | None = None,
+    runtime: str = "keras",
+    *,
+    name: str | None = None,
+) -> keras.Model | OnnxEncoder:
     """Load an encoder. It takes decoded pictures (B, H, W, C) in 0..255, uint8 or float, and scales them itself.
 
+    The file is read once, and what is loaded is what was hashed. A file of one's own is measured before Keras opens
+    it: `mizoo.zoo.reading` says how large it may be, and how to allow more.
+
     Args:
-        name: a published entry, or the path of a `.keras` or `.onnx` file or of a folder that holds `encoder.keras`
-            or `encoder.onnx` (a run folder, an export folder). Only published files have a pinned hash: load no other
-            file that you do not trust.
+        encoder: a published entry, or the path of a `.keras` or `.onnx` file or of a folder that holds
+            `encoder.keras` or `encoder.onnx` (a run folder, an export folder). Only published files have a pinned
+            hash: load no other file that you do not trust.
         endpoint: one endpoint, returned as an array; all of them in a dict if None.
         runtime: "keras", or "onnx" for ONNX Runtime (no Keras import, ready at once, inference only).
+        name: what the model is called; that of the entry, or of the folder or file, with `_<endpoint>` if one was
+            chosen, unless it is given. Layers of one model have different names.
 
     Returns:
-        A Functional `keras.Model` of stock layers in float32, fit for `keras.Sequential([encoder, Dense(10)])` when
-        `endpoint` is given; or a `mizoo.zoo.OnnxEncoder`, which is called the same way.
+        A Functional or Sequential `keras.Model` in float32 (of stock layers, if it is published), fit for
+        `keras.Sequential([encoder, Dense(10)])` when `endpoint` is given; or a `mizoo.zoo.OnnxEncoder`, which is
+        called the same way.
 
     Raises:
         UserError: unknown name (with the nearest ones), endpoint (with the list) or runtime; a file that is missing,
-            damaged or not the published one; no backend for Keras.
+            damaged, above the limits, not the published one, or no encoder; no backend for Keras.
     """
-    if runtime not in RUNTIMES:
-        raise UserError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}. Received: {runtime!r}")
-    published = entries.registry()
-    if name in published:
-        _check_endpoint(endpoint, published[name]["endpoints"], name)
-    file = encoder_file(name, runtime)
-    title = interface.encoder_name(file)
+    if encoder is None:
+        encoder, name = name, None  # `load(name=...)`, as that argument was called in version 0.1.0
+    return load_hashed(encoder, endpoint, runtime, name)[0]
+
+
+def load_hashed(
+    encoder: Any, endpoint: str | None = None, runtime: str = "keras", name: str | None = None
+) -> tuple[Any, str]:
+    """The encoder as `load` gives it, and the SHA-256 of the bytes that it was loaded from; errors as there."""
+    _check_text("endpoint", endpoint, "the name of one endpoint, or None for all of them")
+    _check_text("name", name, "what the model is called")
+    if name is not None and not _NAME.fullmatch(name):
+        raise UserError(f"`name` is letters, digits, `_`, `-` and `.`, for a name of a Keras layer. Received: {name!r}")
+    published = _is_published(encoder, runtime)
+    if published:
+        _check_endpoint(endpoint, entries.entry(encoder).get("endpoints", ()), encoder)
+    file = read_encoder(encoder, runtime)
+    title = interface.encoder_name(file.path)
     if runtime == "onnx":
         from mizoo.zoo.onnx_encoder import OnnxEncoder
 
-        return OnnxEncoder(file, endpoint, title)
-    return _load_keras(file, endpoint, title)
+        return OnnxEncoder(file, endpoint, name or title), file.sha256
+    _import_keras()
+    model = reading.load_keras_bytes(file, trusted=published)
+    outputs = _outputs(file.path, model)
+    called = name or _NO_NAME.sub("_", title if endpoint is None else f"{title}_{endpoint}").lstrip("_-") or "encoder"
+    if endpoint is None:
+        model.name = called
+        return model, file.sha256
+    _check_endpoint(endpoint, outputs, title)
+    import keras
+
+    return keras.Model(model.inputs[0], outputs[endpoint], name=called), file.sha256
 
 
-def encoder_file(name: str | os.PathLike, runtime: str = "keras") -> Path:
-    """The file that `load` opens for `name`; errors as there, but for a damaged file of one's own."""
-    return (
-        entries.path(str(name), interface.FILES[runtime]) if name in entries.registry() else _local_file(name, runtime)
-    )
+def read_keras(encoder: str | os.PathLike) -> tuple[keras.Model, str]:
+    """The Keras model of an encoder under the name that it was saved with, and the SHA-256 of what was loaded.
+
+    This is what exporting and publishing begin with: the name is a part of what they write.
+
+    Args:
+        encoder: as for `load`.
+
+    Raises:
+        UserError: as `load`.
+    """
+    file = read_encoder(encoder)
+    _import_keras()
+    model = reading.load_keras_bytes(file, trusted=_is_published(encoder))
+    _outputs(file.path, model)
+    return model, file.sha256
+
+
+def read_encoder(encoder: str | os.PathLike, runtime: str = "keras") -> EncoderFile:
+    """The bytes of the file that `load` opens for `encoder`, and their hash; errors as there."""
+    if _is_published(encoder, runtime):
+        return entries.read(os.fspath(encoder), interface.FILES[runtime])
+    return reading.read_checked(_local_file(encoder, runtime))
+
+
+def encoder_file(encoder: str | os.PathLike, runtime: str = "keras") -> Path:
+    """The file that `load` opens for `encoder`; errors as there, but for a damaged file of one's own."""
+    if _is_published(encoder, runtime):
+        return entries.path(os.fspath(encoder), interface.FILES[runtime])
+    return _local_file(encoder, runtime)
+
+
+def _is_published(encoder: Any, runtime: str = "keras") -> bool:
+    """Whether this is the name of an entry; what is neither a name nor a path is refused, as is another runtime."""
+    if not isinstance(encoder, (str, os.PathLike)) or not os.fspath(encoder):
+        raise UserError(
+            "`encoder` is the name of an entry, or the path of a .keras or .onnx file or of a folder that holds one. "
+            f"Received: {type(encoder).__name__ if hasattr(encoder, 'predict') else repr(encoder)}"
+        )
+    if runtime not in RUNTIMES:
+        raise UserError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}. Received: {runtime!r}")
+    return isinstance(encoder, str) and encoder in entries.registry()
+
+
+def _check_text(argument: str, value: Any, meaning: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"`{argument}` is {meaning}. Received: {value!r}")
+
+
+def _outputs(file: Path, model: Any) -> dict[str, Any]:
+    """The symbolic outputs of a model that was loaded; the error for one that has none names the file."""
+    try:
+        interface.input_shape(model)
+        return interface.outputs(model)
+    except UserError as error:
+        raise UserError(f"{file} holds no encoder. {error}") from error
 
 
 def sampling_rate(name: str | os.PathLike) -> int:
@@ -90,9 +193,9 @@ def sampling_rate(name: str | os.PathLike) -> int:
 
 def recorded_sampling_rate(name: str | os.PathLike) -> int | None:
     """The same as `sampling_rate`, or None if none is recorded."""
-    if name in entries.registry():
-        return entries.info(str(name))["input"].get("sampling_rate")
-    path = Path(name).expanduser()
+    if _is_published(name):
+        return entries.entry(str(name)).get("input", {}).get("sampling_rate")
+    path = user_path(name)
     folder = path if path.is_dir() else path.parent
     if (folder / "manifest.json").is_file():
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -111,7 +214,7 @@ def _check_endpoint(endpoint: str | None, known: Any, title: str | os.PathLike) 
 
 def _local_file(name: str | os.PathLike, runtime: str) -> Path:
     """The encoder file that a path stands for; a name that is no path is an unknown entry."""
-    file = Path(name).expanduser()
+    file = user_path(name)
     wanted = interface.FILES[runtime]
     if file.is_dir():
         if (file / wanted).is_file():
@@ -136,21 +239,6 @@ def _runtime_hint(runtime: str) -> str:
     if runtime == "onnx":
         return 'Load it with runtime="keras", or make the ONNX form with `mizoo export`.'
     return 'Load it with runtime="onnx".'
-
-
-def _load_keras(file: Path, endpoint: str | None, title: str) -> keras.Model:
-    keras = _import_keras()
-    try:
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
-        outputs = interface.outputs(model)
-    except UserError:
-        raise
-    except Exception as error:  # zipfile, h5py and Keras raise many kinds on a damaged or foreign file
-        raise UserError(f"{file} cannot be loaded as a Keras encoder: {error}") from error
-    if endpoint is None:
-        return model
-    _check_endpoint(endpoint, outputs, title)
-    return keras.Model(model.input, outputs[endpoint], name=f"{model.name}_{endpoint}")
 
 
 def _import_keras() -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mizoo._tools.files import user_path
 from mizoo.data.pictures import check_images
 from mizoo.data.sound_files import check_samples
 from mizoo.errors import UserError
 from mizoo.zoo.interface import kind_of
+from mizoo.zoo.reading import EncoderFile, check_onnx, read_checked
 
 
 class OnnxEncoder:
@@ -19,13 +22,18 @@ class OnnxEncoder:
 
     Args:
         path: an ONNX file with one input, float32 (B, H, W, C) of pictures, (B, T) of sounds or (B, T, d) of series,
-            and named outputs.
+            and named outputs; or its bytes, as `mizoo.zoo.reading.read_checked` gives them. All of it is in one file.
         endpoint: compute and return this output only, as an array; all of them in a dict if None.
         name: what messages call the encoder; the file's name if None.
-        providers: execution providers of ONNX Runtime, in order of preference.
+        providers: names of execution providers of ONNX Runtime, in order of preference.
+        sha256: what the hash of the file must be, if that is known.
+
+    Copies and pickles open the file again, by its path, and refuse one that has changed.
 
     Attributes:
-        name: see above.
+        name, providers: see above.
+        path: the file, absolute.
+        sha256: the hash of what was loaded.
         kind: "pictures", "sounds" or "series".
         endpoints: names of what is returned.
         input_shape: (None, H, W, C), None where any size is taken.
@@ -37,13 +45,20 @@ class OnnxEncoder:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike | EncoderFile,
         endpoint: str | None = None,
         name: str | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
+        sha256: str | None = None,
     ) -> None:
-        self.name = name or os.path.splitext(os.path.basename(path))[0]
-        self._session = _session(path, providers)
+        if endpoint is not None and not isinstance(endpoint, str):
+            raise UserError(f"`endpoint` is the name of one endpoint, or None for all of them. Received: {endpoint!r}")
+        self.providers = _names_of(providers)
+        file = path if isinstance(path, EncoderFile) else read_checked(user_path(path), sha256)
+        path = file.path
+        self.path, self.sha256 = path.absolute(), file.sha256
+        self.name = name or path.stem
+        self._session = _session(file, self.providers)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape: list = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
         free_length = len(shape) in (2, 3) and not isinstance(shape[1], int)
@@ -89,8 +104,8 @@ class OnnxEncoder:
             images: array (N, H, W, C); N >= 1.
             batch_size: pictures in memory as float32 at once.
         """
-        if batch_size < 1:
-            raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise UserError(f"`batch_size` must be a whole number of at least 1. Received: {batch_size!r}")
         images = self._check_input(images, self.input_shape[1:], cast=False)
         results: dict[str, np.ndarray] = {}
         for start in range(0, len(images), batch_size):
@@ -140,6 +155,9 @@ class OnnxEncoder:
             low, high = (middle, high) if self._attempt(np.zeros((1, middle), np.float32)) is None else (low, middle)
         return high
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.endpoint, self.name, self.providers, self.sha256)
+
     def _chosen(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
         return results if self.endpoint is None else results[self.endpoint]
 
@@ -151,19 +169,24 @@ def _size(dimension: int | str | None) -> int | None:
     return dimension if isinstance(dimension, int) else None  # ONNX names the sizes that are free
 
 
-def _session(path: str | os.PathLike, providers: Sequence[str]) -> Any:
+def _names_of(providers: Any) -> tuple[str, ...]:
+    if not isinstance(providers, (list, tuple)) or not all(isinstance(each, str) for each in providers):
+        raise UserError(f"`providers` is a list of names, such as ['CPUExecutionProvider']. Received: {providers!r}")
+    return tuple(providers)
+
+
+def _session(file: EncoderFile, providers: Sequence[str]) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise UserError('runtime="onnx" needs ONNX Runtime: `pip install onnxruntime`') from error
-    if not os.path.isfile(path):
-        raise UserError(f"No such file: {path}")
     if missing := set(providers) - set(onnxruntime.get_available_providers()):
         available = ", ".join(onnxruntime.get_available_providers())
         raise UserError(f"ONNX Runtime has no provider {', '.join(sorted(missing))} here. Available: {available}.")
+    check_onnx(file)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: its warnings concern the graph, not what the user does
     try:
-        return onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
+        return onnxruntime.InferenceSession(file.content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime has one class of exception for each kind of damage
-        raise UserError(f"{path} cannot be opened as an ONNX encoder: {error}") from error
+        raise UserError(f"{file.path} cannot be opened as an ONNX encoder: {error}") from error

@@ -258,7 +258,8 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
             ("mypackage.module:name"), and `Protocol` objects.
 
     Raises:
-        UserError: for a string instead of a sequence, nothing, an unknown name, or an import path of something else.
+        UserError: for a string instead of a sequence, nothing, an unknown name, an import path of something else, or
+            a protocol that has the name of another.
     """
     if isinstance(given, str):
         raise UserError(f"`protocols` takes a sequence, such as ({given!r},). Received: {given!r}")
@@ -279,6 +280,11 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
             chosen.setdefault(protocol.name, protocol)
         else:
             unknown.append(repr(each))
+    for each in (*chosen.values(), *(each for each in given if isinstance(each, Protocol))):
+        if each != TABLE.get(each.name, each) or each != chosen[each.name]:
+            raise UserError(
+                f"Rows and tables tell protocols by their names, and two are called {each.name!r}. Give yours another."
+            )
     if unknown or not chosen:
         raise UserError(
             f"`protocols` takes {', '.join(TABLE)}, {ALL_LABEL_FREE} for the last {len(LABEL_FREE)} of them, and "

@@ -1,0 +1,151 @@
+"""Files, folders and patterns -> the files that hold pictures or sounds, and what was passed over."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from mizoo._tools.files import user_path
+from mizoo.errors import UserError
+
+_LISTED = 10
+
+
+def find(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    missing: list[tuple[Path, str]] | None,
+    passed_over: dict[str, int] | None,
+    suffixes: frozenset[str],
+    what: str,
+    readable: Callable[[Path], bool],
+) -> list[Path]:
+    """List files of one kind: in the order of `paths`, sorted within a folder or pattern, each file once.
+
+    Args:
+        paths: files, with any suffix; folders, searched recursively for the files with one of `suffixes` that are not
+            hidden; glob patterns, `**` included, which give the files with one of `suffixes` and those that are
+            `readable`. A name that exists is never taken for a pattern.
+        missing: list to which (path, reason) is appended for each argument that holds nothing, instead of raising, as
+            long as another one does.
+        passed_over: to which the files of folders and patterns that were left out are added: suffix -> how many.
+        suffixes: in lower case.
+        what: what messages call such a file.
+        readable: whether a file of another suffix begins like one of the kind.
+
+    Returns:
+        The files, as they were named.
+
+    Raises:
+        UserError: naming each argument that is not there or holds no such file.
+    """
+    arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not arguments:
+        raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
+    search = _Search(suffixes, readable)
+    by_path: dict[str, Path] = {}
+    for argument in arguments:
+        path = user_path(argument)
+        before = len(search.problems)
+        search.matches, search.left_out = 0, Counter()
+        files = list(search.expand(path))
+        if not files and len(search.problems) == before:
+            search.problems.append((path, _reason(path, search, what)))
+        for file in files:
+            by_path.setdefault(os.path.abspath(file), file)
+    if search.problems and (missing is None or not by_path):
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in search.problems[:_LISTED])
+        more = f"\n  and {len(search.problems) - _LISTED} more" if len(search.problems) > _LISTED else ""
+        raise UserError(f"No {what} was found at:\n{listed}{more}")
+    if missing is not None:
+        missing.extend(search.problems)
+    if passed_over is not None:
+        rest = [path for path in search.passed_over if path not in by_path]
+        passed_over.update(Counter(passed_over) + Counter(_suffix(path) for path in rest))
+    return list(by_path.values())
+
+
+def count(passed_over: Mapping[str, int]) -> str:
+    """Files by their suffix in words: "3 .heic, 2 without suffix"; "" for none."""
+    ordered = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{number} {suffix or 'without suffix'}" for suffix, number in ordered]
+    return ", ".join(words[:_LISTED] + (["..."] if len(words) > _LISTED else []))
+
+
+def _reason(path: Path, search: _Search, what: str) -> str:
+    """Why an argument that is there, or a pattern, gave no file."""
+    found = count(search.left_out)
+    if not path.is_dir():
+        if not search.matches:
+            return "the pattern matches no file"
+        return f"the pattern matches no {what} in a known format" + (f", but {found}" if found else "")
+    known = " ".join(sorted(search.suffixes))
+    return f"no file with the suffix of a {what} ({known})" + (f", but {found}" if found else "")
+
+
+class _Search:
+    """One call of `find`: what it looks for, and what it came across.
+
+    Attributes:
+        problems: (path, reason) of arguments and folders that could not be read.
+        passed_over: absolute paths of the files that were left out.
+        matches, left_out: of the present argument: how many names its pattern matches; suffix -> files left out.
+    """
+
+    def __init__(self, suffixes: frozenset[str], readable: Callable[[Path], bool]) -> None:
+        self.suffixes, self.readable = suffixes, readable
+        self.problems: list[tuple[Path, str]] = []
+        self.passed_over: dict[str, None] = {}
+        self.matches = 0
+        self.left_out: Counter[str] = Counter()
+
+    def expand(self, path: Path) -> Iterator[Path]:
+        """The files that one argument stands for."""
+        if path.is_dir():
+            yield from self.walk(path)
+        elif path.exists():
+            yield path
+        elif not glob.has_magic(str(path)):
+            self.problems.append((path, "no such file or folder"))
+        else:
+            for match in sorted(glob.glob(str(path), recursive=True)):
+                self.matches += 1
+                if not os.path.isdir(match):
+                    if self.takes(Path(match), by_content=True):
+                        yield Path(match)
+                elif "**" not in path.parts:  # `**` lists the files below by itself
+                    yield from self.walk(Path(match))
+
+    def walk(self, folder: Path) -> Iterator[Path]:
+        """The files below a folder, sorted."""
+        seen: set[str] = set()
+
+        def unreadable(error: OSError) -> None:
+            """Record a folder that could not be read."""
+            self.problems.append((Path(error.filename), error.strerror or "cannot be read"))
+
+        files = []
+        for root, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+            if (real := os.path.realpath(root)) in seen:  # a link that leads back up
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files += [path for name in names if self.takes(path := Path(root, name), by_content=False)]
+        yield from sorted(files)
+
+    def takes(self, path: Path, by_content: bool) -> bool:
+        """Whether a file that was come across counts; one that does not is noted, unless it is hidden."""
+        if path.name.startswith("."):
+            return False
+        if _suffix(path) in self.suffixes or (by_content and self.readable(path)):
+            return True
+        self.left_out[_suffix(path)] += 1
+        self.passed_over[os.path.abspath(path)] = None
+        return False
+
+
+def _suffix(path: str | os.PathLike) -> str:
+    return os.path.splitext(os.path.basename(path))[1].lower()

@@ -1,0 +1,121 @@
+"""What a recipe, its run folder and the size of its data can tell before Keras is imported and anything is read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mizoo import recipes
+from mizoo._tools.files import user_path
+from mizoo._tools.locks import LOCK, lock_folder
+from mizoo.data import packed, pictures, sound_files
+from mizoo.data.dataset import parse_split
+from mizoo.errors import UserError
+from mizoo.recipes import Recipe
+from mizoo.runs.folder import saved_state
+from mizoo.runs.provenance import teacher_hashes
+from mizoo.zoo.loading import encoder_file
+
+_INFO = "dataset_info.json"
+
+
+def check_first(recipe: Recipe, folder: Path) -> None:
+    """Refuse at once what would be refused later, as far as it can be known without reading the data.
+
+    Args:
+        recipe: what to train.
+        folder: the run folder.
+
+    Raises:
+        UserError: if another process trains in the folder, or it holds a run that the recipe does not continue; if the
+            data have fewer pictures than a batch takes; if an encoder that the recipe names is not there.
+    """
+    if (folder / LOCK).exists():
+        with lock_folder(folder, busy(folder)):
+            pass
+    state = saved_state(folder, recipe)
+    if state.epochs >= recipe.training.epochs:
+        return
+    known = count(recipe)
+    if known is not None and known < recipe.training.batch_size:
+        kind = "pictures" if recipe.data.window is None else "sounds"
+        raise UserError(
+            f"One batch takes {recipe.training.batch_size} {kind}, and `data.split` {recipe.data.split!r} of "
+            f"{recipe.data.source} has {known}: lower `training.batch_size` (--set training.batch_size={known})."
+        )
+    teacher_hashes(recipe)
+    if recipe.init_from and not state.epochs:
+        check_ancestor(recipe)
+
+
+def check_ancestor(recipe: Recipe) -> None:
+    """Refuse a recipe whose `init_from` is not there.
+
+    Raises:
+        UserError: with the command of the run that has to come first, where that is known.
+    """
+    source = recipe.init_from
+    assert source is not None
+    ancestors = recipes.ancestors(source)
+    if ancestors and not Path(source).exists():
+        raise UserError(
+            f"`init_from`: {recipe.name} continues from the run {source}, which is not here. Train that first: "
+            f"`mizoo pretrain {ancestors[-1]}`"
+        )
+    encoder_file(source)
+
+
+def busy(folder: Path) -> str:
+    """The message for a run folder in which another process trains."""
+    return (
+        f"Another process trains in {folder}. Wait until it ends, or choose another folder with --out. (Its log, "
+        f"{folder / 'log.csv'}, shows how far it is.)"
+    )
+
+
+def count(recipe: Recipe) -> int | None:
+    """How many pictures or sounds the data of a recipe have at most, as file names and indices tell.
+
+    Returns:
+        A number that the true one does not exceed; None where only reading the data would tell.
+
+    Raises:
+        UserError: if the folder holds none, or `data.split` has no such form.
+    """
+    source = recipe.data
+    name, rows = parse_split(source.split)
+    folder = user_path(source.source)
+    if folder.is_dir():
+        whole = _count_in_folder(folder, name, source.window is not None)
+    else:
+        whole = _count_in_tfds(source.source, name)
+    return None if whole is None else len(range(whole)[rows])
+
+
+def _count_in_folder(folder: Path, split: str, sounds: bool) -> int | None:
+    if sounds:
+        return len(sound_files.find(folder))
+    if packed.is_packed(folder):
+        try:
+            return int(json.loads((folder / "index.json").read_text(encoding="utf-8"))["splits"][split]["count"])
+        except (KeyError, TypeError, ValueError):  # a split that is not there, or a damaged index: reading says so
+            return None
+    split_folders = all((folder / each).is_dir() for each in ("train", "test"))
+    if split_folders and not (folder / split).is_dir():
+        return None
+    return len(pictures.find(folder / split if split_folders else folder))
+
+
+def _count_in_tfds(name: str, split: str) -> int | None:
+    """By the description of data that are prepared already; of their splits the largest where `split` is not one."""
+    root = user_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    counts = []
+    for file in root.glob(f"{name.partition(':')[0]}/*/{_INFO}"):
+        try:
+            splits = json.loads(file.read_text(encoding="utf-8"))["splits"]
+            sizes = {each["name"]: sum(map(int, each["shardLengths"])) for each in splits}
+        except (OSError, KeyError, TypeError, ValueError):
+            return None
+        counts.append(sizes.get(split, max(sizes.values(), default=0)))
+    return max(counts, default=None)
