@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mizoo import evaluate, recipes
 from mizoo._tools import files
+from mizoo._tools.locks import lock_file
 from mizoo.pretrain import pretrain
 from mizoo.runs.folder import read_log
 
@@ -131,9 +132,10 @@ def main(entry: str, names: list[str]) -> None:
         sys.exit(f"error: no {', '.join(unknown)}; there are {', '.join(known)}")
     for name in names or TRIALS[entry]:
         made = run(entry, name)
-        rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-        rows = [row for row in rows if (row["entry"], row["trial"]) != (entry, name)] + made
-        files.write_json(RESULT, {"epochs": EPOCHS, "rows": rows})
+        with lock_file(RESULT):
+            rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+            rows = [row for row in rows if (row["entry"], row["trial"]) != (entry, name)] + made
+            files.write_json(RESULT, {"epochs": EPOCHS, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import mizoo
 from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
+from mizoo._tools.locks import lock_file
 from mizoo.data import sounds
 from mizoo.data.batching import epoch_order, generator
 from mizoo.evaluate.features import clip_features
@@ -191,9 +192,10 @@ def main() -> None:
     trial = Trial(options.split, changes)
     for name in options.names or names:
         made = getattr(trial, name)()
-        rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.exists() else []
-        others = [r for r in rows if (r["features"], r["split"], r["changes"]) != (name, options.split, changes)]
-        files.write_json(RESULT, {"rows": others + made})
+        with lock_file(RESULT):
+            rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.exists() else []
+            others = [r for r in rows if (r["features"], r["split"], r["changes"]) != (name, options.split, changes)]
+            files.write_json(RESULT, {"rows": others + made})
         for row in made:
             who = f" without {row['speaker']}" if "speaker" in row else ""
             print(f"{name}{who}: {row['label']} from {row['endpoint']}: {row['value']:.2f} %", flush=True)

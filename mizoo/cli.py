@@ -86,21 +86,30 @@ def embed(
     paths: Annotated[list[str], typer.Argument(help="Picture or sound files, folders, globs.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write.")] = Path("features.npz"),
     endpoint: Annotated[str | None, typer.Option(help="Only this endpoint.")] = None,
-    runtime: Annotated[str, typer.Option(help="onnx or keras.")] = "onnx",
+    runtime: Annotated[str, typer.Option(help="onnx, keras, or auto: Keras where there is no ONNX form.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     sampling_rate: Annotated[
         int | None, typer.Option(min=1, help="In Hz, of an encoder of sounds whose folder does not give it.")
     ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=8, max=32, help="Bits of the values of 16-bit grey files that hold fewer, such as 12."),
+    ] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Pixels of the largest picture; 128 million.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0, help="Length of the longest sound; 600.")] = None,
 ) -> None:
     """Write the features of pictures or sounds; a bad file is skipped and named, and the exit status is then 1."""
     from mizoo.embed import embed as run
 
-    report = run(name, paths, output, endpoint, runtime, batch_size, sampling_rate=sampling_rate)
+    settings = (endpoint, runtime, batch_size, True, sampling_rate, depth, max_pixels, max_seconds)
+    report = run(name, paths, output, *settings)
     print(
         f"{report.count} {'sounds' if 'frames' in report.shapes or report.resampled else 'files'} -> {report.written}"
     )
     for rate, count in report.resampled.items():
         print(f"resampled {count} of {rate} Hz", file=sys.stderr)
+    if report.passed_over:
+        print(f"passed over: {report.passed_over_in_words()}", file=sys.stderr)
     for path, reason in report.failed:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     if report.failed:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +18,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from mizoo._tools.files import atomic
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.files import atomic, user_path
 from mizoo._tools.progress import Progress
-from mizoo.data import pictures, sound_files
+from mizoo.data import pictures, search, sound_files
 from mizoo.errors import UserError
-from mizoo.zoo import interface
+from mizoo.zoo import entries, interface
 from mizoo.zoo.loading import load
 from mizoo.zoo.loading import sampling_rate as rate_of
+
+RUNTIMES = ("auto", "keras", "onnx")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class EmbedReport:
         failed: (path, reason) of each file that was skipped.
         seconds: time taken, in seconds.
         resampled: sampling rate in Hz -> how many sound files of that rate were brought to the encoder's.
+        passed_over: suffix in lower case ("" for none) -> how many files of folders and patterns were left out as no
+            pictures (or sounds).
+        runtime: "onnx" or "keras": what the encoder ran on.
     """
 
     written: Path
@@ -45,6 +52,12 @@ class EmbedReport:
     failed: list[tuple[Path, str]]
     seconds: float
     resampled: dict[int, int] = field(default_factory=dict)
+    passed_over: dict[str, int] = field(default_factory=dict)
+    runtime: str = "onnx"
+
+    def passed_over_in_words(self) -> str:
+        """Such as "3 .heic, 2 without suffix"; "" if nothing was passed over."""
+        return search.count(self.passed_over)
 
 
 def embed(
@@ -52,10 +65,13 @@ def embed(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     output: str | os.PathLike,
     endpoint: str | None = None,
-    runtime: str = "onnx",
+    runtime: str = "auto",
     batch_size: int = 256,
     progress: bool = True,
     sampling_rate: int | None = None,
+    depth: int | None = None,
+    max_pixels: int | None = None,
+    max_seconds: float | None = None,
 ) -> EmbedReport:
     """Encode picture or sound files and write their features to one .npz file.
 
@@ -72,32 +88,51 @@ def embed(
         paths: picture or sound files, folders, glob patterns: see `mizoo.data.pictures.find`.
         output: the .npz file; its folder is created. Written under another name and renamed when complete.
         endpoint: write this endpoint only; all of them if None.
-        runtime: "onnx" (ready at once) or "keras".
+        runtime: "onnx" (ready at once), "keras", or "auto": ONNX Runtime where there is an ONNX form, otherwise Keras,
+            with a line on standard error.
         batch_size: pictures read and encoded at a time.
         progress: show a progress bar if the error stream is a terminal.
         sampling_rate: in Hz, that an encoder of sounds takes; needed only where its folder does not give it.
+        depth: bits of the values of 16-bit and 32-bit grey files that do not fill their range: see
+            `mizoo.data.pictures.read`.
+        max_pixels: the most pixels of a picture, `mizoo.data.pictures.MAX_PIXELS` if None.
+        max_seconds: the longest sound, `mizoo.data.sound_files.MAX_SECONDS` if None.
 
     Returns:
-        An `EmbedReport`. A file that cannot be read, or a sound too short for one frame, is skipped and listed there.
+        An `EmbedReport`. A file that cannot be read, is cut off or above the limits, or a sound too short for one
+        frame, is skipped and listed there. Files of folders and patterns that are no pictures (sounds) are counted
+        there.
 
     Raises:
         UserError: unknown encoder or endpoint, nothing found, an output that cannot be written; or no picture could
             be read. Nothing is written then, and an older file at `output` is kept.
+
+    Warns:
+        UserWarning: naming the first file, if deep files come out almost black.
     """
     began = time.perf_counter()
     output = _check_output(output)
-    if batch_size < 1:
+    if check_whole(batch_size, "batch_size") < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
     failed: list[tuple[Path, str]] = []
+    notes: list[tuple[Path, str]] = []
+    runtime = _choose_runtime(name, runtime)
     shape, encode = _load_encoder(name, endpoint, runtime)
     resampled: dict[int, int] = {}
+    passed_over: dict[str, int] = {}
     if interface.kind_of(shape) == "sounds":
-        files = sound_files.find(paths, missing=failed)
+        files = sound_files.find(paths, failed, passed_over)
         rate = sampling_rate or rate_of(name)
-        encoded = _sounds(files, rate, encode, failed, resampled)
+        encoded = _sounds(files, rate, encode, failed, resampled, max_seconds)
     else:
-        files = pictures.find(paths, missing=failed)
-        encoded = _pictures(files, cast("tuple[int, int, int]", shape), batch_size, encode, failed)
+        files = pictures.find(paths, failed, passed_over)
+        picture = cast("tuple[int, int, int]", shape)
+
+        def prepare(file: Path) -> np.ndarray:
+            """The picture of a file, as the encoder takes it."""
+            return pictures.prepare(file, picture, depth, max_pixels, notes)
+
+        encoded = _pictures(files, picture, batch_size, prepare, encode, failed)
 
     done: list[str] = []
     spools: dict[str, _Spool] = {}
@@ -121,17 +156,41 @@ def embed(
             _write(output, spools, done)
     except OSError as error:  # no permission, a full disk; files that cannot be read are in `failed`
         raise UserError(f"Cannot write {output}: {error.strerror or error}. Nothing was written.") from error
+    if notes:
+        notes.sort()  # the threads finish in any order
+        warnings.warn(pictures.summary(notes, len(files)), UserWarning, stacklevel=2)
     shapes = {key: spool.shape for key, spool in spools.items()}
-    return EmbedReport(output, len(done), shapes, failed, time.perf_counter() - began, resampled)
+    seconds = time.perf_counter() - began
+    return EmbedReport(output, len(done), shapes, failed, seconds, resampled, passed_over, runtime)
 
 
 def _check_output(output: str | os.PathLike) -> Path:
-    output = Path(output).expanduser()
+    output = user_path(output)
     if output.suffix != ".npz":
         raise UserError(f"The output must be a .npz file. Received: {output}")
     if output.is_dir():
         raise UserError(f"The output {output} is a folder. Name a .npz file.")
     return output
+
+
+def _choose_runtime(name: str | os.PathLike, runtime: str) -> str:
+    """The runtime that is meant; "auto" is Keras, said on standard error, where there is the Keras form alone."""
+    if runtime not in RUNTIMES:
+        raise UserError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}. Received: {runtime!r}")
+    if runtime != "auto":
+        return runtime
+    if not isinstance(name, (str, os.PathLike)) or (isinstance(name, str) and name in entries.registry()):
+        return "onnx"
+    path = user_path(name)
+    onnx, keras = (path / interface.FILES[each] if path.is_dir() else path for each in ("onnx", "keras"))
+    if keras.suffix.lower() != ".keras" or not keras.is_file() or (onnx != keras and onnx.is_file()):
+        return "onnx"
+    print(
+        f"{path} has no ONNX form: {keras.name} is run on Keras, which takes longer to start. `mizoo export` makes the "
+        "ONNX form.",
+        file=sys.stderr,
+    )
+    return "keras"
 
 
 def _load_encoder(
@@ -168,23 +227,33 @@ def _load_encoder(
 
 
 def _pictures(
-    files: list[Path], shape: Sequence[int], batch_size: int, encode: Callable, failed: list[tuple[Path, str]]
+    files: list[Path],
+    shape: Sequence[int],
+    batch_size: int,
+    prepare: Callable[[Path], np.ndarray],
+    encode: Callable,
+    failed: list[tuple[Path, str]],
 ) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """Batches of (files, features) of pictures."""
-    for readable, images in _read(files, shape, batch_size, failed):
+    for readable, images in _read(files, shape, batch_size, prepare, failed):
         yield readable, encode(images) if len(images) else {}
 
 
 def _sounds(
-    files: list[Path], rate: int, encode: Callable, failed: list[tuple[Path, str]], resampled: dict[int, int]
+    files: list[Path],
+    rate: int,
+    encode: Callable,
+    failed: list[tuple[Path, str]],
+    resampled: dict[int, int],
+    max_seconds: float | None,
 ) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """(file, features) of sounds, one at a time: each has its own length."""
     for file in files:
         try:
-            samples, file_rate = sound_files.read(file)
+            samples, file_rate = sound_files.read(file, max_seconds)
             values = _encode_sound(sound_files.resample(samples, file_rate, rate), encode)
-        except UserError as error:
-            failed.append((file, str(error).removeprefix(f"{file}: ")))
+        except (UserError, MemoryError) as error:
+            failed.append((file, _reason(file, error)))
             yield [], {}
             continue
         if file_rate != rate:
@@ -208,15 +277,19 @@ def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray
 
 
 def _read(
-    files: list[Path], shape: Sequence[int], batch_size: int, failed: list[tuple[Path, str]]
+    files: list[Path],
+    shape: Sequence[int],
+    batch_size: int,
+    prepare: Callable[[Path], np.ndarray],
+    failed: list[tuple[Path, str]],
 ) -> Iterator[tuple[list[Path], np.ndarray]]:
     """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
 
-    def attempt(file: Path) -> np.ndarray | UserError:
+    def attempt(file: Path) -> np.ndarray | UserError | MemoryError:
         """The picture of a file, or the error that gives the reason why there is none."""
         try:
-            return pictures.prepare(file, shape)
-        except UserError as error:
+            return prepare(file)
+        except (UserError, MemoryError) as error:
             return error
 
     # Pillow decodes and resizes outside the interpreter's lock.
@@ -225,12 +298,19 @@ def _read(
             readable, images = [], []
             chunk = files[start : start + batch_size]
             for file, image in zip(chunk, pool.map(attempt, chunk), strict=True):
-                if isinstance(image, UserError):
-                    failed.append((file, str(image).removeprefix(f"{file}: ")))
+                if isinstance(image, Exception):
+                    failed.append((file, _reason(file, image)))
                 else:
                     readable.append(file)
                     images.append(image)
             yield readable, np.stack(images) if images else np.empty((0, *shape), np.uint8)
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file has no features, in one line."""
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice for it."
+    return str(error).removeprefix(f"{file}: ")
 
 
 class _Spool:

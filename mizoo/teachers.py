@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mizoo._tools.arrays import unit_rows
+from mizoo._tools.arrays import check_whole, to_numpy, unit_rows
+from mizoo.data.pictures import check_images
 from mizoo.errors import UserError
 from mizoo.zoo import interface
 from mizoo.zoo.loading import load_hashed
@@ -47,8 +48,8 @@ def targets(
         float16 (N, D).
 
     Raises:
-        UserError: for no teacher, a file of another hash, pictures of another size, an endpoint that a teacher does not have, no views, or
-            features that are all the same.
+        UserError: for no teacher, a file of another hash, pictures of another size or range, an endpoint that a teacher
+            does not have, no views, or features that are all the same.
     """
     if not teachers or views < 1:
         raise UserError(f"There is one teacher and one view at least. Received: {len(teachers)} and views={views}")
@@ -57,9 +58,12 @@ def targets(
         if not isinstance(encoder, (str, os.PathLike)):
             raise UserError(f"A teacher is named as `mizoo.load` takes it. Received: {type(encoder).__name__}")
         by_encoder.setdefault(os.fspath(encoder), []).append(endpoint)
+    seed = check_whole(seed, "seed")
+    images = to_numpy(images, "images")
     encoders = {name: _load(name, (hashes or {}).get(name)) for name in by_encoder}
     for name, endpoints in by_encoder.items():  # all of them before any features, which take minutes
         _check_teacher(name, encoders[name], endpoints, images.shape[1:])
+    images = check_images(images, (None, None, None), cast=False)
     blocks = {}
     for name, endpoints in by_encoder.items():
         means = _means(encoders[name], endpoints, images, views, seed, batch_size, advance)

@@ -266,8 +266,9 @@ def test_differences_are_relative_to_the_largest_value_and_see_nan():
 
 def test_encoders_without_named_endpoints_are_refused(tmp_path):
     inputs = keras.Input((32, 32, 3))
+    flat = keras.layers.Flatten()(inputs)
     with pytest.raises(UserError, match="dict of named endpoints"):
-        export.save_onnx(keras.Model(inputs, keras.layers.Flatten()(inputs)), tmp_path / "x.onnx")
+        export.save_onnx(keras.Model(inputs, [flat, flat]), tmp_path / "x.onnx")
 
 
 def test_the_comparison_finds_real_pictures_without_cifar10(tmp_path, monkeypatch):

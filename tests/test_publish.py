@@ -25,7 +25,8 @@ from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
 from mizoo.export import bundle  # noqa: E402
 from mizoo.export import publish as publish_as  # noqa: E402
 from mizoo.export.keras_file import as_half  # noqa: E402
-from mizoo.publish import _valid_baselines  # noqa: E402
+from mizoo.publish import _valid_baselines, is_path  # noqa: E402
+from mizoo.report import cards  # noqa: E402
 from mizoo.zoo.entries import REGISTRY  # noqa: E402
 
 publish = functools.partial(publish_as, licence="CC-BY-4.0")
@@ -261,3 +262,80 @@ def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, imag
         publish(run, "small_net", root=run, images=images)
     assert not list((root / "models").iterdir())
     assert (root / REGISTRY).read_text() == "{}"
+
+
+def test_a_licence_is_chosen_once_and_stays_with_its_entry(clone, images, quick_forms):
+    root, run = clone
+    with pytest.raises(UserError, match="--licence"):
+        publish_as(run, "small_net", root=root, images=images)
+    with pytest.raises(UserError, match="the same field"):
+        publish_as(run, "small_net", root=root, images=images, licence="CC0-1.0", license="MIT")
+    assert not list((root / "models").iterdir())
+    assert publish_as(run, "small_net", root=root, images=images, licence="CC0-1.0")["license"] == "CC0-1.0"
+    export.save_keras(shaken_encoder(seed=4), run / "encoder.keras")
+    assert publish_as(run, "small_net", root=root, images=images, replace=True)["license"] == "CC0-1.0"
+    text = cards._licence(zoo.info("small_net"))
+    assert "CC0-1.0" in text and "LICENSE-WEIGHTS" not in text  # which holds the text of another
+
+
+def test_no_path_of_this_machine_is_published(clone, images, quick_forms, tmp_path):
+    root, run = clone
+    photos, first = tmp_path / "photos", tmp_path / "first"
+    photos.mkdir()
+    first.mkdir()
+    shutil.copy(run / "encoder.keras", first)
+    (first / "log.csv").write_text("epoch,seconds\n2,20.4\n")
+    (first / "machine.json").write_text(json.dumps({"teachers": {str(tmp_path / "teacher"): "ab" * 32}}))
+    (run / "log.csv").write_text("epoch,seconds\n2,20.4\n")
+    (run / "recipe.yaml").write_text(RECIPE.replace("cifar10", str(photos)) + f"init_from: {first}\n")
+    with pytest.raises(UserError, match="--dataset-name"):
+        publish(run, "small_net", root=root, images=images)
+    with pytest.raises(UserError, match="is no path"):
+        publish(run, "small_net", root=root, images=images, dataset=str(photos))
+    assert not list((root / "models").iterdir())
+    entry = publish(run, "small_net", root=root, images=images, dataset="my photographs")
+    assert entry["dataset"] == "my photographs"
+    trained = json.loads((root / "export/small_net/manifest.json").read_text())["trained"]
+    assert list(trained["before"]["teachers"]) == ["teacher"]
+    merge_rows(root / "models/small_net/results.json", [_row("published")])
+    cards.write_card("small_net")
+    for file in root.rglob("*"):
+        if file.suffix in (".json", ".yaml", ".md"):
+            assert str(tmp_path) not in file.read_text(), file
+    assert "runs/first" in (root / "models/small_net/recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("cifar10", False), ("photos/", True), ("./photos", True), ("~/photos", True), ("C:\\photos", True)],
+)
+def test_a_path_is_told_from_the_name_of_a_data_set(source, expected):
+    assert is_path(source) == expected
+
+
+def test_weights_that_are_not_finite_are_not_published(clone, images):
+    root, run = clone
+    encoder = shaken_encoder()
+    encoder.variables[0].assign(np.full(encoder.variables[0].shape, np.inf))
+    encoder.save(run / "encoder.keras")
+    with pytest.raises(UserError, match="not finite"):
+        publish(run, "small_net", root=root, images=images)
+    assert not (root / "models/small_net").exists()
+
+
+def test_of_two_that_publish_an_entry_at_once_the_second_is_refused(clone, images, quick_forms, monkeypatch):
+    """The first one finishes while the second is writing its forms."""
+    import mizoo.publish
+
+    root, run = clone
+    write_files = mizoo.publish._write_files
+
+    def slow(*arguments):
+        written = write_files(*arguments)
+        (root / REGISTRY).write_text('{"small_net": {"license": "CC0-1.0"}}')
+        return written
+
+    monkeypatch.setattr(mizoo.publish, "_write_files", slow)
+    with pytest.raises(UserError, match="published already"):
+        publish(run, "small_net", root=root, images=images)
+    assert not (root / "models/small_net/encoder.keras").exists()

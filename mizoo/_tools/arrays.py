@@ -21,17 +21,17 @@ def to_numpy(value: Any, argument: str, uneven: str = _UNEVEN) -> np.ndarray:
         uneven: what the message says after the name where nested lists do not make one array.
 
     Raises:
-        UserError: for nothing, values that are masked (NumPy's functions would use what lies under the mask), lists that
-            make no array, and arrays of other libraries that cannot be converted (on another device, with gradients, of
-            a type that NumPy does not have).
+        UserError: for nothing, values that are masked (NumPy's functions would use what lies under the mask), lists
+            that make no array, and arrays of other libraries that cannot be converted (on another device, with
+            gradients, of a type that NumPy does not have).
     """
     if value is None:
         raise UserError(f"`{argument}` is None: pass an array of real numbers.")
     masked = _masked(value)
     if masked:
         raise UserError(
-            f"`{argument}` holds {masked} masked values, whose numbers stand for nothing. Leave these rows out, or fill "
-            "them: `numpy.ma.filled(values, ...)`."
+            f"`{argument}` holds {masked} masked values, whose numbers stand for nothing. Leave these rows out, or "
+            "fill them: `numpy.ma.filled(values, ...)`."
         )
     try:
         return np.asarray(value)
@@ -42,8 +42,8 @@ def to_numpy(value: Any, argument: str, uneven: str = _UNEVEN) -> np.ndarray:
             raise UserError(f"`{argument}` must be one array: {uneven}") from error
         name = type(value if foreign is None else foreign).__name__
         raise UserError(
-            f"`{argument}` cannot be made a NumPy array: {name} says {str(error) or type(error).__name__!r}. Convert it "
-            "first; a tensor of torch by `tensor.detach().float().cpu().numpy()`."
+            f"`{argument}` cannot be made a NumPy array: {name} says {str(error) or type(error).__name__!r}. Convert "
+            "it first; a tensor of torch by `tensor.detach().float().cpu().numpy()`."
         ) from error
 
 

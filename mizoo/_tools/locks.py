@@ -10,25 +10,25 @@ from pathlib import Path
 from mizoo.errors import UserError
 
 _PATIENCE = 600.0  # seconds; a writer holds a lock for a moment
+_POLL = 0.01
 LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def lock_file(path: str | os.PathLike, patience: float = _PATIENCE) -> Iterator[None]:
+def lock_file(path: str | os.PathLike) -> Iterator[None]:
     """Hold the lock of a file while it is read, changed and written; another process waits for it.
 
     The lock is the empty hidden file `.<name>.lock` beside it. It stays: removing it could let two processes in.
 
     Args:
         path: the file, which need not exist; its folder is made when it is missing.
-        patience: how many seconds to wait.
 
     Raises:
-        UserError: if another process holds the lock for longer than that, or no lock can be made there.
+        UserError: if another process holds the lock for ten minutes, or no lock can be made there.
     """
     path = Path(path)
     lock = path.parent / f".{path.name}.lock"
-    with _held(lock, patience, f"{path} is being written by another process ({lock} is locked). Try again later."):
+    with _held(lock, _PATIENCE, f"{path} is being written by another process ({lock} is locked). Try again later."):
         yield
 
 
@@ -63,7 +63,7 @@ def _held(lock: Path, patience: float, busy: str) -> Iterator[None]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(lock, timeout=patience)
-        held.acquire()
+        held.acquire(poll_interval=_POLL)
     except Timeout:
         raise UserError(busy) from None
     except OSError as error:

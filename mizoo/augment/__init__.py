@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mizoo.augment.compose import Compose
+from mizoo.augment.layers import FromLayer, as_augmentation
 from mizoo.augment.operations import (
     Blur,
     ColourJitter,
@@ -31,11 +32,13 @@ __all__ = [
     "Compose",
     "DropColour",
     "Flip",
+    "FromLayer",
     "Grey",
     "Occlude",
     "RandomResizedCrop",
     "Solarise",
     "Translate",
+    "as_augmentation",
     "preset",
 ]
 
@@ -64,7 +67,7 @@ def preset(name: str, side: int | None = None, area: tuple[float, float] | None 
     Raises:
         UserError: for any other name, or a `side` or an `area` without a resized crop.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise UserError(f"`augment` is one of {', '.join(PRESETS)}. Received: augment={name!r}")
     if side is None and area is None:
         return PRESETS[name]
@@ -73,4 +76,4 @@ def preset(name: str, side: int | None = None, area: tuple[float, float] | None 
             f"`side` and `area` are for the presets with resized crops, {', '.join(RESIZED)}. Received: {name!r}"
         )
     crop, *others = PRESETS[name].operations
-    return Compose([replace(crop, side=side, area=crop.area if area is None else tuple(area)), *others])
+    return Compose([replace(crop, side=side, area=crop.area if area is None else area), *others])

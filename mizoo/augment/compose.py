@@ -21,10 +21,15 @@ class Compose:
     """
 
     def __init__(self, operations) -> None:
+        if not isinstance(operations, (list, tuple)):
+            raise UserError(f"`operations` is a list of operations of mizoo.augment. Received: {operations!r}")
         self.operations = tuple(operations)
         for operation in self.operations:
             if not isinstance(operation, Operation):
-                raise UserError(f"An augmentation is made of operations of mizoo.augment. Received: {operation!r}")
+                raise UserError(
+                    f"An augmentation is made of operations of mizoo.augment. Received: {operation!r}. Keras layers are "
+                    "put together by keras.Sequential, and go in as `augment` by themselves."
+                )
 
     @property
     def noise_size(self) -> int:

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from mizoo.errors import UserError
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_real, check_span
 
 _LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], "float32")
@@ -63,6 +64,9 @@ class Translate(Resample):
 
     noise_size = 2
 
+    def __post_init__(self) -> None:
+        check_whole(self.shift, "shift")
+
     def matrices(self, noise, height, width):
         """Selections of rows and of columns: every pixel is a pixel of the picture it came from."""
         moves = ops.floor(noise * (2 * self.shift + 1)) - self.shift
@@ -92,6 +96,13 @@ class RandomResizedCrop(Resample):
     side: int | None = None
 
     noise_size = 4
+
+    def __post_init__(self) -> None:
+        # A list, as a JSON file has it, would make the operation unequal to itself.
+        object.__setattr__(self, "area", check_span(self.area, "area", above=0, maximum=1))
+        object.__setattr__(self, "aspect", check_span(self.aspect, "aspect", above=0))
+        if self.side is not None:
+            check_whole(self.side, "side", 1)
 
     def matrices(self, noise, height, width):
         """Interpolation by triangles: two taps where the rectangle grows, wider where it shrinks (antialiased)."""
@@ -124,6 +135,9 @@ class Flip(Resample):
 
     noise_size = 1
 
+    def __post_init__(self) -> None:
+        check_real(self.probability, "probability", minimum=0, maximum=1)
+
     def matrices(self, noise, height, width):
         """The columns in reverse for some pictures."""
         flipped = ops.cast(noise < self.probability, "float32")[:, :, None]
@@ -145,6 +159,10 @@ class Blur(Resample):
     probability: float = 0.5
 
     noise_size = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigma", check_span(self.sigma, "sigma", above=0))
+        check_real(self.probability, "probability", minimum=0, maximum=1)
 
     def matrices(self, noise, height, width):
         """Gaussian bands whose rows sum to one (at a border the weights that fall outside go to the others)."""
@@ -180,6 +198,11 @@ class ColourJitter(Colour):
     probability: float = 0.8
 
     noise_size = 5
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            check_real(getattr(self, name), name, minimum=0)
+        check_real(self.probability, "probability", minimum=0, maximum=1)
 
     def affine(self, noise, mean):
         """Four matrices multiplied; contrast keeps the mean grey of the brightened picture."""
@@ -226,6 +249,9 @@ class Grey(Colour):
 
     noise_size = 1
 
+    def __post_init__(self) -> None:
+        check_real(self.probability, "probability", minimum=0, maximum=1)
+
     def affine(self, noise, mean):
         """The luma in each column, for some pictures."""
         grey = ops.convert_to_tensor(np.repeat(_LUMA[:, None], 3, axis=1))[None]
@@ -245,6 +271,9 @@ class DropColour(Colour):
     probability: float = 0.5
 
     noise_size = 2
+
+    def __post_init__(self) -> None:
+        check_real(self.probability, "probability", minimum=0, maximum=1)
 
     def affine(self, noise, mean):
         """The channel that stays, in all three columns."""
@@ -269,6 +298,10 @@ class Solarise(Pixel):
 
     noise_size = 1
 
+    def __post_init__(self) -> None:
+        check_real(self.threshold, "threshold")
+        check_real(self.probability, "probability", minimum=0, maximum=1)
+
     def apply(self, noise, images):
         """Invert the bright values of some pictures."""
         applied = (noise < self.probability)[:, :, None, None]
@@ -292,8 +325,7 @@ class Occlude(Pixel):
     noise_size = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.side <= 1:
-            raise UserError(f"`side` is a share of the picture's side, above 0 and at most 1. Received: {self.side}")
+        check_real(self.side, "side", above=0, maximum=1, what="a share of the picture's side")
 
     def apply(self, noise, images):
         """The pictures with their squares."""

@@ -49,7 +49,7 @@ def _remedy(array: np.ndarray, argument: str) -> str:
             return f"These look divided by 255: `numpy.rint(255 * {argument}).astype('uint8')`."
         if 0 <= low and high <= 255:
             return f"Decoded pictures in 0..255 go in as they are; convert with `{argument}.astype('uint8')`."
-        return f"Pictures lie in 0..255, as decoded, and here values go from {low:g} to {high:g}: undo the scaling first."
+        return f"Pictures lie in 0..255, as decoded, and here are values from {low:g} to {high:g}: undo the scaling."
     if array.ndim == 2 and kind in "iu":
         return f"Divide 16-bit sounds by 32768: `({argument} / 32768).astype('float32')`."
     if array.ndim in (2, 3):

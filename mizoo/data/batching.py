@@ -10,6 +10,7 @@ import numpy as np
 
 from mizoo._tools.arrays import check_whole, to_numpy
 from mizoo.data.arrays import check_array
+from mizoo.data.sound_files import check_clips
 from mizoo.errors import UserError
 
 _ORDER, _NOISE, _WINDOW, VIEWS = 0, 1, 2, 3  # streams of the generator, so that they never share numbers
@@ -59,8 +60,7 @@ class Batches(keras.utils.PyDataset):
         targets: np.ndarray | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(images, np.ndarray):
-            images = check_array(images)
+        images = self.check(images)
         self.kind = "pictures" if getattr(images, "ndim", 1) == 4 else "sequences"
         batch_size = check_whole(batch_size, "batch_size")
         if batch_size < 2:
@@ -104,6 +104,10 @@ class Batches(keras.utils.PyDataset):
             batch["targets"] = self.targets[rows]
         return batch
 
+    def check(self, images: Any) -> Any:
+        """What the batches are made of, once it is what they can be made of."""
+        return check_array(images)
+
     def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:
         """The rows of one batch."""
         return self.images[rows]
@@ -135,10 +139,12 @@ class Windows(Batches):
     """
 
     def __init__(self, clips: Sequence[np.ndarray], window: int, batch_size: int, **kwargs) -> None:
-        from mizoo.data.sound_files import check_clips
-
-        super().__init__(check_clips(clips), batch_size, **kwargs)
+        super().__init__(clips, batch_size, **kwargs)
         self.window = check_whole(window, "window", 1)
+
+    def check(self, images: Any) -> tuple[np.ndarray, ...]:
+        """The clips, once each is one."""
+        return check_clips(images)
 
     def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:
         """Windows float32 (batch_size, window) of the clips `rows`."""

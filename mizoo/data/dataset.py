@@ -24,11 +24,12 @@ class Dataset:
         name: of the source.
         images: uint8 (N, H, W, 3); of sequences float32 (N, T) or (N, T, d).
         labels: int64 (N,), or None. Names of classes may be passed instead: they are numbered in the order of
-            `classes`, or sorted where that is (). Labels that are all -1, which some sets have instead of none, are None.
+            `classes`, or sorted where that is (). Labels that are all -1, as some sets have instead of none, are None.
         classes: the names of the classes, or ().
 
     Raises:
-        UserError: for labels that are neither whole numbers from 0 on nor names of classes, or not one for each picture.
+        UserError: for labels that are neither whole numbers from 0 on nor names of classes, or not one for each
+            picture.
     """
 
     name: str

@@ -92,8 +92,8 @@ def check_deep_colour(image: Any, depth: int | None) -> str | None:
     high = max(high for (_, high), name in zip(bands, image.getbands()) if name not in ("A", "a"))
     if depth not in (None, 16):
         raise UserError(
-            f"has colours of 16 bits, of which Pillow keeps the upper 8: `depth`={depth} cannot be taken. Store it with 8 "
-            "bits a channel, or its channels as 16-bit grey files."
+            f"it has colours of 16 bits, of which Pillow keeps the upper 8: depth={depth} cannot be taken. Store it "
+            "with 8 bits a channel, or its channels as 16-bit grey files."
         )
     if depth is None and 0 < high < _DARK >> 8:
         return (

@@ -16,7 +16,9 @@ from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
 
 _LISTED = 10
-_NOT_READ = frozenset((".heic", ".heif", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"))
+_NOT_READ = frozenset(
+    (".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2")
+)
 _SLOW = 1000  # files, from which on reading them shows its progress
 
 
@@ -62,7 +64,7 @@ def read(
     passed_over: dict[str, int] = {}
     paths = pictures.find(folder, passed_over=passed_over)
     if others := {suffix: number for suffix, number in passed_over.items() if suffix in _NOT_READ}:
-        message = f"Passed over below {folder}: {search.count(others)}, which are not read. Convert them to JPEG or PNG."
+        message = f"Passed over below {folder}: {search.count(others)}, which are not read. Convert them to PNG."
         warnings.warn(message, UserWarning, stacklevel=2)
     notes: list[tuple[Path, str]] = []
     images: np.ndarray | None = None

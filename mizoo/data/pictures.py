@@ -87,7 +87,7 @@ def _check_shape(array: np.ndarray, shape: tuple[int | None, ...], argument: str
         raise UserError(f"`{argument}` holds no picture. Received: shape {array.shape}; needed: {wanted} with B >= 1.")
     if array.ndim == len(shape) + 1 and fits(array.shape[1:]):
         return
-    remedy = "Resize pictures with `mizoo.data.pictures.square`, or all of an array with `mizoo.data.load(images, size=...)`."
+    remedy = "Resize pictures with `mizoo.data.pictures.square`, or many with `mizoo.data.load(images, size=...)`."
     if fits(array.shape):
         remedy = "For one picture, add the batch axis: `images[None]`."
     elif array.ndim == 4 and fits((*array.shape[2:], array.shape[1])):
@@ -165,7 +165,8 @@ def read(
 def summary(notes: Sequence[tuple[Path, str]], total: int) -> str:
     """The `notes` on several files as one message, which names the first."""
     path, note = notes[0]
-    return f"{path}: {note}" + (f" The same holds for {len(notes) - 1} more of {total} files." if len(notes) > 1 else "")
+    others = f" The same holds for {len(notes) - 1} more of {total} files." if len(notes) > 1 else ""
+    return f"{path}: {note}{others}"
 
 
 class _Budget:
@@ -361,8 +362,9 @@ def find(
 
     Args:
         paths: files, with any suffix; folders, searched recursively for files with a suffix in `SUFFIXES` that are not
-            hidden; glob patterns, `**` included, which also give files of other suffixes that begin as a picture. A name
-            that exists is never taken for a pattern, and a `~` in front is the home folder where no such name exists.
+            hidden; glob patterns, `**` included, which also give files of other suffixes that begin as a picture. A
+            name that exists is never taken for a pattern, and a `~` in front is the home folder where no such name
+            exists.
         missing: list to which (path, reason) is appended for each argument that holds no picture, instead of raising,
             as long as another one does.
         passed_over: dict to which the files of folders and patterns that were left out are added by suffix: how many.

@@ -19,8 +19,8 @@ SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, by which a sound is recognised in a folder: formats of libsndfile 1.1 and later."""
 
-MAX_SECONDS = 1800
-"""The longest sound that is read, in seconds."""
+MAX_SECONDS = 600
+"""The longest sound that is read, in seconds: the published encoder of 8 kHz takes 1.1 GB for one of that length."""
 
 MAX_VALUES = 400_000_000
 """The most samples of a sound over all its channels: 1.6 GB of memory."""
@@ -47,8 +47,8 @@ def check_samples(
         float32 array, not copied if it was that already.
 
     Raises:
-        UserError: wrong rank or shape, an empty batch, numbers that are not real or not finite, masked values, or sounds
-            outside -1..1 (whole numbers among them: divide 16-bit samples by 32768).
+        UserError: wrong rank or shape, an empty batch, numbers that are not real or not finite, masked values, or
+            sounds outside -1..1 (whole numbers among them: divide 16-bit samples by 32768).
     """
     array = to_numpy(
         samples, argument, "the sounds differ in length or are nested unevenly. Encode them one by one, `sound[None]`."
@@ -91,8 +91,8 @@ def _check_values(array: np.ndarray, argument: str, is_sound: bool) -> None:
         raise UserError(f"`{argument}` holds NaN or infinite values. Repair or leave out these sounds.")
     if is_sound and (peak := max(-low, high)) > _LOUDEST:
         raise UserError(
-            f"`{argument}` must lie in -1..1. Received: values up to {peak:g}. Divide by the full scale (16-bit samples "
-            "by 32768). A series of other values has an axis of features, (B, T, d): `values[..., None]`."
+            f"`{argument}` must lie in -1..1. Received: values up to {peak:g}. Divide by the full scale (16-bit "
+            "samples by 32768). A series of other values has an axis of features, (B, T, d): `values[..., None]`."
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mizoo._tools.arrays import to_numpy
 from mizoo.errors import UserError
 from mizoo.zoo import interface
 
@@ -37,7 +38,8 @@ def features(
     Raises:
         UserError: for no pictures, an unknown endpoint, features that are not finite, or another number of rows.
     """
-    if len(images) == 0:
+    images = _real(images)
+    if images.ndim == 0 or len(images) == 0:
         raise UserError("Features need at least one picture. Received: an empty array")
     call = encoder.predict_on_batch if hasattr(encoder, "predict_on_batch") else encoder
     if endpoints is None:
@@ -71,8 +73,16 @@ def pixels(images: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         A dict with the one endpoint `pixels`.
     """
-    flat = np.asarray(images).reshape(len(images), -1)
+    flat = _real(images).reshape(len(images), -1)
     return {"pixels": (flat.astype("float32") / 127.5 - 1).astype("float16")}
+
+
+def _real(images: Any) -> np.ndarray:
+    """An array of real numbers, not copied if it is one."""
+    array = to_numpy(images, "images")
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"`images` holds real numbers in 0..255. Received: dtype {array.dtype}")
+    return array
 
 
 def extract(
@@ -107,8 +117,9 @@ def clip_features(
         `local` (N, C) and `global` (N, D), float32; `global` equals the encoder's endpoint on the clip alone.
 
     Raises:
-        UserError: for a clip shorter than one frame.
+        UserError: for a clip shorter than one frame, or that is no floats (T,) in -1..1.
     """
+    from mizoo.data import sound_files
     from mizoo.encoders.waveform import receptive_field
 
     field, jump = receptive_field(encoder)
@@ -116,6 +127,7 @@ def clip_features(
     if lengths.min() < field:
         short = int(lengths.argmin())
         raise UserError(f"A clip has at least {field} samples. Received: clip {short} of {lengths[short]}.")
+    clips = sound_files.check_clips(clips)
     means: dict[str, np.ndarray] = {}
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(clips), batch_size):

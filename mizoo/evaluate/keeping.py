@@ -60,6 +60,6 @@ class Keeper:
             yield "These rows are shown and not saved; `--rows results.json` saves them."
         elif self.passed_over:
             yield (
-                f"{self.passed_over} of the rows are not saved: those of a published entry change by themselves only "
+                f"{self.passed_over} of the rows not saved: those of a published entry change by themselves only "
                 f"through mizoo's own protocols on data sets of TFDS. `--rows {self.published}` adds these as well."
             )

@@ -7,7 +7,6 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

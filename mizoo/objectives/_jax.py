@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 from mizoo.data.batching import epoch_order, step_noise
+from mizoo.errors import UserError
+from mizoo.objectives import inputs
 
 
 class JaxStep:
@@ -86,7 +88,13 @@ class JaxStep:
 
         Returns:
             The means of the terms over the epoch.
+
+        Raises:
+            UserError: for a batch of one, or one larger than the data.
         """
+        inputs.check_batch_size(self, batch_size)
+        if len(images) < batch_size:
+            raise UserError(f"One batch takes {batch_size} inputs and there are {len(images)}: lower `batch_size`.")
         steps = len(images) // batch_size
         order = epoch_order(seed, epoch, len(images))[: steps * batch_size].reshape(steps, batch_size)
         noise = np.stack([step_noise(seed, epoch, i, (batch_size, self.noise_size)) for i in range(steps)])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
-
 import keras
 from keras import ops
 
 from mizoo._tools import keras_private
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_real
 from mizoo._tools.keras_backend import training_backend
+from mizoo.augment.layers import as_augmentation, layer_of
 from mizoo.errors import UserError
+from mizoo.objectives import inputs
 
 if training_backend("Training runs") == "tensorflow":
     from mizoo.objectives._tensorflow import TensorFlowStep as Step
@@ -33,10 +37,15 @@ class Objective(Step, keras.Model):
 
     Args:
         encoder: a Functional `keras.Model` from pictures to a dict of endpoints.
-        augment: a callable of (images, noise) with a `noise_size`, or None.
+        augment: what `mizoo.augment.as_augmentation` takes: an augmentation of this package, a Keras layer, a callable of
+            (images, noise) with a `noise_size`, or None.
         views: how often each picture of a batch is augmented.
         seed: seed of the noise that is drawn in the step when a batch brings none.
         name: name of the model.
+
+    Raises:
+        UserError: for an encoder without named endpoints, anything else as `augment`, a number of views below 1, and a
+            seed below 0.
     """
 
     def __init__(
@@ -48,24 +57,26 @@ class Objective(Step, keras.Model):
                 "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
                 f"mizoo.encoders.conv32(). Received: {type(encoder).__name__}"
             )
-        if views < 1:
-            raise UserError(f"`views` is 1 or more. Received: views={views}")
-        if views > 1 and augment is None:
+        if check_whole(views, "views", 1) > 1 and augment is None:
             raise UserError(
                 "Two views of a picture differ by `augment`: give one, such as mizoo.augment.preset('views')."
             )
         self.encoder = encoder
-        self.augment = augment
+        self.augment = as_augmentation(augment)
+        self.augment_layer = layer_of(self.augment)  # so that Keras keeps the state of its generators
         self.views = views
-        self.seed = seed
+        self.seed = check_whole(seed, "seed")
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_metrics = {}
+        self.seen_larger_batch = False
 
     # What a subclass defines.
 
     term_names: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()  # arguments of its constructor that are plain values, besides `seed` and `name`
     serialised: tuple[str, ...] = ("encoder", "augment")  # and those that are objects
+
+    fewest_rows = 2  # inputs in a batch: with one there is nothing to tell it apart from
 
     inner_steps = 1  # steps of the second optimiser for each update: the first with it, the others by `inner_loss`
 
@@ -126,14 +137,13 @@ class Objective(Step, keras.Model):
             )
 
     def require_positive(self, *names: str) -> None:
-        """Refuse arguments, named as the attributes that hold them, that are not above 0.
+        """Refuse arguments, named as the attributes that hold them, that are no numbers above 0.
 
         Raises:
             UserError: naming the first.
         """
         for name in names:
-            if not getattr(self, name) > 0:
-                raise UserError(f"`{name}` is above 0. Received: {getattr(self, name)}")
+            check_real(getattr(self, name), name, above=0)
 
     def track_terms(self) -> None:
         """Create a metric for each term; a subclass calls it last in its constructor, when every layer is built."""
@@ -142,7 +152,20 @@ class Objective(Step, keras.Model):
 
     def call(self, images, training: bool = False):
         """The endpoints of the encoder for pictures (B, H, W, C): `predict` gives features."""
+        if isinstance(images, dict):
+            images = images[inputs.input_key(images)]
         return self.encoder(images, training=training)
+
+    def __call__(self, images, *args, **kwargs):
+        """As `keras.Model.__call__`; arrays are checked as in `predict`, tensors are taken as they are."""
+        if inputs.is_plain(images):
+            images = self._encoder_inputs(images)
+        return super().__call__(images, *args, **kwargs)
+
+    def _encoder_inputs(self, x):
+        """Pictures or sequences as the encoder takes them, from an array or a dict that holds one."""
+        values = x[inputs.input_key(x)] if isinstance(x, dict) else x
+        return inputs.check_inputs(values, inputs.wanted_shape(self.encoder))
 
     def unpack(self, data):
         """Pictures (or sequences) and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures."""
@@ -150,7 +173,8 @@ class Objective(Step, keras.Model):
             data = data[0]
         if not isinstance(data, dict):
             data = {"images": data}
-        images = data["sequences"] if "sequences" in data else data["images"]
+        images = data[inputs.input_key(data)]
+        self._check_batch(images)
         noise = data.get("noise")
         if noise is None:
             shape = (ops.shape(images)[0], self.noise_size)
@@ -162,12 +186,23 @@ class Objective(Step, keras.Model):
             )
         return images, noise
 
+    def _check_batch(self, images) -> None:
+        """Refuse a batch by what is known of it while the step is traced: its shape, and whether it holds one input."""
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        inputs.check_batch_shape(images.shape, dtype, inputs.wanted_shape(self.encoder, self.augment))
+        rows = images.shape[0] if images.shape is not None and len(images.shape) else None
+        if rows != 1 or self.replicas > 1:
+            self.seen_larger_batch = True
+        elif not self.seen_larger_batch:  # after larger ones it is the last, which teaches nothing and does no harm
+            inputs.check_rows(self, rows)
+
     def forward(self, images, noise):
         """Augment, and compute loss and terms: what the steps of both backends differentiate."""
         if self.augment:
             columns = self.augment.noise_size
             views = [self.augment(images, noise[:, i * columns : (i + 1) * columns]) for i in range(self.views)]
             images, noise = ops.concatenate(views) if self.views > 1 else views[0], noise[:, self.views * columns :]
+            inputs.check_batch_shape(images.shape, "float32", inputs.wanted_shape(self.encoder))
         loss, terms = self.compute_terms(ops.cast(images, "float32"), noise)
         return loss, {"loss": loss, **terms}
 
@@ -180,8 +215,12 @@ class Objective(Step, keras.Model):
             **kwargs: `jit_compile`, `run_eagerly` and the like, as in `keras.Model.compile`.
 
         Raises:
-            UserError: for settings that cannot work with this step.
+            UserError: for settings that cannot work with this step, and if every layer is frozen.
+
+        Warns:
+            UserWarning: if the encoder is frozen, and only what is around it is trained.
         """
+        self._check_trainable()
         optimizer = keras.optimizers.get(optimizer)
         adversary = [v for v in self.trainable_variables if ADVERSARY in v.path]
         if adversary and not isinstance(_innermost(optimizer), keras.optimizers.MultiOptimizer):
@@ -201,6 +240,21 @@ class Objective(Step, keras.Model):
             )
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
+
+    def _check_trainable(self) -> None:
+        frozen = bool(self.encoder.weights) and not self.encoder.trainable_variables
+        if not self.trainable_variables:
+            raise UserError(
+                f"Nothing is trained: {type(self).__name__} has no layers but those of the encoder {self.encoder.name!r}, "
+                "which are all frozen. Set `encoder.trainable = True` (or that of some layers) before `compile`."
+            )
+        if frozen:
+            warnings.warn(
+                f"The encoder {self.encoder.name!r} is frozen: {type(self).__name__} trains its critics, heads or "
+                "densities alone. If it should be trained, set `encoder.trainable = True` before `compile`.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def inner_optimizer(self) -> tuple[keras.optimizers.Optimizer | None, list]:
         """The second optimiser and its variables, for the inner loop; (None, []) where there is none."""
@@ -236,28 +290,68 @@ class Objective(Step, keras.Model):
     def fit(self, x=None, y=None, batch_size=None, *args, steps_per_epoch=None, **kwargs):
         """As `keras.Model.fit`, without validation; `mizoo.data.batches` brings its own number of steps.
 
-        A batch is pictures (N, H, W, C) in 0..255 or a dict {"images": pictures, "noise": (N, noise_size)}.
+        A batch is pictures (N, H, W, C) in 0..255 or a dict {"images": pictures, "noise": (N, noise_size)}. Arrays, and
+        the first batch of a generator, are looked at first; of a `tf.data.Dataset` and other data sets the shape is.
 
         Raises:
-            UserError: for validation, and for arrays or `mizoo.data.batches` whose batch several replicas cannot share
+            UserError: for validation; for inputs that the encoder does not take (another shape, NaN, masked values,
+                pictures outside 0..255, sounds that are whole numbers); for batches of one, which have no negatives (a
+                last one is taken); and for arrays or `mizoo.data.batches` whose batch several replicas cannot share
                 equally. A last, smaller one they can, as long as there is a picture for each.
+
+        Warns:
+            UserWarning: for pictures that all lie within 0..1.
         """
         if kwargs.get("validation_data") is not None or kwargs.get("validation_split"):
             raise UserError(_NO_VALIDATION)
+        if x is None:
+            raise UserError("`fit` takes pictures or batches of them, such as mizoo.data.batches(...). Received: None")
+        if not self.trainable_variables:
+            self._check_trainable()
         if steps_per_epoch is None:
             steps_per_epoch = getattr(x, "steps_per_epoch", None)
+        if inputs.is_arrays(x):
+            x = inputs.check_arrays(self, x)
+            inputs.check_batch_size(self, batch_size, inputs.rows_of(x))
+        elif inputs.is_generator(x):
+            x = inputs.with_first_batch_checked(self, x)
+        elif getattr(x, "batch_size", None) == 1:
+            inputs.check_rows(self, 1)
         if self.replicas > 1:
             _check_shared(x, batch_size, self.replicas)
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
         return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
 
+    def train_on_batch(self, x, *args, **kwargs):
+        """As `keras.Model.train_on_batch`; `x` is a batch as of `fit`, checked likewise."""
+        if inputs.is_arrays(x):
+            x = inputs.check_arrays(self, x)
+            inputs.check_rows(self, inputs.rows_of(x))
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`: the endpoints of the encoder, arrays checked by its contract.
+
+        Raises:
+            UserError: for inputs that the encoder does not take, and for the endless batches of `mizoo.data.batches`.
+        """
+        if inputs.is_arrays(x):
+            x = self._encoder_inputs(x)
+        elif hasattr(x, "steps_per_epoch") and kwargs.get("steps") is None:
+            raise UserError("`predict` takes pictures; training batches have no end and another order. Pass the array.")
+        return super().predict(x, *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`, arrays checked as in `predict`."""
+        return super().predict_on_batch(self._encoder_inputs(x) if inputs.is_arrays(x) else x)
+
 
 def _check_shared(x, batch_size: int | None, replicas: int) -> None:
     """Refuse batches that TensorFlow cannot deal out, where they are known: of arrays and of `mizoo.data.batches`."""
     arrays = list(x.values()) if isinstance(x, dict) else [x]
     count = len(arrays[0]) if all(getattr(array, "shape", None) for array in arrays) else None
-    size = getattr(x, "batch_size", batch_size or (None if count is None else 32))  # 32 is what Keras takes
+    size = getattr(x, "batch_size", batch_size or (None if count is None else inputs.KERAS_BATCH))
     first = size if count is None else min(size, count)
     if first and first % replicas:  # Keras adds up the replicas' shares of the first batch
         raise UserError(

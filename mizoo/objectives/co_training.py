@@ -9,6 +9,8 @@ import keras
 from keras import ops
 
 from mizoo import bounds, critics, densities
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_choice, check_real, check_widths
 from mizoo.errors import UserError
 from mizoo.objectives.base import ADVERSARY, INNER_INPUT, Objective
 
@@ -90,7 +92,7 @@ class DeepCoTraining(Objective):
         self.beta = beta
         self.form = form
         self.family = family
-        self.hidden = tuple(hidden)
+        self.hidden = check_widths(hidden, "hidden")
         self.scale_range = scale_range
         self.resolution = resolution
         self.inner_steps = inner_steps
@@ -198,19 +200,14 @@ class DeepCoTraining(Objective):
         return -value, {"global_mi": value}
 
     def _check_arguments(self) -> None:
-        if self.form not in FORMS:
-            raise UserError(f"`form` is one of {', '.join(FORMS)}. Received: form={self.form!r}")
-        if not 0 <= self.beta < 1:
-            raise UserError(f"`beta` is 0 or more and below 1. Received: beta={self.beta}")
+        check_choice(self.form, "form", FORMS)
+        check_choice(self.family, "family", densities.FAMILIES)
+        check_real(self.beta, "beta", minimum=0, below=1)
         if self.beta and self.form == "cpc":
             raise UserError(f"`beta` weighs an entropy, and form='cpc' has none: leave it at 0. Received: {self.beta}")
-        if not self.hidden or min(self.hidden) < 1:
-            raise UserError(f"`hidden` holds the width of one hidden layer at least. Received: hidden={self.hidden}")
         self.require_positive("resolution", "density_rate")
-        if self.scale_range < 0:
-            raise UserError(f"`scale_range` is 0 or more. Received: scale_range={self.scale_range}")
-        if self.inner_steps < 1:
-            raise UserError(f"`inner_steps` is 1 or more. Received: {self.inner_steps}")
+        check_real(self.scale_range, "scale_range", minimum=0)
+        check_whole(self.inner_steps, "inner_steps", 1)
         self.require_endpoints(["global"])
 
 

@@ -8,6 +8,9 @@ import keras
 from keras import ops
 
 from mizoo import bounds, critics
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_choice, check_names
+from mizoo.augment.layers import as_augmentation, layer_of
 from mizoo.encoders.patch_grid import PATCHES, patch_geometry
 from mizoo.errors import UserError
 from mizoo.objectives import contexts
@@ -82,11 +85,12 @@ class CPC(Objective):
         self.steps = steps
         self.first_step = first_step
         self.negatives = negatives
-        self.directions = tuple(directions)
+        self.directions = check_names(directions, "directions")
         self.context = context
         self.context_size = context_size
         self.context_blocks = context_blocks
-        self.patch_augment = patch_augment
+        self.patch_augment = as_augmentation(patch_augment, "patch_augment")
+        self.patch_augment_layer = layer_of(self.patch_augment)
         self._check_arguments()
 
         local = encoder.output["local"].shape[1:]
@@ -119,6 +123,11 @@ class CPC(Objective):
     def term_names(self) -> tuple[str, ...]:
         """`mi_k` in nats, and `accuracy_k`, the share of right picks, for every predicted step k."""
         return tuple(f"mi_{k}" for k in self._predicted()) + tuple(f"accuracy_{k}" for k in self._predicted())
+
+    @property
+    def fewest_rows(self) -> int:
+        """Inputs in a batch: two, or one where the other positions of a sequence are the negatives."""
+        return 1 if self.negatives == "sequence" else 2
 
     @property
     def own_noise_size(self) -> int:
@@ -206,18 +215,14 @@ class CPC(Objective):
         return {**super().get_config(), "directions": list(self.directions) if self.on_grid else ["down"]}
 
     def _check_arguments(self) -> None:
-        if self.negatives not in NEGATIVES:
-            raise UserError(f"`negatives` is one of {', '.join(NEGATIVES)}. Received: negatives={self.negatives!r}")
-        if self.context not in contexts.CONTEXTS:
-            raise UserError(f"`context` is one of {', '.join(contexts.CONTEXTS)}. Received: context={self.context!r}")
-        if not self.directions or set(self.directions) - set(DIRECTIONS):
+        check_choice(self.negatives, "negatives", NEGATIVES)
+        check_choice(self.context, "context", contexts.CONTEXTS)
+        if set(self.directions) - set(DIRECTIONS):
             raise UserError(f"`directions` are some of {', '.join(DIRECTIONS)}. Received: {self.directions}")
-        if len(set(self.directions)) < len(self.directions):
-            raise UserError(f"`directions` names one twice. Received: {self.directions}")
-        if not 1 <= self.first_step <= self.steps:
+        for name in ("steps", "context_size", "context_blocks"):
+            check_whole(getattr(self, name), name, 1)
+        if check_whole(self.first_step, "first_step", 1) > self.steps:
             raise UserError(f"`first_step` is 1 to `steps`. Received: first_step={self.first_step}, steps={self.steps}")
-        if min(self.context_size, self.context_blocks) < 1:
-            raise UserError("`context_size` and `context_blocks` are 1 or more.")
         shapes = {key: value.shape[1:] for key, value in self.encoder.output.items()}
         if "local" not in shapes or len(shapes["local"]) not in (2, 3):
             raise UserError(

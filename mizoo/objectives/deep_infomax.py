@@ -10,6 +10,8 @@ import keras
 from keras import ops
 
 from mizoo import bounds, critics
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_choice, check_real
 from mizoo.augment import Occlude
 from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
@@ -105,7 +107,7 @@ class DeepInfoMax(Objective):
         self.bound = bound
         self.negatives = negatives
         self.critic_width = critic_width
-        self.pairs = tuple(tuple(pair) for pair in pairs)
+        self.pairs = _as_pairs(pairs)
         self.clip = clip
         self.score_penalty = score_penalty
         self.critic = critic
@@ -328,24 +330,17 @@ class DeepInfoMax(Objective):
         return scores if self.clip is None else self.clip * ops.tanh(scores / self.clip), square
 
     def _check_arguments(self) -> None:
-        weights = ("local_weight", "global_weight", "prior_weight", "score_penalty")
-        for name in weights:
-            if not getattr(self, name) >= 0:
-                raise UserError(f"`{name}` is 0 or more. Received: {getattr(self, name)}")
+        for name in ("local_weight", "global_weight", "prior_weight", "score_penalty"):
+            check_real(getattr(self, name), name, minimum=0)
         if not (self.local_weight or self.global_weight):
             raise UserError("Nothing is maximised: `local_weight` and `global_weight` are both 0.")
-        if self.bound not in BOUNDS:
-            raise UserError(f"`bound` is one of {', '.join(BOUNDS)}. Received: bound={self.bound!r}")
-        if self.negatives not in NEGATIVES:
-            raise UserError(f"`negatives` is one of {', '.join(NEGATIVES)}. Received: negatives={self.negatives!r}")
-        if self.critic not in CRITICS:
-            raise UserError(f"`critic` is one of {', '.join(CRITICS)}. Received: critic={self.critic!r}")
-        if self.critic_width < 1:
-            raise UserError(f"`critic_width` is 1 or more. Received: {self.critic_width}")
-        if not 0 <= self.occlusion <= 1:
-            raise UserError(f"`occlusion` is a share of a picture's side, 0 to 1. Received: {self.occlusion}")
-        if self.clip is not None and not self.clip > 0:
-            raise UserError(f"`clip` is above 0, or None. Received: {self.clip}")
+        check_choice(self.bound, "bound", BOUNDS)
+        check_choice(self.negatives, "negatives", NEGATIVES)
+        check_choice(self.critic, "critic", CRITICS)
+        check_whole(self.critic_width, "critic_width", 1)
+        check_real(self.occlusion, "occlusion", minimum=0, maximum=1, what="a share of a picture's side")
+        if self.clip is not None:
+            check_real(self.clip, "clip", above=0)
         _check_pairs(self.pairs, self.views)
         needed = set(self._paired_endpoints()) if self.local_weight else set()
         needed |= {"local", "global"} if self.global_weight else set()
@@ -359,10 +354,18 @@ class DeepInfoMax(Objective):
             )
 
 
+def _as_pairs(pairs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    listed = [tuple(pair) if isinstance(pair, (list, tuple)) else () for pair in _as_list(pairs)]
+    named = all(len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in listed)
+    if not listed or not named or len(set(listed)) < len(listed):
+        raise UserError(f"`pairs` are different pairs of endpoints, such as [('local', 'global')]. Received: {pairs!r}")
+    return tuple(listed)
+
+
+def _as_list(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
 def _check_pairs(pairs: Sequence[Sequence[str]], views: int) -> None:
-    if not pairs or any(len(pair) != 2 for pair in pairs) or len(set(map(tuple, pairs))) < len(pairs):
-        raise UserError(
-            f"`pairs` are different pairs of endpoints, such as [('local', 'global')]. Received: {list(pairs)}"
-        )
     if views == 1 and any(first == second for first, second in pairs):
         raise UserError("An endpoint determines itself within one view: equal endpoints take views=2.")

@@ -8,6 +8,8 @@ import keras
 from keras import layers, ops
 
 from mizoo import bounds
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_names
 from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
 
@@ -68,13 +70,13 @@ class Distillation(Objective):
     ) -> None:
         super().__init__(encoder, augment=augment, seed=seed, name=name)
         self.teacher_size = teacher_size
-        self.endpoints = (endpoints,) if isinstance(endpoints, str) else tuple(endpoints)
+        self.endpoints = check_names(endpoints, "endpoints")
         self.temperature = temperature
         self.head_width = head_width
-        if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
-            raise UserError(f"`endpoints` names one endpoint at least, and none twice. Received: {self.endpoints}")
         self.require_endpoints(self.endpoints)
         self.require_positive("teacher_size", "temperature", "head_width")
+        for size in ("teacher_size", "head_width"):
+            check_whole(getattr(self, size), size, 1)
         self.heads = {key: self._head(key) for key in self.endpoints}
         self.term_names = tuple(f"{key}_mi" for key in self.endpoints)
         self.track_terms()

@@ -61,7 +61,7 @@ class InformationMaximization(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
-        if views < 2:
+        if self.views < 2:
             raise UserError(f"Information is between views: `views` is 2 or more. Received: views={views}")
         self.resolution = resolution
         self.require_positive("resolution")

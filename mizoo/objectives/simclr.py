@@ -56,7 +56,7 @@ class SimCLR(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
-        if views < 2:
+        if self.views < 2:
             raise UserError(f"SimCLR compares views: `views` is 2 or more. Received: views={views}")
         self.temperature = temperature
         self.require_positive("temperature")

@@ -114,8 +114,8 @@ class Record(keras.callbacks.Callback):
 def _check_finite(model: Any, epochs: int) -> None:
     """Refuse to go on with weights that are NaN or infinite: nothing of them is written."""
     for variable in model.variables:
-        value = keras.ops.convert_to_numpy(keras.ops.cast(variable.value, "float32"))
-        if not np.isfinite(value).all():
+        value = keras.ops.convert_to_numpy(variable)
+        if not np.isfinite(value.astype("float32")).all():
             raise UserError(
                 f"The weights {variable.path} are not finite after epoch {epochs}: the run stopped before its encoder "
                 f"and its checkpoint were replaced. {_REMEDY}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from mizoo._tools.files import user_path
@@ -90,8 +89,8 @@ def outputs(encoder: Any) -> dict[str, Any]:
         names = getattr(encoder, "output_names", None)  # a Sequential has none
         return {names[0] if names else encoder.layers[-1].name: tensors[0]}
     raise UserError(
-        f"The outputs of an encoder must be a dict of named endpoints. {encoder.name} returns a list of {len(tensors)}: "
-        "build it with `keras.Model(inputs, {'fc': ...})`."
+        f"The outputs of an encoder must be a dict of named endpoints. {encoder.name} returns a list of "
+        f"{len(tensors)}: build it with `keras.Model(inputs, {{'fc': ...}})`."
     )
 
 
@@ -131,7 +130,9 @@ def _without_outputs(encoder: Any) -> str:
     """Why a model has no endpoints, and what to do: save the encoder inside it, if there is one."""
     kind = type(encoder).__name__
     inside = [
-        name for name, value in getattr(encoder, "__dict__", {}).items() if not name.startswith("_") and _symbolic(value, "outputs")
+        name
+        for name, value in getattr(encoder, "__dict__", {}).items()
+        if not name.startswith("_") and _symbolic(value, "outputs")
     ]
     if inside:
         advice = f"The encoder inside it is one: `model.{inside[0]}.save('encoder.keras')`."

@@ -260,9 +260,7 @@ def check_onnx(file: EncoderFile) -> None:
 def _refers_outside(message: memoryview, kind: str) -> bool:
     """Whether a tensor in a serialised message is stored in another file."""
     if kind == "Tensor":
-        return any(
-            field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value) for field, value in _fields(message)
-        )
+        return any(field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value) for field, value in _fields(message))
     inside = _INSIDE[kind]
     return any(
         isinstance(value, memoryview) and _refers_outside(value, inside[field])

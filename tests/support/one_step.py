@@ -19,7 +19,7 @@ TESTS = Path(__file__).parents[1]
 
 
 class Case(NamedTuple):
-    """What is trained; `settings` go to the objective in the place of the usual ones of `BUILDERS`, `augment` as a name.
+    """What is trained; `settings` take the place of the usual ones of `BUILDERS`, with `augment` as a name.
 
     Attributes:
         objective: a key of `BUILDERS`.
@@ -201,9 +201,9 @@ def train(case: Case) -> tuple[dict[str, float], dict[str, Any], dict[str, Any]]
         history = model.fit(**arguments, epochs=case.epochs, verbose=0).history
         terms = {name: values[-1] for name, values in history.items()}
     norms = [layer for layer in keras_private.all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
-    facts = {
+    facts = {  # configurations are read where there are replicas alone: Keras imports TensorFlow for them
         "replicas": 1 if case.scan else getattr(model, "replicas", 1),
-        "synchronised_in_config": any(norm.get_config()["synchronized"] for norm in norms),
+        "synchronised_in_config": case.replicas > 1 and any(norm.get_config()["synchronized"] for norm in norms),
     }
     weights = {
         f"{i} {v.path}".replace("/", "|"): np.asarray(keras.ops.convert_to_numpy(v))

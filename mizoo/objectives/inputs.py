@@ -1,0 +1,188 @@
+"""What `fit` and `predict` of an objective are given, by the contract of its encoder: arrays, and shapes of batches."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from mizoo._tools.arrays import check_whole, to_numpy
+from mizoo.augment import Compose
+from mizoo.data import pictures, sound_files
+from mizoo.errors import UserError
+from mizoo.zoo import interface
+
+KERAS_BATCH = 32  # what `fit` takes where it is given arrays and no `batch_size`
+INPUT_KEYS = ("sequences", "images")  # of a batch that is a dict, the first that is there
+_CHECKED_RANKS = (1, 2, 3)  # of an input without the batch: sounds, series, pictures
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether `x` is an array, nested lists, or a dict of such, and no data set that gives batches."""
+    if isinstance(x, dict):
+        return all(is_arrays(value) for value in x.values())
+    return isinstance(x, (np.ndarray, list, tuple)) or (hasattr(x, "shape") and hasattr(x, "__array__"))
+
+
+def is_plain(x: Any) -> bool:
+    """Whether `x` is an array or nested lists, and no tensor of the backend, whose values may not be known yet."""
+    return is_arrays(x) and not isinstance(x, (dict, keras.KerasTensor)) and not keras.ops.is_tensor(x)
+
+
+def wanted_shape(encoder: Any, augment: Any = None) -> interface.Shape:
+    """The shape without the batch that comes in: that of the encoder, free where the augmentation can change it."""
+    shape = interface.input_shape(encoder)
+    if augment is None or len(shape) != 3:
+        return shape
+    if not isinstance(augment, Compose):
+        return (None, None, None)
+    resized = any(getattr(operation, "side", None) for operation in augment.operations if hasattr(operation, "area"))
+    return (None, None, shape[-1]) if resized else shape
+
+
+def check_inputs(values: Any, shape: interface.Shape, argument: str = "x") -> np.ndarray:
+    """Pictures, sounds or series as an array (B, ...) of the type that they have.
+
+    Args:
+        values: an array, or what NumPy makes one of.
+        shape: what an input has without the batch, None for any size; its rank says what it holds.
+        argument: what the messages call `values`.
+
+    Raises:
+        UserError: for another shape, numbers that are not real or finite, masked values, pictures outside 0..255 and
+            sounds that are no floats in -1..1.
+
+    Warns:
+        UserWarning: for pictures that all lie within 0..1.
+    """
+    if len(shape) not in _CHECKED_RANKS:
+        return to_numpy(values, argument)
+    if interface.kind_of(shape) == "pictures":
+        return pictures.check_images(values, shape, argument, cast=False)
+    return sound_files.check_samples(values, shape, argument, cast=False)
+
+
+def check_arrays(model: Any, x: Any) -> Any:
+    """What a batch or a whole data set holds, as `Objective.fit` takes it: an array, or a dict with noise and targets.
+
+    Raises:
+        UserError: as of `check_inputs`; for a dict without inputs, with other columns of noise than the model takes, or
+            whose arrays differ in length.
+    """
+    shape = wanted_shape(model.encoder, model.augment)
+    if not isinstance(x, dict):
+        return check_inputs(x, shape)
+    key = input_key(x)
+    checked = {key: check_inputs(x[key], shape, f"x[{key!r}]")}
+    for name in x:
+        if name == key:
+            continue
+        values = checked[name] = to_numpy(x[name], f"x[{name!r}]")
+        if values.ndim == 0 or len(values) != len(checked[key]):
+            raise UserError(
+                f"`x` has one row of {name!r} for each of {len(checked[key])} inputs. Received: shape {values.shape}."
+            )
+        if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+            raise UserError(
+                f"`x[{name!r}]` holds finite real numbers. Received: dtype {values.dtype}"
+                + (", with NaN or infinity in it." if values.dtype.kind == "f" else ".")
+            )
+    return checked
+
+
+def input_key(batch: dict) -> str:
+    """The key of the pictures or sequences of a batch.
+
+    Raises:
+        UserError: if it has none.
+    """
+    key = next((key for key in INPUT_KEYS if key in batch), None)
+    if key is None:
+        raise UserError(
+            "A batch is pictures, or a dict with the key 'images' (or 'sequences') and, if it brings them, 'noise' and "
+            f"'targets'. Received: the keys {', '.join(map(repr, batch)) or 'none'}."
+        )
+    return key
+
+
+def rows_of(x: Any) -> int:
+    """How many inputs there are, of what `check_arrays` gave."""
+    return len(x[input_key(x)] if isinstance(x, dict) else x)
+
+
+def with_first_batch_checked(model: Any, batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches of a generator, of which the first is looked at before the training begins.
+
+    Raises:
+        UserError: if there is none, or as of `check_arrays` and `check_rows`.
+    """
+    first = next(batches, None)
+    if first is None:
+        raise UserError("`x` is a generator that gives no batch: it may have been used before. Make a new one.")
+    content = first[0] if isinstance(first, (tuple, list)) and len(first) else first
+    if is_arrays(content):
+        check_rows(model, rows_of(check_arrays(model, content)))
+    return _again(first, batches)
+
+
+def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def is_generator(x: Any) -> bool:
+    """Whether `x` is a generator, which Keras takes for batches."""
+    return isinstance(x, types.GeneratorType)
+
+
+def check_rows(model: Any, rows: int) -> None:
+    """Refuse a batch of too few inputs for the objective to have anything to tell apart.
+
+    Raises:
+        UserError: that says why.
+    """
+    if rows < model.fewest_rows:
+        raise UserError(
+            f"A batch for {type(model).__name__} holds {model.fewest_rows} inputs or more: the others of a batch are "
+            f"what each is told apart from, and a batch of one trains on nothing. Received: a batch of {rows}."
+        )
+
+
+def check_batch_size(model: Any, batch_size: Any, rows: int | None = None) -> int:
+    """The size of the first batch, of `rows` inputs in all where that is known, once it is enough.
+
+    Raises:
+        UserError: otherwise.
+    """
+    size = KERAS_BATCH if batch_size is None else check_whole(batch_size, "batch_size", 1)
+    size = size if rows is None else min(size, rows)
+    check_rows(model, size)
+    return size
+
+
+def check_batch_shape(shape: Any, dtype: str, wanted: interface.Shape) -> None:
+    """Refuse a batch, as far as its shape (B, ...) is known while a step is traced.
+
+    Raises:
+        UserError: for another shape than the encoder and the augmentation take, and for sounds that are whole numbers.
+    """
+    if shape is None or len(wanted) not in _CHECKED_RANKS:
+        return
+    sizes = tuple(shape)
+    fits = len(sizes) == len(wanted) + 1 and all(
+        None in (size, want) or size == want for size, want in zip(sizes[1:], wanted)
+    )
+    if not fits:
+        said = ", ".join("any" if size is None else str(size) for size in wanted)
+        received = ", ".join("any" if size is None else str(size) for size in sizes)
+        remedy = "Bring them to that form first"
+        if len(wanted) == 3:
+            remedy += " (`mizoo.data.load(images, size=...)` resizes pictures)"
+        raise UserError(f"A batch has the shape (B, {said}). Received: ({received}). {remedy}.")
+    if len(wanted) == 1 and not dtype.startswith(("float", "bfloat")):
+        raise UserError(
+            f"Sounds are floats in -1..1. Received: a batch of {dtype}. Divide 16-bit samples by 32768 first."
+        )
