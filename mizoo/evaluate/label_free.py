@@ -57,6 +57,9 @@ def load_pictures(dataset: Any, split: str, train_split: str, size: int | None, 
     Raises:
         UserError: for what `mizoo.data.load` refuses, data that are no pictures, and fewer than two pictures.
     """
+    given = getattr(dataset, "images", dataset)
+    if isinstance(given, np.ndarray) and given.ndim in (2, 3) and given.dtype.kind == "f":
+        _check_pictures(given)  # sequences; what else is no pictures `data.load` refuses
     splits = data.splits(dataset)
     if len(splits) == 1:
         only = data.load(dataset, splits[0], size=size)

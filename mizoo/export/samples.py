@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mizoo._tools.files import user_path
 from mizoo.data import photographs, pictures
 from mizoo.errors import UserError
 from mizoo.zoo import interface
@@ -59,7 +59,7 @@ def sample_pictures(count: int, shape: Sequence[int | None]) -> np.ndarray:
 
 def _cifar10(count: int) -> list[np.ndarray]:
     # Asking TFDS for data that are not prepared would start a download.
-    folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser() / "cifar10"
+    folder = user_path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")) / "cifar10"
     if not folder.is_dir() or importlib.util.find_spec("tensorflow_datasets") is None:
         return []
     from mizoo import data
