@@ -44,6 +44,26 @@ def quick_saved_model(monkeypatch):
 
 
 @pytest.fixture
+def quick_forms(quick_saved_model, monkeypatch):
+    """ONNX files of the weights alone as well, without the nodes, which take their time to convert."""
+    import onnx
+
+    from mizoo.export import bundle
+    from mizoo.export.keras_file import as_half
+
+    models = {}
+
+    def save(model, path) -> None:
+        halves = [(as_half(np.asarray(variable)), variable.path) for variable in model.variables]
+        weights = [onnx.numpy_helper.from_array(*half) for half in halves]
+        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], weights)), path)
+        models[path] = model
+
+    monkeypatch.setattr(bundle, "save_onnx", save)
+    monkeypatch.setattr(bundle, "run_onnx", lambda path, batch, endpoints: bundle.run_keras(models[path], batch))
+
+
+@pytest.fixture
 def eager():
     """TensorFlow's steps run as they are called: tracing one takes longer than running a dozen."""
     import keras

@@ -70,7 +70,7 @@ def test_each_picture_keeps_its_own_target(rng):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"endpoints": ()}, "one endpoint at least"),
+        ({"endpoints": ()}, "names one at least"),
         ({"endpoints": ("fc", "fc")}, "none twice"),
         ({"endpoints": ("head",)}, "no endpoint head; it has local, conv, fc, global"),
         ({"temperature": 0.0}, "`temperature` is above 0"),

@@ -268,6 +268,7 @@ def test_mixed_precision_trains_with_float32_scores(rng, policy):
     assert history["local_mi"][-1] > history["local_mi"][0] + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TENSORFLOW, reason="XLA is an option of the TensorFlow step")
 def test_the_step_compiles_with_xla(rng):
     losses = []

@@ -125,6 +125,7 @@ def test_they_train_resume_are_measured_and_printed_under_their_own_unit(module,
 def test_a_wrong_import_path_is_named_wherever_it_stands(module, pictures, tmp_path, path, words):
     path = path.format(module=module)
     content = {"name": "own", "data": {"source": str(tmp_path / "pictures"), "augment": "views"}}
+    content["training"] = {"epochs": 1, "batch_size": 8}
     for part in ("encoder", "objective"):
         with pytest.raises(UserError, match=words) as caught:
             pretrain(recipes.validate({**content, part: {"name": path}}), tmp_path / "run")

@@ -22,9 +22,7 @@ from mizoo import encoders, export, zoo  # noqa: E402
 from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
-from mizoo.export import bundle  # noqa: E402
 from mizoo.export import publish as publish_as  # noqa: E402
-from mizoo.export.keras_file import as_half  # noqa: E402
 from mizoo.publish import _valid_baselines, is_path  # noqa: E402
 from mizoo.report import cards  # noqa: E402
 from mizoo.zoo.entries import REGISTRY  # noqa: E402
@@ -48,23 +46,6 @@ def clone(tmp_path, fake_zoo):
     shutil.move(tmp_path / "encoder.keras", run / "encoder.keras")
     (run / "recipe.yaml").write_text(RECIPE)
     return root, run
-
-
-@pytest.fixture
-def quick_forms(quick_saved_model, monkeypatch):
-    """ONNX files of the weights alone, without the nodes that take their time to convert."""
-    import onnx
-
-    models = {}
-
-    def save(model, path) -> None:
-        halves = [(as_half(np.asarray(variable)), variable.path) for variable in model.variables]
-        weights = [onnx.numpy_helper.from_array(*half) for half in halves]
-        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], weights)), path)
-        models[path] = model
-
-    monkeypatch.setattr(bundle, "save_onnx", save)
-    monkeypatch.setattr(bundle, "run_onnx", lambda path, batch, endpoints: bundle.run_keras(models[path], batch))
 
 
 def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):

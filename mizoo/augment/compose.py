@@ -27,8 +27,8 @@ class Compose:
         for operation in self.operations:
             if not isinstance(operation, Operation):
                 raise UserError(
-                    f"An augmentation is made of operations of mizoo.augment. Received: {operation!r}. Keras layers are "
-                    "put together by keras.Sequential, and go in as `augment` by themselves."
+                    f"An augmentation is made of operations of mizoo.augment. Received: {operation!r}. Keras layers "
+                    "are put together by keras.Sequential, and go in as `augment` by themselves."
                 )
 
     @property

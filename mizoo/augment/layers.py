@@ -17,9 +17,10 @@ from mizoo.errors import UserError
 class FromLayer:
     """A Keras layer, such as `keras.layers.RandomFlip`, or several in a `keras.Sequential`, as an augmentation.
 
-    An objective makes one of a layer that it gets as `augment`. The layer draws from a generator of its own and not from
-    the noise of the batch: a run that is resumed or repeated sees other views, and ends with other weights of the same
-    kind; with several replicas a layer may draw the same numbers on each. The operations of this package repeat exactly.
+    An objective makes one of a layer that it gets as `augment`. The layer draws from a generator of its own and not
+    from the noise of the batch: a run that is resumed or repeated sees other views, and ends with other weights of the
+    same kind; with several replicas a layer may draw the same numbers on each. The operations of this package repeat
+    exactly.
 
     Args:
         layer: from pictures (N, H, W, C), float32 in 0..255, to pictures; called with `training=True` where it takes

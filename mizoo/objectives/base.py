@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+
 import keras
 from keras import ops
 
@@ -37,8 +38,8 @@ class Objective(Step, keras.Model):
 
     Args:
         encoder: a Functional `keras.Model` from pictures to a dict of endpoints.
-        augment: what `mizoo.augment.as_augmentation` takes: an augmentation of this package, a Keras layer, a callable of
-            (images, noise) with a `noise_size`, or None.
+        augment: what `mizoo.augment.as_augmentation` takes: an augmentation of this package, a Keras layer, a callable
+            of (images, noise) with a `noise_size`, or None.
         views: how often each picture of a batch is augmented.
         seed: seed of the noise that is drawn in the step when a batch brings none.
         name: name of the model.
@@ -245,8 +246,8 @@ class Objective(Step, keras.Model):
         frozen = bool(self.encoder.weights) and not self.encoder.trainable_variables
         if not self.trainable_variables:
             raise UserError(
-                f"Nothing is trained: {type(self).__name__} has no layers but those of the encoder {self.encoder.name!r}, "
-                "which are all frozen. Set `encoder.trainable = True` (or that of some layers) before `compile`."
+                f"Nothing is trained: {type(self).__name__} has no layers but those of the encoder "
+                f"{self.encoder.name!r}, which are all frozen. Set `encoder.trainable = True` (or that of some layers) before `compile`."
             )
         if frozen:
             warnings.warn(
@@ -315,8 +316,8 @@ class Objective(Step, keras.Model):
             inputs.check_batch_size(self, batch_size, inputs.rows_of(x))
         elif inputs.is_generator(x):
             x = inputs.with_first_batch_checked(self, x)
-        elif getattr(x, "batch_size", None) == 1:
-            inputs.check_rows(self, 1)
+        else:
+            inputs.check_declared_rows(self, x)
         if self.replicas > 1:
             _check_shared(x, batch_size, self.replicas)
         if isinstance(x, keras.utils.PyDataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -129,8 +130,8 @@ def with_first_batch_checked(model: Any, batches: Iterator[Any]) -> Iterator[Any
 
 
 def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
+    for batch in itertools.chain([first], rest):
+        yield batch if isinstance(batch, tuple) else (batch,)  # Keras takes tuples alone from a generator
 
 
 def is_generator(x: Any) -> bool:
@@ -149,6 +150,23 @@ def check_rows(model: Any, rows: int) -> None:
             f"A batch for {type(model).__name__} holds {model.fewest_rows} inputs or more: the others of a batch are "
             f"what each is told apart from, and a batch of one trains on nothing. Received: a batch of {rows}."
         )
+
+
+def check_declared_rows(model: Any, x: Any) -> None:
+    """Refuse a data set that says of its batches that they hold too few inputs: by `batch_size`, or as tf.data does.
+
+    Raises:
+        UserError: as of `check_rows`.
+    """
+    declared = getattr(x, "batch_size", None)
+    content = getattr(x, "element_spec", None)
+    while isinstance(content, (tuple, list, dict)) and content:
+        content = next(iter(content.values() if isinstance(content, dict) else content))
+    shape = getattr(content, "shape", None)
+    if shape is not None and getattr(shape, "rank", None):
+        declared = shape[0]
+    if isinstance(declared, int) and not isinstance(declared, bool):
+        check_rows(model, declared)
 
 
 def check_batch_size(model: Any, batch_size: Any, rows: int | None = None) -> int:

@@ -65,7 +65,7 @@ def run(backend: str, cases: tuple[Case, ...], extra: tuple[str, ...] = ()) -> t
         if backend == "jax":  # a compilation for one step is not worth optimising
             environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
         command = [sys.executable, __file__, json.dumps(cases), json.dumps(extra), folder]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=570)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stderr[-3000:]
         facts = json.loads((Path(folder) / "facts.json").read_text())
         results = {}
