@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
+from mizoo.data._network import any_reachable
 from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
+
+_MIRROR = "https://storage.googleapis.com"  # where tensorflow-datasets looks for prepared data before the source
 
 
 @functools.lru_cache(maxsize=4)
@@ -62,7 +67,7 @@ def _arrays(builder: Any, split: str) -> Iterable[dict[str, Any]]:
 
 
 def _prepared(name: str, split: str | None, feature: str) -> Any:
-    """The builder of a data set that holds `feature` and `split`, its data prepared."""
+    """The builder of a data set that holds `feature` and `split`, its data prepared; said on stderr where they are not."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -78,6 +83,42 @@ def _prepared(name: str, split: str | None, feature: str) -> Any:
     if feature not in builder.info.features:
         names = ", ".join(builder.info.features)
         raise UserError(f"{name!r} holds {names} and no `{feature}`, which is what mizoo reads from it here.")
+    if not _is_prepared(builder):
+        _prepare(name, builder)
+    if split is not None and split not in builder.info.splits:
+        raise UserError(f"{name!r} has the splits {', '.join(builder.info.splits)}. Received: split={split!r}")
+    return builder
+
+
+def _is_prepared(builder: Any) -> bool:
+    """Whether the data of a builder lie where it looks."""
+    return (Path(builder.data_path) / "dataset_info.json").exists()
+
+
+def _prepare(name: str, builder: Any) -> None:
+    """Download and prepare the data of a builder, and say so; refuse at once where they cannot be had.
+
+    Raises:
+        UserError: naming where was looked: without a network, without a package that decodes the data, or for data that
+            have to be fetched by hand.
+    """
+    where = _looked_in(builder)
+    infos = builder.url_infos or {}
+    urls = list(infos)
+    hosts = ", ".join(dict.fromkeys(urlsplit(url).hostname or url for url in urls))
+    if urls and not any_reachable([urls[0], _MIRROR]):
+        raise UserError(
+            f"{name!r} is not prepared in {where}, and there is no network to fetch it: {hosts} does not answer. Set "
+            "TFDS_DATA_DIR to a folder that holds it, give a folder that `mizoo data pack` wrote, or try again with a "
+            "network."
+        )
+    sizes = [info.size for info in infos.values()]
+    size = f" ({sum(sizes) / 1e6:,.0f} MB)" if sizes and all(sizes) else ""
+    print(
+        f"{name!r} is not prepared in {where}: it is downloaded there{f' from {hosts}' if hosts else ''}{size}.",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         builder.download_and_prepare()
     except ImportError as error:  # tensorflow-datasets does not require the decoders that it uses
@@ -86,11 +127,19 @@ def _prepared(name: str, split: str | None, feature: str) -> Any:
             'extra has what pictures take, `sound` what sounds take: `pip install ".[tensorflow,train,sound]"`.'
         ) from error
     except Exception as error:  # any of a dozen network and checksum errors: what helps is the same
-        where = os.environ.get("TFDS_DATA_DIR", str(Path("~/tensorflow_datasets")))
+        if by_hand := getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None):
+            raise UserError(
+                f"{name!r} is not prepared in {where} and has to be fetched by hand: {' '.join(by_hand.split())}"
+            ) from error
         raise UserError(
             f"{name!r} is not prepared in {where} and could not be fetched ({type(error).__name__}). Set TFDS_DATA_DIR "
             "to a folder that holds it, or try again with a network."
         ) from error
-    if split is not None and split not in builder.info.splits:
-        raise UserError(f"{name!r} has the splits {', '.join(builder.info.splits)}. Received: split={split!r}")
-    return builder
+
+
+def _looked_in(builder: Any) -> str:
+    """The folder of all data sets in which a builder looks for its own, and whether it is there at all."""
+    path = Path(builder.data_path)
+    folder = path.parents[len(builder.info.full_name.split("/")) - 1]
+    source = " (TFDS_DATA_DIR)" if os.environ.get("TFDS_DATA_DIR") else ""
+    return f"{folder}{source}" + ("" if folder.is_dir() else ", a folder that is not there")

@@ -38,7 +38,8 @@ def check_samples(
     """Check a batch of sounds or of series and cast it to float32.
 
     Args:
-        samples: array (B, T) of samples in -1..1, or (B, T, d) of a series, which may have any range.
+        samples: array (B, T) of samples in -1..1, or (B, T, d) of a series, which may have any range, as vectors of a
+            fixed length (B, n) may.
         shape: what the encoder takes, without the batch; None stands for any length.
         argument: what the error messages call `samples`.
         cast: False leaves the type as it is, for a caller that casts batch by batch.
@@ -58,7 +59,7 @@ def check_samples(
     if not fits or not array.shape[0]:
         remedy = " For one sound, add the batch axis: `samples[None]`." if array.ndim == len(shape) else ""
         raise UserError(f"`{argument}` must have the shape {wanted}, B >= 1. Received: shape {array.shape}.{remedy}")
-    _check_values(array, argument, is_sound=len(shape) == 1)
+    _check_values(array, argument, is_sound=tuple(shape) == (None,))
     return array.astype(np.float32, copy=False) if cast else array
 
 

@@ -17,6 +17,13 @@ from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings
 __all__ = ["BOUNDS", "Estimate", "estimate"]
 
 NEAR_CEILING = 0.1
+FEWEST_SCORED = 100
+"""Scored rows below which an estimate varies by more than its standard error says."""
+ROWS_FOR_EACH_COLUMN = {"club": 20, "doe": 20}
+"""Rows for each column of both sides that the density of an estimator takes; others take `ROWS_FOR_A_CRITIC`."""
+ROWS_FOR_A_CRITIC = 5
+MOST_COLUMNS_OF_NEIGHBOURS = 10
+"""Columns of both sides together up to which nearest neighbours are near: "ksg" comes out far too small beyond."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +120,17 @@ def estimate(
     Raises:
         UserError: for arrays that are not paired, finite, real rows of more than half precision with columns that
             vary, and for an unknown or contradictory setting.
+
+    Warns:
+        UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near its
+            ceiling or that is not finite; discrete values where a density is fitted.
     """
     x, y = check_pairs(x, y)
     check_settings(
         bound, critic, preprocess, folds, neighbours, candidates, tau, batch_size, max_steps, patience, learning_rate
     )
     messages = _discrete_warnings(bound, y) if bound in ("club", "doe") else []
+    few = _size_warnings(bound, len(x), x.shape[1] + y.shape[1], folds)
     x, y = rescale(x, preprocess), rescale(y, preprocess)
     settings = {"seed": seed, "preprocess": preprocess}
     if bound == "ksg":
@@ -128,7 +140,9 @@ def estimate(
             raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows.")
         shares = ksg.ksg(x, y, neighbours)
         settings |= {"neighbours": neighbours}
-        return _result(bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings, messages)
+        return _result(
+            bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings, messages, few
+        )
 
     from mizoo.critics import vector_critic
     from mizoo.mi import fit, models, scoring
@@ -190,7 +204,7 @@ def estimate(
             f"scored together: their mean is badly sampled there, and {bound!r} can be far above the truth. Use more "
             "rows, or 'infonce'."
         )
-    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings, messages)
+    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings, messages, few)
 
 
 def _discrete_warnings(bound: str, y: np.ndarray) -> list[str]:
@@ -204,8 +218,39 @@ def _discrete_warnings(bound: str, y: np.ndarray) -> list[str]:
     ]
 
 
+def _size_warnings(bound: str, rows: int, columns: int, folds: int) -> list[str]:
+    """Warnings of rows that are too few for the columns of both sides together, or to be scored at all."""
+    scored = rows if bound == "ksg" or folds > 1 else rows // 3
+    needed = 0 if bound == "ksg" else columns * ROWS_FOR_EACH_COLUMN.get(bound, ROWS_FOR_A_CRITIC)
+    messages = []
+    if scored < FEWEST_SCORED:
+        messages.append(
+            f"{scored} scored rows are few: the estimate can be wide of the truth by more than its standard error, which "
+            f"leaves out how the fit varies. Use {FEWEST_SCORED} rows at least, better thousands"
+            + (", or folds=3, which scores them all." if scored < rows else ".")
+        )
+    if rows < needed:
+        messages.append(
+            f"{rows} rows are few for {columns} columns of `x` and `y` together: {bound!r} takes about {needed} to be "
+            "fitted. Use more rows, or fewer columns (the first principal components, say)."
+        )
+    if bound == "ksg" and columns > MOST_COLUMNS_OF_NEIGHBOURS:
+        messages.append(
+            f"'ksg' comes out far too small with {columns} columns of `x` and `y` together, where no row is near another. "
+            f"Use {MOST_COLUMNS_OF_NEIGHBOURS} columns at most, or a bound with a critic, such as 'infonce'."
+        )
+    return messages
+
+
 def _result(
-    bound: str, nats: float, shares: np.ndarray, ceiling: float | None, curve, settings: dict, messages: list[str]
+    bound: str,
+    nats: float,
+    shares: np.ndarray,
+    ceiling: float | None,
+    curve,
+    settings: dict,
+    messages: list[str],
+    few: list[str],
 ) -> Estimate:
     messages = list(messages)
     if ceiling is not None and nats > (1.0 - NEAR_CEILING) * ceiling:
@@ -215,6 +260,7 @@ def _result(
         )
     if not math.isfinite(nats):
         messages.append(f"The estimate is not finite: {bound!r} diverged. Use 'infonce', or a smaller `learning_rate`.")
+    messages += few
     for message in messages:
         warnings.warn(message, UserWarning, stacklevel=3)
     error = float(shares.std(ddof=1) / math.sqrt(len(shares)))

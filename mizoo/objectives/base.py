@@ -247,7 +247,8 @@ class Objective(Step, keras.Model):
         if not self.trainable_variables:
             raise UserError(
                 f"Nothing is trained: {type(self).__name__} has no layers but those of the encoder "
-                f"{self.encoder.name!r}, which are all frozen. Set `encoder.trainable = True` (or that of some layers) before `compile`."
+                f"{self.encoder.name!r}, which are all frozen. Set `encoder.trainable = True` (or that of some layers) "
+                "before `compile`."
             )
         if frozen:
             warnings.warn(

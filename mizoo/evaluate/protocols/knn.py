@@ -45,7 +45,7 @@ def fit_score(
         advance: called with the number of test features done after each batch.
 
     Returns:
-        Accuracy (1,) in percent and the settings used.
+        Accuracy (1,) in percent and the settings used: `k` is how many voted.
 
     Raises:
         UserError: if `k` or `temperature` is not positive.
@@ -54,7 +54,7 @@ def fit_score(
         raise UserError(f"`k` and `temperature` must be positive. Received: k={k}, temperature={temperature}")
     votes = class_votes(train_x, train_y, test_x, classes, k, temperature, advance)
     hits = (votes.argmax(axis=1) == test_y).mean()
-    return np.array([100 * hits]), {"k": k, "temperature": temperature, "similarity": "cosine"}
+    return np.array([100 * hits]), {"k": min(k, len(train_x)), "temperature": temperature, "similarity": "cosine"}
 
 
 def class_votes(
