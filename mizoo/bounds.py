@@ -12,6 +12,9 @@ import math
 
 from keras import ops
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_choice, check_real
+
 
 def _float32(scores):
     return ops.cast(ops.convert_to_tensor(scores), "float32")
@@ -108,7 +111,13 @@ def infonce_ceiling(columns: int, locations: int = 1, negatives: str = "images")
         columns: M, pictures in the (gathered) batch.
         locations: L.
         negatives: "images" for `infonce`, "locations" for `infonce_locations`.
+
+    Raises:
+        UserError: for numbers that are no whole ones from 1 on, or other negatives.
     """
+    check_whole(columns, "columns", 1)
+    check_whole(locations, "locations", 1)
+    check_choice(negatives, "negatives", ("images", "locations"))
     return math.log(columns if negatives == "images" else 1 + (columns - 1) * locations)
 
 
@@ -183,6 +192,7 @@ def mine(scores, positives, log_average, decay: float = 0.99):
     Returns:
         The objective to maximise, a scalar that is not mutual information, and the new `log_average`.
     """
+    check_real(decay, "decay", minimum=0, below=1)
     positive, log_mean = joint_and_log_mean(scores, positives)
     old = ops.cast(log_average, "float32") + math.log(max(decay, 1e-30))
     new = ops.stop_gradient(ops.logaddexp(old, log_mean + math.log(1.0 - decay)))
@@ -201,6 +211,7 @@ def smile(scores, positives, tau: float = 5.0):
     Returns:
         Nats: neither a lower nor an upper bound.
     """
+    check_real(tau, "tau", above=0)
     positive, _ = joint_and_log_mean(scores, positives)
     _, log_mean = joint_and_log_mean(ops.clip(_float32(scores), -tau, tau), positives)
     return positive - log_mean

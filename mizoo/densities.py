@@ -12,8 +12,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_choice, check_real, check_seed, check_widths
 from mizoo.critics import Network
-from mizoo.errors import UserError
 
 FAMILIES = ("gaussian", "logistic")
 
@@ -67,11 +68,6 @@ def difference_of_entropies(log_marginal, log_conditional):
     return ops.mean(log_conditional) - ops.mean(log_marginal)
 
 
-def _check_family(family: str) -> None:
-    if family not in FAMILIES:
-        raise UserError(f"`family` is one of {', '.join(FAMILIES)}. Received: family={family!r}")
-
-
 class Marginal(layers.Layer):
     """A density of vectors (N, d): independent coordinates after a triangular map, so that they may be correlated.
 
@@ -85,7 +81,8 @@ class Marginal(layers.Layer):
 
     def __init__(self, size: int, family: str = "gaussian", name: str | None = None) -> None:
         super().__init__(dtype="float32", name=name)
-        _check_family(family)
+        check_choice(family, "family", FAMILIES)
+        check_whole(size, "size", 1)
         self.family, self.size = family, size
         self.mean = self.add_weight(shape=(size,), initializer="zeros", name="mean")
         unit = keras.initializers.Constant(_UNIT_SCALE[family])
@@ -128,7 +125,8 @@ class PairMoments(layers.Layer):
 
     def __init__(self, size: int, momentum: float = 0.5, name: str | None = None) -> None:
         super().__init__(dtype="float32", name=name)
-        self.size, self.momentum = size, momentum
+        self.size = check_whole(size, "size", 1)
+        self.momentum = check_real(momentum, "momentum", minimum=0, below=1)
         fixed = {"initializer": "zeros", "trainable": False, "aggregation": "mean"}
         self.covariance = self.add_weight(shape=(size, size), name="covariance", **fixed)
         self.cross = self.add_weight(shape=(size, size), name="cross", **fixed)
@@ -197,7 +195,10 @@ class Conditional(layers.Layer):
         scale_range: float = 3.0,
     ) -> None:
         super().__init__(dtype="float32", name=name)
-        self.size, self.scale_range = size, scale_range
+        check_whole(condition, "condition", 1)
+        self.size = check_whole(size, "size", 1)
+        self.scale_range = check_real(scale_range, "scale_range", minimum=0)
+        hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
         self.base = Marginal(size, family)
         self.linear = self.add_weight(shape=(condition, size), initializer="zeros", name="linear")
         self.network = Network(condition, hidden, 2 * size if scale_range else size, seed, zero=True)

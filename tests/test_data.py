@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import socket
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,6 +131,47 @@ def test_a_decoder_that_is_missing_is_named(monkeypatch):
         monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
         with pytest.raises(UserError, match="no pydub here.*`sound` what sounds"):
             list(_tfds.examples("spoken_digit", "train", "audio"))
+
+
+def test_data_that_are_nowhere_and_no_network_are_said_at_once(monkeypatch, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from mizoo.data import _tfds
+
+    nowhere = tmp_path / "nowhere"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(nowhere))
+    monkeypatch.setattr(tfds, "builder", functools.partial(tfds.builder, data_dir=nowhere))
+    monkeypatch.setattr(_tfds, "any_reachable", lambda urls: False)
+    with pytest.raises(
+        UserError, match=r"not prepared in .*nowhere \(TFDS_DATA_DIR\), a folder.*not there.*no network.*TFDS_DATA_DIR"
+    ):
+        _tfds._prepared("mnist", "train", "image")
+
+
+def test_a_download_is_announced_with_its_place_and_size(monkeypatch, tmp_path, capsys):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from mizoo.data import _tfds
+
+    monkeypatch.setattr(tfds, "builder", functools.partial(tfds.builder, data_dir=tmp_path))
+    monkeypatch.setattr(_tfds, "any_reachable", lambda urls: True)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: None)
+    _tfds._prepared("cifar10", None, "image")
+    assert re.search(rf"{tmp_path}.*downloaded there.*\(163 MB\)", capsys.readouterr().err)
+
+
+def test_a_host_that_refuses_or_is_silent_is_not_reachable(monkeypatch):
+    from mizoo.data import _network
+
+    monkeypatch.setattr(_network, "getproxies", lambda: {})
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        here = f"http://127.0.0.1:{listening.getsockname()[1]}/data"
+        assert _network.any_reachable([here])
+    begun = time.monotonic()
+    assert not _network.any_reachable([here]) and not _network.any_reachable(["http://nowhere.invalid"], seconds=1.0)
+    assert time.monotonic() - begun < 5.0
+    assert _network.any_reachable(["file:///data"])
 
 
 def test_cifar10_is_the_real_one(cifar10):

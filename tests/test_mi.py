@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -235,6 +236,28 @@ def test_vectors_and_integers_are_columns(rng):
     x = rng.integers(0, 5, 300)
     found = mizoo.mi.estimate(x, x + rng.integers(0, 2, 300), **{**SMALL, "max_steps": 50})
     assert found.nats > 0.3
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "bound", "message"),
+    [
+        (90, 1, "infonce", "^30 scored rows are few.*folds=3"),
+        (90, 1, "ksg", "^90 scored rows are few"),
+        (400, 50, "infonce", "^400 rows are few for 100 columns.*takes about 500 to be fitted"),
+        (400, 12, "club", "^400 rows are few for 24 columns.*takes about 480 to be fitted"),
+        (400, 6, "ksg", "too small with 12 columns"),
+    ],
+)
+def test_few_rows_or_many_columns_are_warned_of(rng, rows, columns, bound, message):
+    x, y = rng.normal(size=(2, rows, columns))
+    options = {} if bound == "ksg" else {"max_steps": 2, "folds": 1 if rows < 100 else 3}
+    with pytest.warns(UserWarning) as warned:
+        found = mizoo.mi.estimate(x, y, bound, **options)
+    assert any(re.search(message, text) for text in found.warnings)
+    assert {str(warning.message) for warning in warned} >= set(found.warnings)
+    assert not any(
+        "rows are few" in text for text in mizoo.mi.estimate(*gaussian_pair(rng, 400, 1, 0.5), "ksg").warnings
+    )
 
 
 def test_estimators_of_continuous_values_say_so_of_discrete_ones(rng):

@@ -77,14 +77,15 @@ def check_choice(value: Any, argument: str, choices: Iterable[str]) -> str:
     return value
 
 
-def check_widths(value: Any, argument: str) -> tuple[int, ...]:
-    """`value` as a tuple of the widths of hidden layers: whole numbers from 1 on, one at least.
+def check_widths(value: Any, argument: str, fewest: int = 1) -> tuple[int, ...]:
+    """`value` as a tuple of the widths of hidden layers: whole numbers from 1 on, `fewest` of them (0 or 1) at least.
 
     Raises:
         UserError: otherwise, naming `argument`.
     """
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise UserError(f"`{argument}` holds the width of one hidden layer at least. Received: {argument}={value!r}")
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < fewest:
+        rule = "the width of one hidden layer at least" if fewest else "widths of hidden layers"
+        raise UserError(f"`{argument}` holds {rule}. Received: {argument}={value!r}")
     return tuple(check_whole(each, argument, 1) for each in value)
 
 
@@ -103,3 +104,14 @@ def check_names(value: Any, argument: str) -> tuple[str, ...]:
     ):
         raise UserError(f"`{argument}` names one at least, and none twice. Received: {argument}={value!r}")
     return tuple(names)
+
+
+def check_seed(value: Any, argument: str = "seed") -> int:
+    """`value` as an int, once it is a seed that every generator here takes: 0 up to 2^32 (without that).
+
+    Raises:
+        UserError: otherwise, naming `argument`.
+    """
+    if check_whole(value, argument) >= 1 << 32:
+        raise UserError(f"`{argument}` is below 2^32. Received: {argument}={value!r}")
+    return int(value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers, ops
 
+from mizoo._tools.arrays import check_whole
+
 
 class NearIdentity(keras.initializers.Initializer):
     """A matrix whose leading square is the identity, plus uniform noise: the shortcut starts as a copy of its input."""
@@ -33,7 +35,12 @@ def projection(features: int, width: int, name: str) -> keras.Model:
         features: size of the last axis of the input, which has the shape (N, L, features).
         width: size of the last axis of the output (U in the paper: 2048).
         name: prefix of the names of the layers.
+
+    Raises:
+        UserError: for sizes that are no whole numbers from 1 on.
     """
+    check_whole(features, "features", 1)
+    check_whole(width, "width", 1)
     x = keras.Input((None, features), name=f"{name}_input")
     h = layers.Dense(width, use_bias=False, name=f"{name}_hidden")(x)
     h = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(h)
@@ -72,7 +79,12 @@ def log_bilinear(features: int, width: int, name: str) -> keras.layers.Layer:
         features: size of the last axis of the contexts c.
         width: size of the last axis of the features z.
         name: name of the layer.
+
+    Raises:
+        UserError: for sizes that are no whole numbers from 1 on.
     """
+    check_whole(features, "features", 1)
+    check_whole(width, "width", 1)
     layer = layers.Dense(width, use_bias=False, name=name)
     layer.build((None, features))
     return layer
@@ -123,10 +135,15 @@ class ConcatConvolve(layers.Layer):
         size: size of the vectors.
         width: U, width of the hidden layers (the paper: 512).
         name: name of the layer.
+
+    Raises:
+        UserError: for sizes that are no whole numbers from 1 on.
     """
 
     def __init__(self, features: int, size: int, width: int = 512, name: str | None = None) -> None:
         super().__init__(name=name)
+        for argument, value in (("features", features), ("size", size), ("width", width)):
+            check_whole(value, argument, 1)
         # He, as one layer on features + size inputs would start.
         start = {"stddev": (2.0 / (features + size)) ** 0.5}
         self.row_layer = layers.Dense(width, kernel_initializer=keras.initializers.RandomNormal(**start), name="rows")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_choice, check_seed, check_widths
 from mizoo.errors import UserError
 
 VECTOR_CRITICS = ("separable", "bilinear", "inner", "concat")
@@ -29,12 +31,15 @@ def vector_critic(
         seed: of the initial weights.
 
     Raises:
-        UserError: for an unknown kind, no hidden layer, or an inner product of vectors of different sizes.
+        UserError: for an unknown kind, sizes that are no whole numbers from 1 on, no hidden layer, a seed below 0, or an
+            inner product of vectors of different sizes.
     """
-    if kind not in VECTOR_CRITICS:
-        raise UserError(f"`critic` is one of {', '.join(VECTOR_CRITICS)}. Received: critic={kind!r}")
-    if kind in ("separable", "concat") and (not hidden or min(hidden) < 1):
-        raise UserError(f"`hidden` holds the width of one hidden layer at least. Received: hidden={tuple(hidden)}")
+    check_choice(kind, "critic", VECTOR_CRITICS)
+    for name, size in (("rows", rows), ("columns", columns), ("embedding", embedding)):
+        check_whole(size, name, 1)
+    seed = check_seed(seed)
+    if kind in ("separable", "concat"):
+        hidden = check_widths(hidden, "hidden")
     if kind == "inner" and rows != columns:
         raise UserError(
             f"The critic 'inner' takes vectors of one size. Received: {rows} and {columns} columns. "

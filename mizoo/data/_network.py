@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -31,19 +32,14 @@ def any_reachable(urls: Iterable[str], seconds: float = SECONDS) -> bool:
         threading.Thread(
             target=lambda at: answers.put(_connects(at, seconds)), args=((host, port),), daemon=True
         ).start()
-    deadline = threading.Event()
-    timer = threading.Timer(seconds, lambda: (deadline.set(), answers.put(False)))
-    timer.daemon = True
-    timer.start()
-    try:
-        for _ in hosts:
-            if answers.get():
+    end = time.monotonic() + seconds
+    for _ in hosts:
+        try:
+            if answers.get(timeout=max(0.0, end - time.monotonic())):
                 return True
-            if deadline.is_set():
-                return False
-        return False
-    finally:
-        timer.cancel()
+        except queue.Empty:
+            return False
+    return False
 
 
 def _connects(address: tuple[str, int], seconds: float) -> bool:
@@ -62,6 +58,4 @@ def _host(url: str) -> tuple[str, int] | None:
     proxy = getproxies().get(parts.scheme)
     if proxy and not proxy_bypass(parts.hostname):
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if not parts.hostname:
-            return None
-    return parts.hostname, parts.port or _PORTS.get(parts.scheme, 80)
+    return (parts.hostname, parts.port or _PORTS.get(parts.scheme, 80)) if parts.hostname else None

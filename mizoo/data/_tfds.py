@@ -67,7 +67,7 @@ def _arrays(builder: Any, split: str) -> Iterable[dict[str, Any]]:
 
 
 def _prepared(name: str, split: str | None, feature: str) -> Any:
-    """The builder of a data set that holds `feature` and `split`, its data prepared; said on stderr where they are not."""
+    """The builder of a data set that holds `feature` and `split`, its data prepared: it says so where they were not."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -141,5 +141,6 @@ def _looked_in(builder: Any) -> str:
     """The folder of all data sets in which a builder looks for its own, and whether it is there at all."""
     path = Path(builder.data_path)
     folder = path.parents[len(builder.info.full_name.split("/")) - 1]
-    source = " (TFDS_DATA_DIR)" if os.environ.get("TFDS_DATA_DIR") else ""
+    named = os.environ.get("TFDS_DATA_DIR")  # tensorflow-datasets took what it was when it was imported
+    source = " (TFDS_DATA_DIR)" if named and Path(named).expanduser().absolute() == folder.absolute() else ""
     return f"{folder}{source}" + ("" if folder.is_dir() else ", a folder that is not there")

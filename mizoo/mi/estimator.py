@@ -122,12 +122,26 @@ def estimate(
             vary, and for an unknown or contradictory setting.
 
     Warns:
-        UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near its
-            ceiling or that is not finite; discrete values where a density is fitted.
+        UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near
+            its ceiling or that is not finite; discrete values where a density is fitted.
     """
     x, y = check_pairs(x, y)
     check_settings(
-        bound, critic, preprocess, folds, neighbours, candidates, tau, batch_size, max_steps, patience, learning_rate
+        bound,
+        critic,
+        preprocess,
+        folds,
+        neighbours,
+        candidates,
+        tau,
+        batch_size,
+        max_steps,
+        patience,
+        learning_rate,
+        seed=seed,
+        hidden=hidden,
+        embedding=embedding,
+        family=family,
     )
     messages = _discrete_warnings(bound, y) if bound in ("club", "doe") else []
     few = _size_warnings(bound, len(x), x.shape[1] + y.shape[1], folds)
@@ -225,8 +239,8 @@ def _size_warnings(bound: str, rows: int, columns: int, folds: int) -> list[str]
     messages = []
     if scored < FEWEST_SCORED:
         messages.append(
-            f"{scored} scored rows are few: the estimate can be wide of the truth by more than its standard error, which "
-            f"leaves out how the fit varies. Use {FEWEST_SCORED} rows at least, better thousands"
+            f"{scored} scored rows are few: the estimate can be wide of the truth by more than its standard error, "
+            f"which leaves out how the fit varies. Use {FEWEST_SCORED} rows at least, better thousands"
             + (", or folds=3, which scores them all." if scored < rows else ".")
         )
     if rows < needed:
@@ -236,8 +250,8 @@ def _size_warnings(bound: str, rows: int, columns: int, folds: int) -> list[str]
         )
     if bound == "ksg" and columns > MOST_COLUMNS_OF_NEIGHBOURS:
         messages.append(
-            f"'ksg' comes out far too small with {columns} columns of `x` and `y` together, where no row is near another. "
-            f"Use {MOST_COLUMNS_OF_NEIGHBOURS} columns at most, or a bound with a critic, such as 'infonce'."
+            f"'ksg' comes out far too small with {columns} columns of `x` and `y` together, where no row is near "
+            f"another. Use {MOST_COLUMNS_OF_NEIGHBOURS} columns at most, or a bound with a critic, such as 'infonce'."
         )
     return messages
 

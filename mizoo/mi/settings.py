@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_choice, check_real, check_seed, check_widths
 from mizoo.errors import UserError
 from mizoo.mi.inputs import PREPROCESS
 
@@ -17,31 +19,50 @@ KIND_OF_BOUND = {
     "ksg": "neither",
 }
 BOUNDS = tuple(KIND_OF_BOUND)
+VECTOR_CRITICS = ("separable", "bilinear", "inner", "concat")  # of `mizoo.critics`, which imports Keras
+FAMILIES = ("gaussian", "logistic")  # of `mizoo.densities`, likewise
 _WITHOUT_CRITIC = ("club", "doe", "ksg")
 
 
 def check_settings(
-    bound, critic, preprocess, folds, neighbours, candidates, tau, batch_size, max_steps, patience, learning_rate
+    bound,
+    critic,
+    preprocess,
+    folds,
+    neighbours,
+    candidates,
+    tau,
+    batch_size,
+    max_steps,
+    patience,
+    learning_rate,
+    *,
+    seed=0,
+    hidden=(64,),
+    embedding=32,
+    family="gaussian",
 ) -> None:
     """Refuse what `estimate` cannot do.
 
     Raises:
         UserError: that names the argument.
     """
-    if bound not in BOUNDS:
-        raise UserError(f"`bound` is one of {', '.join(BOUNDS)}. Received: bound={bound!r}")
+    check_choice(bound, "bound", BOUNDS)
     if critic is not None and bound in _WITHOUT_CRITIC:
         raise UserError(f"{bound!r} has no critic: leave `critic` out. Received: critic={critic!r}")
-    if preprocess not in PREPROCESS:
-        raise UserError(f"`preprocess` is one of {', '.join(PREPROCESS)}. Received: preprocess={preprocess!r}")
-    if not 1 <= folds <= 10 or folds == 2:
+    if critic is not None:
+        check_choice(critic, "critic", VECTOR_CRITICS)
+    check_choice(preprocess, "preprocess", PREPROCESS)
+    check_choice(family, "family", FAMILIES)
+    check_seed(seed)
+    check_widths(hidden, "hidden", fewest=0)
+    if check_whole(folds, "folds") not in (1, *range(3, 11)):
         raise UserError(f"`folds` is 1, or 3 to 10. Received: folds={folds}")
     counts = {"neighbours": neighbours, "candidates": candidates, "max_steps": max_steps, "patience": patience}
-    for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"`{name}` is 1 or more. Received: {name}={value}")
-    if batch_size < 2:
+    for name, value in (counts | {"embedding": embedding}).items():
+        check_real(value, name, minimum=1)
+        check_whole(value, name, 1)
+    if check_whole(batch_size, "batch_size") < 2:
         raise UserError(f"`batch_size` is 2 or more: other rows of a batch are the mismatches. Received: {batch_size}")
-    for name, value in (("tau", tau), ("learning_rate", learning_rate)):
-        if not value > 0:
-            raise UserError(f"`{name}` is above 0. Received: {name}={value}")
+    check_real(tau, "tau", above=0)
+    check_real(learning_rate, "learning_rate", above=0)

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from mizoo._tools import files
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_names, check_real, check_seed
 from mizoo._tools.progress import bar
 from mizoo.errors import UserError
 
@@ -122,9 +124,15 @@ def staircase(
     Raises:
         UserError: for an unknown estimator or kind, too few steps, or a folder with another run's files.
     """
+    estimators, kinds = check_names(estimators, "estimators"), check_names(kinds, "kinds")
     for name, given, known in (("estimators", estimators, ESTIMATORS), ("kinds", kinds, KINDS)):
         if unknown := [each for each in given if each not in known]:
             raise UserError(f"`{name}` are any of {', '.join(known)}. Received: {', '.join(unknown)}")
+    check_whole(steps, "steps", 1)
+    check_whole(batch_size, "batch_size", 1)
+    check_seed(seed)
+    if tau is not None:
+        check_real(tau, "tau", above=0)
     if steps < 8 or batch_size < 2:
         raise UserError(f"A level has 8 steps at least, a batch 2 pairs. Received: {steps} steps, batch {batch_size}")
     folder = Path(folder)

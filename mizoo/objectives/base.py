@@ -10,7 +10,7 @@ from keras import ops
 
 from mizoo._tools import keras_private
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_real
+from mizoo._tools.checks import check_real, check_seed
 from mizoo._tools.keras_backend import training_backend
 from mizoo.augment.layers import as_augmentation, layer_of
 from mizoo.errors import UserError
@@ -66,7 +66,7 @@ class Objective(Step, keras.Model):
         self.augment = as_augmentation(augment)
         self.augment_layer = layer_of(self.augment)  # so that Keras keeps the state of its generators
         self.views = views
-        self.seed = check_whole(seed, "seed")
+        self.seed = check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_metrics = {}
         self.seen_larger_batch = False
