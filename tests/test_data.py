@@ -155,7 +155,7 @@ def test_a_download_is_announced_with_its_place_and_size(monkeypatch, tmp_path, 
     monkeypatch.setattr(_tfds, "any_reachable", lambda urls: True)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: None)
     _tfds._prepared("cifar10", None, "image")
-    assert re.search(rf"{tmp_path}.*downloaded there.*\(163 MB\)", capsys.readouterr().err)
+    assert re.search(rf"{tmp_path}.*downloaded there.*\(170 MB\)", capsys.readouterr().err)
 
 
 def test_a_host_that_refuses_or_is_silent_is_not_reachable(monkeypatch):

@@ -31,8 +31,8 @@ def vector_critic(
         seed: of the initial weights.
 
     Raises:
-        UserError: for an unknown kind, sizes that are no whole numbers from 1 on, no hidden layer, a seed below 0, or an
-            inner product of vectors of different sizes.
+        UserError: for an unknown kind, sizes that are no whole numbers from 1 on, no hidden layer, a seed below 0, or
+            an inner product of vectors of different sizes.
     """
     check_choice(kind, "critic", VECTOR_CRITICS)
     for name, size in (("rows", rows), ("columns", columns), ("embedding", embedding)):
