@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
@@ -17,7 +18,6 @@ from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
 app = typer.Typer(
     help="Encoders trained by maximising mutual information: load, embed, train, measure, export.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Data sets as files.", no_args_is_help=True)
@@ -30,6 +30,8 @@ Name = Annotated[str, typer.Argument(help="An entry of the zoo, a run folder, or
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    if "--verbose" not in sys.argv[1:]:
+        quieten_tensorflow()
     sys.path.append(os.getcwd())  # a class or a protocol of the user's own is named by import path
     try:
         app()
@@ -58,6 +60,7 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow says when it starts, too.")] = False,
 ) -> None:
     # The callback holds the options that come before a command.
     return None
@@ -154,7 +157,7 @@ def curves(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Picture; curves.png in the folder.")] = None,
 ) -> None:
-    """Draw the terms of a run by epoch, each bound with its ceiling."""
+    """Draw everything that a run logs by epoch, each bound with its ceiling."""
     from mizoo.runs.curves import plot
 
     print(plot(run, out))

@@ -31,16 +31,35 @@ def test_terms_and_ceilings_are_drawn(tmp_path):
     assert not MARKER.search(text) and _ticks(text) == ["1", "2"]
     (tmp_path / "log.csv").write_text(LOG + "1,-1,0.5,0.2,0.1,0.05,4.2,4.2\n")
     text = plot(tmp_path, tmp_path / "curves.svg").read_text()
-    assert len(MARKER.findall(text)) == 4 and _ticks(text) == ["1"]
+    assert len(MARKER.findall(text)) == 5 and _ticks(text) == ["1"]
 
 
-def test_a_folder_without_bounds_is_named(tmp_path):
+def test_a_folder_without_a_log_is_named(tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(UserError, match="log.csv"):
         plot(tmp_path)
     (tmp_path / "log.csv").write_text(LOG)
     with pytest.raises(UserError, match="no line yet"):
         plot(tmp_path)
-    (tmp_path / "log.csv").write_text("epoch,loss\n1,2\n")
-    with pytest.raises(UserError, match="no bound"):
+    (tmp_path / "log.csv").write_text("epoch\n1\n")
+    with pytest.raises(UserError, match="nothing to draw"):
         plot(tmp_path)
+
+
+def test_every_logged_column_is_drawn_under_the_name_of_the_run(tmp_path):
+    pytest.importorskip("matplotlib")
+    run = tmp_path / "my_run"
+    run.mkdir()
+    measured = "spread,effective_rank,learning_rate,pictures_per_second,seconds"
+    (run / "log.csv").write_text(
+        f"epoch,loss,local_mi,prior,adversary,rate_ceiling,rate,local_mi_ceiling,{measured}\n"
+        "1,1.5,0.5,0.7,1.4,9,5,4.2,0.4,3,0.001,900,12\n2,1.2,0.9,0.7,,9,6,4.2,0.5,4,0.0005,950,24\n"
+    )
+    text = plot(run, run / "curves.svg").read_text()
+    for label in ("my_run", "nats", "local_mi", "rate", "prior", "adversary", "other terms", "loss"):
+        assert f"<!-- {label} -->" in text, label
+    for label in ("spread of the embedding", "effective rank", "learning rate", "pictures per second", "seconds since"):
+        assert f"<!-- {label}" in text, label
+    assert text.count("<!-- ceiling -->") == 2
+    with Image.open(plot(run)) as picture:
+        assert picture.size[0] == 2 * 660

@@ -11,7 +11,7 @@ import tensorflow as tf
 from support.encoders import toy_encoder
 
 import mizoo
-from mizoo import augment, encoders
+from mizoo import augment, bounds, critics, densities, encoders
 from mizoo.errors import UserError
 from mizoo.objectives import CPC, DeepCoTraining, DeepInfoMax, Distillation, InformationMaximization, SimCLR
 
@@ -257,3 +257,35 @@ def test_settings_of_a_wrong_type_are_refused_by_name():
     ):
         with pytest.raises(UserError, match="Received"):
             kind(encoder, **settings)
+
+
+def test_critics_densities_and_bounds_refuse_settings_of_a_wrong_type_by_name():
+    whole = [
+        (lambda **given: critics.vector_critic(**{"kind": "concat", "rows": 2, "columns": 2, **given}), "rows"),
+        (lambda **given: critics.vector_critic(**{"kind": "bilinear", "rows": 2, "columns": 2, **given}), "columns"),
+        (lambda **given: critics.vector_critic(**{"kind": "separable", "rows": 2, "columns": 2, **given}), "seed"),
+        (lambda **given: critics.projection(**{"features": 2, "width": 2, "name": "p", **given}), "width"),
+        (lambda **given: critics.ConcatConvolve(**{"features": 2, "size": 2, **given}), "features"),
+        (lambda **given: densities.Conditional(**{"condition": 2, "size": 2, **given}), "condition"),
+        (densities.Marginal, "size"),
+        (densities.PairMoments, "size"),
+        (bounds.infonce_ceiling, "columns"),
+    ]
+    x = np.random.default_rng(0).standard_normal((60, 1))
+    whole += [(lambda **given: mizoo.mi.estimate(x, x, progress=False, **given), name) for name in ("seed", "folds")]
+    for make, name in whole:
+        for value in NUMBERS:
+            with pytest.raises(UserError, match=f"`{name}`"):
+                make(**{name: value})
+    for make, words in [
+        (lambda: critics.vector_critic(["concat"], 2, 2), "`critic`"),
+        (lambda: critics.vector_critic("concat", 2, 2, hidden=None), "`hidden`"),
+        (lambda: densities.Marginal(2, None), "`family`"),
+        (lambda: bounds.smile(np.zeros((2, 1, 2)), np.arange(2), tau=None), "`tau`"),
+        (lambda: bounds.mine(np.zeros((2, 1, 2)), np.arange(2), 0.0, decay="a"), "`decay`"),
+        (lambda: mizoo.mi.estimate(x, x, ["infonce"]), "`bound`"),
+        (lambda: mizoo.mi.estimate(x, x, critic=["concat"]), "`critic`"),
+        (lambda: mizoo.mi.estimate(x, x, bound="doe", family=None), "`family`"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            make()

@@ -6,13 +6,14 @@ import keras
 from keras import layers, ops
 
 from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_real
 
 
 class NearIdentity(keras.initializers.Initializer):
     """A matrix whose leading square is the identity, plus uniform noise: the shortcut starts as a copy of its input."""
 
     def __init__(self, noise: float = 0.01, seed: int | None = None) -> None:
-        self.noise = noise
+        self.noise = check_real(noise, "noise", minimum=0)
         self.seed = seed
 
     def __call__(self, shape, dtype=None):

@@ -158,10 +158,16 @@ class Network(layers.Layer):
         outputs: size of the last axis of the output.
         seed: of the initial weights.
         zero: start the last layer at zero.
+
+    Raises:
+        UserError: for sizes that are no whole numbers from 1 on, and a seed below 0.
     """
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, seed: int, zero: bool = False) -> None:
         super().__init__(dtype="float32")
+        check_whole(inputs, "inputs", 1)
+        check_whole(outputs, "outputs", 1)
+        hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
         self.parts = []  # checkpoints hold the weights under this name
         for i, width in enumerate((*hidden, outputs)):
             last = i == len(hidden)

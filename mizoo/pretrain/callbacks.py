@@ -48,6 +48,7 @@ class Record(keras.callbacks.Callback):
         logged = read_log(folder) if (folder / LOG).exists() else []
         self.lines = [line for line in logged if line["epoch"] <= start]
         self.seconds = self.lines[-1]["seconds"] if self.lines else 0.0
+        self.saved = start
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         """Start the clock."""
@@ -79,6 +80,12 @@ class Record(keras.callbacks.Callback):
         if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == self.last:
             self.save(epoch + 1)
 
+    def on_train_end(self, logs=None) -> None:
+        """Save the last epoch of a training that another callback stopped."""
+        done = int(self.lines[-1]["epoch"]) if self.lines else self.saved
+        if done > self.saved:
+            self.save(done)
+
     def save(self, epochs: int) -> None:
         """Write log, encoder and checkpoint, the checkpoint last: it records how far the others are valid."""
         encoder = self._float32_encoder()
@@ -91,6 +98,7 @@ class Record(keras.callbacks.Callback):
             state = SavedState(epochs, self.job.targets_hash)
             mark_checkpoint(path, dict(self.job.identity), state, __version__)
             keep_previous(self.folder, path)
+        self.saved = epochs
 
     def _whole_encoder(self) -> keras.Model:
         """The encoder for whole pictures, with the weights as they are now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def pretrain(
     scan: bool | None = None,
     jit_compile: bool | str = "auto",
     stop_after: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Path:
     """Train an encoder, or resume a run from its last checkpoint.
 
@@ -43,6 +44,10 @@ def pretrain(
             accelerator. Not for TensorFlow.
         jit_compile: as in `keras.Model.compile`.
         stop_after: stop after this many epochs of the recipe (its schedules stay those of the whole length).
+        callbacks: Keras callbacks, called after those of the run; their logs hold the terms. A run in stages trains
+            each one by itself, and calls them for each. One that stops the training (`EarlyStopping`) ends the run,
+            which is saved as it is then, before weights that a callback puts back; resumed, it goes on. An epoch by
+            scan has no batches to call them for. What a callback keeps is in no checkpoint.
 
     Returns:
         The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), encoder.keras (float32), the last two
@@ -53,8 +58,9 @@ def pretrain(
         UserError: if another process trains in the folder; if it holds the run of another recipe, or no checkpoint that
             is whole (a recipe with a trapezoid schedule may be given another length, and an occlusion that begins
             later, as long as the rate is constant); if the data have fewer pictures than a batch takes; if the loss or
-            the weights stop being finite.
+            the weights stop being finite; for callbacks that are none of Keras.
     """
+    callbacks = _check_callbacks(callbacks)
     folder = Path(out or Path("runs") / recipe.name)
     check_first(recipe, folder)
     by_scan = _choose_scan(scan)
@@ -69,12 +75,28 @@ def pretrain(
         job = prepare(recipe, folder, state, last)
         settle_checkpoints(folder, state)
         for phase in job.phases:
-            _train(job, phase, folder, by_scan, jit_compile)
+            if not _train(job, phase, folder, by_scan, jit_compile, callbacks):
+                break
     return folder
 
 
-def _train(job: Job, phase: Phase, folder: Path, by_scan: bool, jit_compile: bool | str) -> None:
-    """Train one phase, from the checkpoint in `folder` unless it starts at epoch 0."""
+def _check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
+    listed = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    for each in listed:
+        if not isinstance(each, keras.callbacks.Callback):
+            raise UserError(f"`callbacks` are objects of keras.callbacks.Callback. Received: {each!r}")
+    return listed
+
+
+def _train(
+    job: Job,
+    phase: Phase,
+    folder: Path,
+    by_scan: bool,
+    jit_compile: bool | str,
+    further: Sequence[keras.callbacks.Callback] = (),
+) -> bool:
+    """Train one phase, from the checkpoint in `folder` unless it starts at epoch 0; whether it came to its end."""
     start, last = phase.start, phase.last
     keras.utils.set_random_seed(job.training.seed)
     with _precision(job.training.precision), _strategy_scope():
@@ -88,11 +110,12 @@ def _train(job: Job, phase: Phase, folder: Path, by_scan: bool, jit_compile: boo
     files.write_text(folder / RECIPE, job.recipe_text)
     machine = {"hardware": hardware(), "backend": keras.backend.backend()}
     files.write_json(folder / MACHINE, machine | dict(job.facts))
-    callbacks = [Record(job, encoder, folder, start, last), ProgressLines(job, batches, last)]
+    callbacks = [Record(job, encoder, folder, start, last), ProgressLines(job, batches, last), *further]
     if by_scan and isinstance(batches.images, np.ndarray):
         _fit_by_scan(model, batches, start, last, callbacks)
     else:
         model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
+    return not model.stop_training
 
 
 def _restore(model: Any, path: Path) -> None:
@@ -138,8 +161,13 @@ def _fit_by_scan(model: Any, batches: Any, start: int, last: int, callbacks: lis
     images = jax.device_put(batches.images)
     targets = None if batches.targets is None else jax.device_put(batches.targets)
     calls = keras.callbacks.CallbackList(callbacks, model=model, epochs=last, steps=batches.steps_per_epoch)
+    model.stop_training = False
+    logs = None
     calls.on_train_begin()
     for epoch in range(start, last):
         calls.on_epoch_begin(epoch)
-        calls.on_epoch_end(epoch, model.scan_epoch(images, batches.batch_size, batches.seed, epoch, targets))
-    calls.on_train_end()
+        logs = model.scan_epoch(images, batches.batch_size, batches.seed, epoch, targets)
+        calls.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    calls.on_train_end(logs)

@@ -1,20 +1,35 @@
-"""The log of a run as a picture: every bound with its ceiling, every accuracy."""
+"""The log of a run as a picture: every column by epoch, each bound with its ceiling."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mizoo._tools.files import atomic
 from mizoo.errors import UserError
 from mizoo.runs.folder import read_log
 
+_CEILING = "_ceiling"
 _BOUND, _ACCURACY = re.compile(r"mi_\d+|\w*_mi"), re.compile(r"accuracy_\d+")
+_LABELS = {
+    "loss": "loss",
+    "spread": "spread of the embedding",
+    "effective_rank": "effective rank",
+    "learning_rate": "learning rate",
+    "seconds": "seconds since the start",
+}
+_COLUMNS = 2  # panels side by side
 
 
 def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
-    """Draw the terms of a run by epoch: nats and their ceilings, and the shares of right picks where there are some.
+    """Draw everything that a run logs by epoch, under its name: a panel for each kind of column.
+
+    Bounds are in nats, with their ceilings; then come the shares of right picks, the loss, further terms, and what the
+    run measures of itself: spread and effective rank of the embedding, learning rate, speed and time.
 
     Args:
         run: a run folder, which holds log.csv.
@@ -24,39 +39,68 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
         The picture file.
 
     Raises:
-        UserError: if the folder holds no log, the log no bound, or matplotlib is not installed.
+        UserError: if the folder holds no log, the log no column but epochs, or matplotlib is not installed.
     """
     try:
-        from matplotlib import colormaps
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError('Plots need matplotlib: `pip install ".[demo]"` in a clone.') from error
     run = Path(run)
     out = run / "curves.png" if out is None else Path(out)
     lines = read_log(run)
-    bounds = [key for key in lines[0] if _BOUND.fullmatch(key) or f"{key}_ceiling" in lines[0]]
-    accuracies = [key for key in lines[0] if _ACCURACY.fullmatch(key)]
-    if not bounds:
-        raise UserError(f"The log of {run} holds no bound: its columns are {', '.join(lines[0])}.")
-
-    marker = "o" if len(lines) == 1 else None  # a line through one point is none
-    panels = [(bounds, "nats")] + ([(accuracies, "share of right picks")] if accuracies else [])
-    figure = Figure(figsize=(5.5 * len(panels), 4), layout="constrained")
-    for axes, (keys, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        for i, key in enumerate(sorted(keys, key=_step_number)):
-            colour = colormaps["viridis"](0.9 * i / max(len(keys) - 1, 1))
-            values = [line[key] for line in lines]
-            axes.plot([line["epoch"] for line in lines], values, color=colour, label=key, marker=marker)
-        for ceiling in sorted({lines[-1][f"{key}_ceiling"] for key in keys if f"{key}_ceiling" in lines[-1]}):
-            axes.axhline(ceiling, linestyle="--", color="grey", linewidth=1)
-            axes.annotate("ceiling", (0.01, ceiling), xycoords=("axes fraction", "data"), va="bottom", color="grey")
-        axes.margins(y=0.08)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.set(xlabel="epoch", ylabel=unit)
-        axes.legend(fontsize="small", ncols=2)
+    panels = _panels(list(dict.fromkeys(key for line in lines for key in line)))
+    if not panels:
+        raise UserError(f"The log of {run} holds nothing to draw: its columns are {', '.join(lines[0])}.")
+    columns = min(len(panels), _COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.5 * columns, 3.4 * rows + 0.4), layout="constrained")
+    figure.suptitle(run.resolve().name)
+    every = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (keys, unit) in zip(every, panels):
+        _draw(axes, lines, keys, unit)
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
     with atomic(out) as temporary:
         figure.savefig(temporary, dpi=120)
     return out
+
+
+def _panels(columns: Sequence[str]) -> list[tuple[list[str], str]]:
+    """What is drawn together, and the name of its axis: every column of a log but the epoch."""
+    ceilings = [key for key in columns if key.endswith(_CEILING)]
+    left = [key for key in columns if key != "epoch" and key not in ceilings]
+    bounds = [key for key in left if _BOUND.fullmatch(key) or key + _CEILING in ceilings]
+    accuracies = [key for key in left if _ACCURACY.fullmatch(key)]
+    speeds = [key for key in left if key.endswith("_per_second")]
+    known = {*bounds, *accuracies, *speeds, *_LABELS}
+    others = [key for key in left if key not in known]
+    panels = [(bounds, "nats"), (accuracies, "share of right picks"), (["loss"], _LABELS["loss"])]
+    panels += [(others, "other terms")]
+    panels += [([key], label) for key, label in _LABELS.items() if key not in ("loss", "seconds")]
+    panels += [([key], key.replace("_", " ")) for key in speeds] + [(["seconds"], _LABELS["seconds"])]
+    return [(keys, unit) for keys, unit in panels if set(keys) & set(left)]
+
+
+def _draw(axes: Any, lines: list[dict[str, float]], keys: list[str], unit: str) -> None:
+    """One panel: its columns by epoch, and their ceilings."""
+    from matplotlib import colormaps
+
+    marker = "o" if len(lines) == 1 else None  # a line through one point is none
+    epochs = [line["epoch"] for line in lines]
+    for i, key in enumerate(sorted(keys, key=_step_number)):
+        colour = colormaps["viridis"](0.9 * i / max(len(keys) - 1, 1))
+        values = [line.get(key, math.nan) for line in lines]
+        axes.plot(epochs, values, color=colour, label=key, marker=marker)
+    last = lines[-1]
+    for ceiling in sorted({last[key + _CEILING] for key in keys if key + _CEILING in last}):
+        axes.axhline(ceiling, linestyle="--", color="grey", linewidth=1)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate("ceiling", (0.99, ceiling), color="grey", **place)
+    axes.margins(y=0.08)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.set(xlabel="epoch", ylabel=unit)
+    if len(keys) > 1 or unit not in (_LABELS.get(keys[0]), keys[0].replace("_", " ")):
+        axes.legend(fontsize="small", ncols=2)
 
 
 def _step_number(key: str) -> tuple[int, str]:

@@ -1,0 +1,147 @@
+"""What the command line says beside its results: no noise of TensorFlow, completions, the callbacks of a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from support.encoders import TOY
+
+from mizoo import recipes
+from mizoo.errors import UserError
+from mizoo.evaluate.protocols import knn
+from mizoo.pretrain import pretrain
+from mizoo.runs.folder import read_log, saved_state
+
+SCRIPT = Path(sys.executable).with_name("mizoo")
+
+NOISE = """
+import os, sys
+from mizoo import cli
+cli.quieten_tensorflow()
+import tensorflow as tf
+print(sys.stderr.isatty(), os.environ["TF_CPP_MIN_LOG_LEVEL"], tf.zeros(1).numpy())
+os.write(2, b"a message of C\\n")
+print("a message of Python", file=sys.stderr)
+raise SystemExit("a failure")
+"""
+
+
+def test_the_start_of_tensorflow_is_silent_and_errors_are_not():
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", NOISE], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout.split()[:2] == ["False", "2"]
+    assert done.stderr.splitlines() == ["a message of C", "a message of Python", "a failure"]
+
+
+CRASH = """
+import sys, types, os
+from importlib.machinery import ModuleSpec
+from mizoo._tools.quiet import quieten_tensorflow
+class Loader:
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        os.write(2, b"I0000 00:00:1795611870.383543   17165 port.cc:153] oneDNN custom operations are on.\\n")
+        os.write(2, b"F0000 00:00:1795611870.383543   17165 cpu.cc:1] this machine has no AVX\\n")
+        os.abort()
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, Loader()) if name == "tensorflow" else None
+sys.meta_path.insert(0, Finder())
+quieten_tensorflow()
+import tensorflow
+"""
+
+
+def test_an_import_that_crashes_still_says_why():
+    done = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "has no AVX" in done.stderr and "oneDNN" not in done.stderr
+
+
+@pytest.mark.skipif(not SCRIPT.exists() or os.name == "nt", reason="the command is not installed here")
+def test_completion_of_bash_is_installed_and_completes(tmp_path):
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{SCRIPT.parent}:{os.environ['PATH']}"}
+    done = subprocess.run([SCRIPT, "--install-completion", "bash"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and (tmp_path / ".bash_completions" / "mizoo.sh").is_file(), done.stderr
+    typed = (
+        "source $HOME/.bash_completions/mizoo.sh; COMP_WORDS=(mizoo pre); COMP_CWORD=1; _mizoo_completion mizoo; "
+        "echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["pretrain"], done.stderr
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(2)
+    for i in range(8):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype="uint8")).save(tmp_path / f"{i}.png")
+    training = {"epochs": 4, "batch_size": 4, "precision": "float32", "checkpoint_epochs": 4}
+    objective = {"critic_width": 4, "prior_weight": 0.0}
+    content = {"name": "toy", "encoder": TOY, "objective": objective, "data": {"source": str(tmp_path)}}
+    return recipes.validate({**content, "training": training})
+
+
+class Stop(keras.callbacks.Callback):
+    """Notes what it is told, and stops at an epoch."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.told = at, []
+
+    def on_train_begin(self, logs=None):
+        self.told.append("begin")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.told.append((epoch, sorted(logs)))
+        self.model.stop_training = epoch + 1 == self.at
+
+    def on_train_end(self, logs=None):
+        self.told.append("end")
+
+
+def test_a_run_calls_callbacks_and_saves_where_one_stops_it(recipe, tmp_path):
+    stop = Stop(2)
+    run = pretrain(recipe, tmp_path / "run", jit_compile=False, callbacks=[stop])
+    terms = ["local_mi", "loss"]
+    assert stop.told == ["begin", (0, terms), (1, terms), "end"]
+    assert len(read_log(run)) == 2 and saved_state(run, recipe).epochs == 2  # no checkpoint was due yet
+
+
+def test_the_loop_of_an_epoch_by_scan_calls_them_too(monkeypatch):
+    """The loop alone, with a stand-in for the model: a scan takes JAX."""
+    from types import SimpleNamespace
+
+    from mizoo.pretrain import run
+
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(device_put=lambda array: array))
+    batches = SimpleNamespace(images=np.zeros(4), targets=None, batch_size=2, steps_per_epoch=2, seed=0)
+
+    class Model(keras.Model):
+        def scan_epoch(self, images, batch_size, seed, epoch, targets):
+            return {"loss": float(epoch)}
+
+    stop = Stop(2)
+    run._fit_by_scan(Model(), batches, 0, 4, [stop])
+    assert stop.told == ["begin", (0, ["loss"]), (1, ["loss"]), "end"]
+
+
+def test_callbacks_of_another_kind_are_refused_before_anything_is_done(recipe, tmp_path):
+    for wrong in ([print], print, ["early"], None):
+        with pytest.raises(UserError, match="`callbacks` are objects of keras.callbacks.Callback"):
+            pretrain(recipe, tmp_path / "run", callbacks=wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_row_of_nearest_neighbours_says_how_many_voted(rng):
+    x, y = rng.standard_normal((8, 3)), np.arange(8) % 2
+    assert knn.fit_score(x, y, x, y, 2)[1]["k"] == 8
+    assert knn.fit_score(x, y, x, y, 2, k=3)[1]["k"] == 3
