@@ -41,3 +41,41 @@ def test_conv32_has_the_endpoints_of_the_paper():
     assert shapes(encoders.conv32()) == {"local": (8, 8, 128), "conv": (4, 4, 256), "fc": (1024,), "global": (64,)}
     with pytest.raises(UserError, match="widths"):
         encoders.conv32(widths=(4, 4))
+
+
+SIZES = {
+    "conv32": ("fc_size", "global_size", "channels"),
+    "resnet18": ("head_size", "global_size", "side", "channels"),
+    "three_stage": ("head_size", "global_size", "side", "channels"),
+    "patch_grid": ("side", "patch", "width", "size", "channels", "blocks"),
+    "series": ("features", "width", "context_size", "kernel"),
+    "waveform": ("context_size",),
+}
+LISTS = {"conv32": ("widths",), "three_stage": ("widths",), "waveform": ("kernels", "strides", "widths")}
+
+
+@pytest.mark.parametrize("encoder", SIZES)
+def test_sizes_that_are_none_are_refused_by_name(encoder):
+    build = getattr(encoders, encoder)
+    given = {"features": 2} if encoder == "series" else {}
+    for argument in SIZES[encoder]:
+        for value in (None, "8", -1, 1.5, float("nan"), True, [8]):
+            with pytest.raises(UserError, match=f"`{argument}`"):
+                build(**(given | {argument: value}))
+    for argument in LISTS.get(encoder, ()):
+        for value in ("abc", (), 1.5, (8, 8.5, 8), (8, 0, 8), (8, None, 8)):
+            with pytest.raises(UserError, match=f"`{argument}`"):
+                build(**{argument: value})
+
+
+@pytest.mark.parametrize("width", [None, "1", float("nan"), float("inf"), True, [1.0]])
+def test_a_width_that_is_no_factor_is_named(width):
+    with pytest.raises(UserError, match="`width`"):
+        encoders.resnet18(width=width)
+
+
+def test_a_rate_of_sounds_without_kernels_is_named():
+    for rate in (11025, None, [8000]):
+        with pytest.raises(UserError, match="`sampling_rate`"):
+            encoders.waveform(rate)
+    assert encoders.waveform(None, kernels=[10, 8], strides=[5, 4], widths=[4, 6]).output["local"].shape[-1] == 6

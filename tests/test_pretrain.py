@@ -200,7 +200,7 @@ def test_a_run_that_has_to_come_first_is_named_with_its_command(recipe, tmp_path
         pretrain(changed(recipe, init_from="runs/another"), tmp_path / "run")
 
 
-def check_averaged_run(recipe, plain_runs, tmp_path) -> None:
+def assert_averages_and_resumes(recipe, plain_runs, tmp_path) -> None:
     """A run with averaged weights ends near the last weights of the plain one, and resumes."""
     averaged = changed(recipe, optimizer={"ema": 0.5})
     run = pretrain(averaged, tmp_path / "run")
@@ -212,14 +212,14 @@ def check_averaged_run(recipe, plain_runs, tmp_path) -> None:
 
 
 def test_a_run_with_averaged_weights_saves_the_average_and_resumes(recipe, unbroken, one_epoch, tmp_path, eager):
-    check_averaged_run(recipe, (one_epoch, unbroken), tmp_path)
+    assert_averages_and_resumes(recipe, (one_epoch, unbroken), tmp_path)
 
 
 @pytest.mark.slow
 def test_so_does_one_by_lamb(recipe, tmp_path):
     lamb = changed(recipe, optimizer={"name": "lamb"})
     plain = pretrain(lamb, tmp_path / "one", stop_after=1), pretrain(lamb, tmp_path / "whole")
-    check_averaged_run(lamb, plain, tmp_path)
+    assert_averages_and_resumes(lamb, plain, tmp_path)
 
 
 def test_a_checkpoint_from_before_a_key_existed_goes_on(recipe, one_epoch):

@@ -77,6 +77,29 @@ def check_choice(value: Any, argument: str, choices: Iterable[str]) -> str:
     return value
 
 
+def check_sizes(**sizes: Any) -> None:
+    """Check arguments, given by name, that are whole numbers from 1 on.
+
+    Raises:
+        UserError: otherwise, naming the first that is none.
+    """
+    for argument, value in sizes.items():
+        check_whole(value, argument, 1)
+
+
+def check_each_size(value: Any, argument: str, count: int | None = None) -> tuple[int, ...]:
+    """`value` as a tuple of whole numbers from 1 on, one at least, or `count` of them.
+
+    Raises:
+        UserError: otherwise, naming `argument`.
+    """
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    if not listed or not value or (count is not None and len(value) != count):
+        rule = "one whole number or more" if count is None else f"{count} whole numbers"
+        raise UserError(f"`{argument}` takes {rule}. Received: {argument}={value!r}")
+    return tuple(check_whole(each, argument, 1) for each in value)
+
+
 def check_widths(value: Any, argument: str, fewest: int = 1) -> tuple[int, ...]:
     """`value` as a tuple of the widths of hidden layers: whole numbers from 1 on, `fewest` of them (0 or 1) at least.
 

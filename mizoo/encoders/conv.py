@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from mizoo._tools.checks import check_each_size, check_sizes
 from mizoo.encoders._layers import named
-from mizoo.errors import UserError
 
 
 def conv32(
@@ -36,10 +36,10 @@ def conv32(
         the last before the sigmoid that the prior sees.
 
     Raises:
-        UserError: if `widths` are not three positive numbers.
+        UserError: if `widths` are not three whole numbers from 1 on, or another size is none.
     """
-    if len(widths) != 3 or min(widths) < 1:
-        raise UserError(f"`widths` takes three positive numbers of channels. Received: widths={tuple(widths)}")
+    widths = check_each_size(widths, "widths", 3)
+    check_sizes(fc_size=fc_size, global_size=global_size, channels=channels)
 
     images = keras.Input((32, 32, channels), name="images", dtype="float32")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)

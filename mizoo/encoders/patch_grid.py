@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_sizes
 from mizoo.encoders._layers import field_and_stride, named
 from mizoo.errors import UserError
 
@@ -43,16 +45,17 @@ def patch_grid(
         one patch, a model of pictures of any size.
 
     Raises:
-        UserError: for a patch that is no power of two from 4 on, or pictures that whole strides do not fill.
+        UserError: for a patch that is no power of two from 4 on, pictures that whole strides do not fill, or
+            sizes that are no whole numbers from 1 on.
     """
+    check_sizes(side=side, patch=patch, width=width, size=size, channels=channels)
+    check_whole(blocks, "blocks")
     if patch < 4 or patch & (patch - 1):
         raise UserError(f"`patch` is a power of two from 4 on. Received: patch={patch}")
     if side < patch or side % (patch // 2):
         raise UserError(
             f"`side` is at least `patch` and a multiple of its half. Received: side={side} with patch={patch}"
         )
-    if min(width, size, channels) < 1 or blocks < 0:
-        raise UserError(f"Sizes are positive. Received: width={width}, size={size}, blocks={blocks}")
 
     encoder = _patch_encoder(patch, width, size, blocks, channels)
     images = keras.Input((side, side, channels), name="images", dtype="float32")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_real, check_sizes
 from mizoo.encoders._layers import named
 from mizoo.errors import UserError
 
@@ -37,11 +39,13 @@ def resnet18(
         `fc` (B, 512 width), its mean; and `global` (B, global_size), the output of the head.
 
     Raises:
-        UserError: for a width that leaves a stage without channels, or pictures that do not halve three times.
+        UserError: for a width that leaves a stage without channels, sizes that are no whole numbers from 1 on, or
+            pictures that do not halve three times.
     """
-    if not width > 0 or round(64 * width) < 1:
+    check_sizes(head_size=head_size, global_size=global_size, channels=channels)
+    if round(64 * check_real(width, "width", above=0)) < 1:
         raise UserError(f"`width` is a factor of 64 channels that leaves at least one. Received: width={width}")
-    if side < 8 or side % 8:
+    if check_whole(side, "side") < 8 or side % 8:
         raise UserError(f"`side` is a multiple of 8. Received: side={side}")
 
     images = keras.Input((side, side, channels), name="images", dtype="float32")

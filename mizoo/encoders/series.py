@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mizoo._tools.checks import check_sizes
 from mizoo.encoders._layers import named
-from mizoo.errors import UserError
 
 
 def series(
@@ -27,13 +27,9 @@ def series(
         each of the d numbers to about unit scale first.
 
     Raises:
-        UserError: for a size that is not positive.
+        UserError: for a size that is no whole number from 1 on.
     """
-    if min(features, width, context_size, kernel) < 1:
-        raise UserError(
-            "`features`, `width`, `context_size` and `kernel` are positive. Received: "
-            f"{features}, {width}, {context_size}, {kernel}"
-        )
+    check_sizes(features=features, width=width, context_size=context_size, kernel=kernel)
     steps = keras.Input((None, features), name="series", dtype="float32")
     x = layers.Conv1D(width, kernel, padding="causal", name="conv1")(steps)
     x = layers.ReLU(name="conv1_relu")(x)

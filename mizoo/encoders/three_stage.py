@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_each_size, check_sizes
 from mizoo.encoders._layers import named
 from mizoo.errors import UserError
 
@@ -45,11 +47,11 @@ def three_stage(
         (B, global_size), the output of the head on the mean of the third.
 
     Raises:
-        UserError: for widths that are not three positive numbers, or a side that does not halve three times.
+        UserError: for widths and sizes that are no whole numbers from 1 on, or a side that does not halve three times.
     """
-    if len(widths) != 3 or min(widths) < 1:
-        raise UserError(f"`widths` takes three positive numbers of channels. Received: widths={tuple(widths)}")
-    if side < 8 or side % 8:
+    widths = check_each_size(widths, "widths", 3)
+    check_sizes(head_size=head_size, global_size=global_size, channels=channels)
+    if check_whole(side, "side") < 8 or side % 8:
         raise UserError(f"`side` is a multiple of 8. Received: side={side}")
 
     images = keras.Input((side, side, channels), name="images", dtype="float32")

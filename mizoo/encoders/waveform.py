@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 import keras
 from keras import layers
 
+from mizoo._tools.checks import check_each_size, check_sizes
 from mizoo.encoders._layers import field_and_stride, named
 from mizoo.errors import UserError
 
@@ -49,15 +51,16 @@ def waveform(
     Raises:
         UserError: for a sampling rate without kernels of its own, or kernels, strides and widths that do not match.
     """
-    if (kernels is None or strides is None) and sampling_rate not in KERNELS:
+    if (kernels is None or strides is None) and sampling_rate not in list(KERNELS):
         raise UserError(
             f"`sampling_rate` chooses the kernels for {' and '.join(map(str, KERNELS))} Hz. Received: {sampling_rate}. "
             "Give `kernels` and `strides` for another rate."
         )
-    kernels = tuple(KERNELS[sampling_rate] if kernels is None else kernels)
-    strides = tuple(STRIDES[sampling_rate] if strides is None else strides)
-    widths = (widths,) * len(kernels) if isinstance(widths, int) else tuple(widths)
-    if not len(kernels) == len(strides) == len(widths) > 0 or min(kernels + strides + widths) < 1:
+    kernels = check_each_size(KERNELS[sampling_rate] if kernels is None else kernels, "kernels")
+    strides = check_each_size(STRIDES[sampling_rate] if strides is None else strides, "strides")
+    widths = check_each_size((widths,) * len(kernels) if isinstance(widths, numbers.Real) else widths, "widths")
+    check_sizes(context_size=context_size)
+    if not len(kernels) == len(strides) == len(widths):
         raise UserError(
             "`kernels`, `strides` and `widths` take one positive number for each convolution. Received: "
             f"kernels={kernels}, strides={strides}, widths={widths}"

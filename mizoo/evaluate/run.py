@@ -129,7 +129,7 @@ def _run(
     facts: dict[str, str],
     provenance: dict[str, Any],
     display: Progress,
-    keep: Callable[[Row], None],
+    keep: Callable[[Row], object],
 ) -> list[Row]:
     """The rows of one protocol: one for each task and variant, each kept before the next one is measured."""
     rows = []
@@ -188,7 +188,7 @@ def _load_model(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]
     return model, provenance
 
 
-def _keeper(rows: str | os.PathLike | Callable[[Row], None] | None) -> Callable[[Row], None]:
+def _keeper(rows: str | os.PathLike | Callable[[Row], None] | None) -> Callable[[Row], object]:
     """What is called with each row; a file that rows cannot be merged into is refused before anything is measured."""
     if rows is None:
         return lambda row: None
@@ -197,11 +197,7 @@ def _keeper(rows: str | os.PathLike | Callable[[Row], None] | None) -> Callable[
     path = os.fspath(rows)
     if os.path.exists(path):
         read_rows(path)
-
-    def keep(row: Row) -> None:
-        merge_rows(path, [row])
-
-    return keep
+    return lambda row: merge_rows(path, [row])
 
 
 def _precision(model: Any) -> str:

@@ -45,7 +45,7 @@ class Objective(Step, keras.Model):
         name: name of the model.
 
     Raises:
-        UserError: for an encoder without named endpoints, anything else as `augment`, a number of views below 1, and a
+        UserError: for an encoder without named endpoints, anything else as `augment`, too few views, and a
             seed below 0.
     """
 
@@ -58,7 +58,7 @@ class Objective(Step, keras.Model):
                 "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
                 f"mizoo.encoders.conv32(). Received: {type(encoder).__name__}"
             )
-        if check_whole(views, "views", 1) > 1 and augment is None:
+        if check_whole(views, "views", self.fewest_views) > 1 and augment is None:
             raise UserError(
                 "Two views of a picture differ by `augment`: give one, such as mizoo.augment.preset('views')."
             )
@@ -77,6 +77,7 @@ class Objective(Step, keras.Model):
     settings: tuple[str, ...] = ()  # arguments of its constructor that are plain values, besides `seed` and `name`
     serialised: tuple[str, ...] = ("encoder", "augment")  # and those that are objects
 
+    fewest_views = 1  # of each picture, for an objective that compares views
     fewest_rows = 2  # inputs in a batch: with one there is nothing to tell it apart from
 
     inner_steps = 1  # steps of the second optimiser for each update: the first with it, the others by `inner_loss`

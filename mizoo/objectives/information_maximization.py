@@ -7,7 +7,6 @@ import math
 import keras
 from keras import ops
 
-from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
 
 
@@ -50,6 +49,7 @@ class InformationMaximization(Objective):
 
     term_names = ("feature_entropy", "conditional_entropy", "global_mi")
     settings = ("resolution", "views")
+    fewest_views = 2
 
     def __init__(
         self,
@@ -61,8 +61,6 @@ class InformationMaximization(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
-        if self.views < 2:
-            raise UserError(f"Information is between views: `views` is 2 or more. Received: views={views}")
         self.resolution = resolution
         self.require_positive("resolution")
         self.require_endpoints(["global"])

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from mizoo import bounds
-from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
 
 
@@ -45,6 +44,7 @@ class SimCLR(Objective):
 
     term_names = ("global_mi",)
     settings = ("temperature", "views")
+    fewest_views = 2
 
     def __init__(
         self,
@@ -56,8 +56,6 @@ class SimCLR(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
-        if self.views < 2:
-            raise UserError(f"SimCLR compares views: `views` is 2 or more. Received: views={views}")
         self.temperature = temperature
         self.require_positive("temperature")
         self.require_endpoints(["global"])

@@ -25,10 +25,12 @@ class EncoderSettings(Settings):
     if TYPE_CHECKING:  # keys of some encoders
 
         @property
-        def side(self) -> int: ...
+        def side(self) -> int:
+            """Height and width of the pictures."""
 
         @property
-        def sampling_rate(self) -> int: ...
+        def sampling_rate(self) -> int:
+            """Of the sounds, in Hz."""
 
     def build(self) -> Any:
         """Build the encoder, with fresh weights."""

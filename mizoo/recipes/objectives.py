@@ -39,10 +39,12 @@ class ObjectiveSettings(Settings):
     if TYPE_CHECKING:  # class attributes of some subclasses, fields of others
 
         @property
-        def views(self) -> int: ...
+        def views(self) -> int:
+            """Augmented views of each picture that are compared."""
 
         @property
-        def teacher_views(self) -> int: ...
+        def teacher_views(self) -> int:
+            """Views of each picture that the teachers see."""
 
     @property
     def teacher_endpoints(self) -> tuple[tuple[str, str], ...]:

@@ -50,6 +50,11 @@ class Task:
     views: tuple[np.ndarray, ...] = ()
 
     @property
+    def arrays(self) -> tuple[Any, Any, Any, Any, int]:
+        """What a classifier is fitted on and scored by: `train_x`, `train_y`, `test_x`, `test_y` and `classes`."""
+        return (self.train_x, self.train_y, self.test_x, self.test_y, self.classes)
+
+    @property
     def sizes(self) -> tuple[int, int]:
         """How many rows are fitted on and how many scored."""
         return (0 if self.train_x is None else len(self.train_x), len(self.test_x))
@@ -170,7 +175,7 @@ _ALL = (
     ),
     Protocol(
         "knn",
-        "`knn`: 200 nearest neighbours by cosine similarity, weights exp(similarity / 0.1)",
+        "`knn`: the 200 nearest neighbours (all, if fewer) by cosine similarity, weights exp(similarity / 0.1)",
         "top-1 %",
         "higher",
         _PROBE,

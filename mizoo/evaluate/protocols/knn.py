@@ -18,8 +18,7 @@ TEMPERATURE = 0.1
 def run(task: Task, options: Options, progress) -> Score:
     """The protocol `knn`."""
     progress.resize(len(task.test_x))
-    data = (task.train_x, task.train_y, task.test_x, task.test_y, task.classes)
-    return Score(*fit_score(*data, advance=progress.advance))
+    return Score(*fit_score(*task.arrays, advance=progress.advance))
 
 
 def fit_score(

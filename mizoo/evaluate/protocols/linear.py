@@ -27,8 +27,7 @@ PEAK_PASSED = 0.5
 def run(task: Task, options: Options, progress) -> Score:
     """The protocol `linear`."""
     progress.resize(ROUNDS)
-    data = (task.train_x, task.train_y, task.test_x, task.test_y, task.classes)
-    return Score(*fit_score(*data, advance=progress.advance))
+    return Score(*fit_score(*task.arrays, advance=progress.advance))
 
 
 def fit_score(

@@ -49,8 +49,7 @@ NARROW = 512  # columns, from which on features are not narrow
 def run(task: Task, options: Options, progress) -> Score:
     """The protocol `mlp200`."""
     progress.resize(resolve(options.schedule)[0].epochs)
-    data = (task.train_x, task.train_y, task.test_x, task.test_y, task.classes)
-    return Score(*fit_score(*data, options.schedule, options.seeds, advance=progress.advance))
+    return Score(*fit_score(*task.arrays, options.schedule, options.seeds, advance=progress.advance))
 
 
 def fit_score(
