@@ -13,7 +13,7 @@ import typer
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
 from mizoo.errors import UserError, not_installed
-from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
+from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
 app = typer.Typer(
     help="Encoders trained by maximising mutual information: load, embed, train, measure, export.",
@@ -173,8 +173,10 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(PROBES)}: all by default. Without labels: {', '.join(LABEL_FREE)}, or {ALL_LABEL_FREE} "
-            f"for these {len(LABEL_FREE)}. One of your own: mypackage.module:my_protocol. Repeatable."
+            help=f"{', '.join(PROBES)}: these by default; "
+            f"{', '.join(name for name in TABLE if name not in (*PROBES, *MEASURES))}; without labels: "
+            f"{', '.join(MEASURES)}, or {ALL_MEASURES} for these {len(MEASURES)}. One of your own: "
+            "mypackage.module:my_protocol. Repeatable."
         ),
     ] = None,
     endpoint: Annotated[

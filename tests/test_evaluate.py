@@ -300,7 +300,7 @@ def test_a_file_is_measured_with_the_hash_of_its_weights(squares, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        ({"protocols": ["svm"]}, "linear, mlp200, knn"),
+        ({"protocols": ["forest"]}, "linear, mlp200, knn"),
         ({"protocols": []}, "nothing"),
         ({"protocols": "knn"}, "sequence"),
         ({"encoder": "best"}, "pixels"),

@@ -12,7 +12,7 @@ from mizoo._tools import markdown
 from mizoo._tools.files import write_text
 from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
-from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
+from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, TABLE
 from mizoo.report import benchmark_tables
 from mizoo.report.tables import entry_rows, table
 from mizoo.zoo import entries
@@ -77,12 +77,12 @@ def _content(name: str, clone: Path, folder: Path) -> str:
     if name.startswith(_TRIALS):
         return benchmark_tables.trials_table(clone / "benchmarks" / "recipe_trials.json", name.removeprefix(_TRIALS))
     protocol, _, dataset = name.partition(" ")
-    if protocol not in (*PROBES, ALL_LABEL_FREE) or not dataset:
+    if protocol not in (*TABLE, ALL_MEASURES) or not dataset:
         raise UserError(
             f"No table is called {name!r}. There are: entries, {', '.join(_BENCHMARKS)}, trials <entry>, and "
-            f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, {ALL_LABEL_FREE}"
+            f"<protocol> <dataset> with protocol one of {', '.join(TABLE)}, {ALL_MEASURES}"
         )
-    names = LABEL_FREE if protocol == ALL_LABEL_FREE else (protocol,)
+    names = MEASURES if protocol == ALL_MEASURES else (protocol,)
     measured = [entry for entry in entries.list_models() if entries.locate(f"models/{entry}/results.json").is_file()]
     all_rows = [row for entry in measured for row in entry_rows(entry)]
     # By TFDS alone: data of one's own may have the name of a public data set.

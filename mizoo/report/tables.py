@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 
 from mizoo.errors import UserError
-from mizoo.evaluate.protocols import LABEL_FREE, PROBES
+from mizoo.evaluate.protocols import MEASURES, TABLE
 from mizoo.evaluate.rows import FULL_PRECISION, Row, read_rows
 from mizoo.report.label_free_table import label_free_table
 from mizoo.report.labels import papers
@@ -29,17 +29,17 @@ def table(rows: Iterable[Row], compare: bool = True) -> str:
     """
     rows = list(rows)
     published = papers() if compare else []
-    label_free = [row for row in rows if row.protocol in LABEL_FREE]
+    label_free = [row for row in rows if row.protocol in MEASURES]
     sources = _sources(rows)
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        if row.protocol not in LABEL_FREE:
+        if row.protocol not in MEASURES:
             key = (
                 *(row.dataset, row.split, row.protocol, str(row.settings.get("schedule", ""))),
                 *(sources(row), row.precision or FULL_PRECISION, row.train_size, row.test_size),
             )
             groups.setdefault(key, []).append(row)
-    order = list(PROBES)
+    order = list(TABLE)
     ranked = sorted(groups, key=lambda key: (key[:2], order.index(key[2]) if key[2] in order else len(order), key))
     written = [
         probe_table(one, published) for key in ranked for one in _without_clashes(groups[key], lambda row: row.endpoint)

@@ -17,7 +17,11 @@ from mizoo._tools.lazy import submodules
 from mizoo._tools.progress import Line
 from mizoo.errors import UserError
 
-TAKES = ("labels", "features", "views", "pictures")
+TAKES = ("labels", "features", "views", "pictures", "encoder")
+
+
+class LeftOut(UserError):
+    """A protocol, or one of its variants, cannot be computed on this data: the others go on, and a line says why."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Task:
         classes: number of classes; 0 without labels.
         train_images, test_images: the pictures (N, H, W, C) of the features, or None for sounds.
         views: features of two augmented views of the scored pictures, each (M, D); () unless a protocol takes them.
+        encoder: the encoder itself, for a protocol that trains it; None for raw pixels.
+
+    `test_x` and `train_x` have no columns, (M, 0) and (N, 0), for a protocol that takes no features.
     """
 
     dataset: str
@@ -48,6 +55,7 @@ class Task:
     train_images: np.ndarray | None = None
     test_images: np.ndarray | None = None
     views: tuple[np.ndarray, ...] = ()
+    encoder: Any = None
 
     @property
     def arrays(self) -> tuple[Any, Any, Any, Any, int]:
@@ -112,12 +120,16 @@ class Protocol:
         about: how it is made, for the line above a table.
         unit: of the value of its rows; rows of different protocols never share a column.
         better: "higher" or "lower".
-        takes: some of `TAKES`: "labels", "features", "views" (features of two augmented views), "pictures".
+        takes: some of `TAKES`: "labels", "features", "views" (features of two augmented views), "pictures", "encoder".
         run: a function of (task, options, progress) that returns a `Score`, or its import path, which is imported on
-            first use. `progress.resize(total)` and `progress.advance(parts)` move its bar.
+            first use. `progress.resize(total)` and `progress.advance(parts)` move its bar. It raises `LeftOut` where
+            the data do not have what it takes.
         fits: whether something is fitted on the training split.
         columns: variant (`options.variant`, "" where there is one) -> head of its column.
         digits: of the value in a row.
+        joint: `run` is called once for all variants, and returns variant -> `Score`, without those that are left out.
+        renews: whether it gives the encoder new weights, so that its rows are those of `random`.
+        endpoints: those measured by default, the first of them that an encoder has; () for all.
     """
 
     name: str
@@ -125,10 +137,13 @@ class Protocol:
     unit: str
     better: Literal["higher", "lower"]
     takes: tuple[str, ...]
-    run: str | Callable[[Task, Options, Line], Score]
+    run: str | Callable[[Task, Options, Line], Any]
     fits: bool = False
     columns: tuple[tuple[str, str], ...] = (("", ""),)
     digits: int = 3
+    joint: bool = False
+    renews: bool = False
+    endpoints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.takes) - set(TAKES)):
@@ -144,14 +159,23 @@ class Protocol:
         """Its variants, "" for the only one."""
         return tuple(variant for variant, _ in self.columns)
 
-    def __call__(self, task: Task, options: Options, progress: Line) -> Score:
-        """Run it."""
+    def __call__(self, task: Task, options: Options, progress: Line) -> Any:
+        """Run it: a `Score`, or one for each variant where it is `joint`."""
         function = import_object(self.run) if isinstance(self.run, str) else self.run
         return function(task, options, progress)
 
 
 _HERE = "mizoo.evaluate.protocols"
 _PROBE = ("labels", "features")
+_TRAINED = ("labels", "pictures", "encoder")
+_ONE_ENDPOINT = ("fc", "global", "features")  # training an encoder or a decoder is slow
+SHARES = (1, 2, 5, 10, 25, 50, 100)
+"""Per cent of the labels that the curves of `labels` are measured at."""
+_SHARES = tuple((str(share), f"{share} %") for share in SHARES)
+_LABELS_ABOUT = (
+    "of that share of the labels (the same number for each class where the classes are equal; mean of three draws up "
+    "to 10 %, one draw above)"
+)
 
 _ALL = (
     Protocol(
@@ -181,6 +205,85 @@ _ALL = (
         _PROBE,
         f"{_HERE}.knn:run",
         fits=True,
+    ),
+    Protocol(
+        "svm",
+        "`svm`: linear support vector machine (squared hinge, one against the rest) on standardised features, its cost "
+        "chosen on a tenth of the training split",
+        "top-1 %",
+        "higher",
+        _PROBE,
+        f"{_HERE}.svm:run",
+        fits=True,
+    ),
+    Protocol(
+        "retrieval",
+        "`retrieval`: for each scored picture the training pictures in the order of cosine similarity; the share of "
+        "its class among the first 1, 10 and 100, and mean average precision over all. Nothing is fitted",
+        "%",
+        "higher",
+        _PROBE,
+        f"{_HERE}.retrieval:run",
+        fits=True,
+        columns=(("p1", "first"), ("p10", "first 10"), ("p100", "first 100"), ("map", "mean average precision")),
+        joint=True,
+    ),
+    Protocol(
+        "finetune",
+        "`finetune`: the encoder and a linear layer trained with labels from the encoder's weights, batch "
+        "normalisation held",
+        "top-1 %",
+        "higher",
+        _TRAINED,
+        f"{_HERE}.finetuning:finetuned",
+        fits=True,
+        endpoints=_ONE_ENDPOINT,
+    ),
+    Protocol(
+        "scratch",
+        "`scratch`: the same architecture trained with labels from new weights, with the budget and the rates of "
+        "`finetune`",
+        "top-1 %",
+        "higher",
+        _TRAINED,
+        f"{_HERE}.finetuning:from_scratch",
+        fits=True,
+        renews=True,
+        endpoints=_ONE_ENDPOINT,
+    ),
+    Protocol(
+        "labels",
+        f"`labels`: the probe `linear` on frozen features {_LABELS_ABOUT}",
+        "top-1 %",
+        "higher",
+        _PROBE,
+        f"{_HERE}.label_shares:frozen",
+        fits=True,
+        columns=_SHARES,
+        endpoints=_ONE_ENDPOINT,
+    ),
+    Protocol(
+        "labels_finetune",
+        f"`labels_finetune`: as `finetune`, {_LABELS_ABOUT}; as many steps at every share",
+        "top-1 %",
+        "higher",
+        _TRAINED,
+        f"{_HERE}.label_shares:finetuned",
+        fits=True,
+        columns=_SHARES,
+        endpoints=_ONE_ENDPOINT,
+    ),
+    Protocol(
+        "labels_scratch",
+        f"`labels_scratch`: as `scratch`, {_LABELS_ABOUT}; as many steps at every share",
+        "top-1 %",
+        "higher",
+        _TRAINED,
+        f"{_HERE}.label_shares:from_scratch",
+        fits=True,
+        columns=_SHARES,
+        renews=True,
+        endpoints=_ONE_ENDPOINT,
     ),
     Protocol(
         "mine",
@@ -247,19 +350,33 @@ _ALL = (
         columns=(("", "uniformity ↓"),),
         digits=4,
     ),
+    Protocol(
+        "reconstruct",
+        "`reconstruct`: multi-scale structural similarity (Wang et al. 2003; Gaussian filter of 11 pixels, as many of "
+        "the five scales as the pictures are large enough for: 2 at 32 pixels) of the pictures and of what a decoder "
+        "makes of their frozen features",
+        "MS-SSIM, 0 to 1",
+        "higher",
+        ("features", "pictures"),
+        f"{_HERE}.reconstruct:run",
+        fits=True,
+        digits=4,
+    ),
 )
 TABLE: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 """Name -> protocol, in the order of columns and help texts."""
-PROBES = tuple(name for name, protocol in TABLE.items() if protocol.labelled)
+PROBES = ("linear", "mlp200", "knn")  # the default of `evaluate`
+LABELLED = tuple(name for name, protocol in TABLE.items() if protocol.labelled)
 LABEL_FREE = tuple(name for name, protocol in TABLE.items() if not protocol.labelled)
-ALL_LABEL_FREE = "measures"  # on the command line, all of `LABEL_FREE`
+MEASURES = ("mine", "ndm", "prior_fit", "effective_rank", "alignment", "uniformity")  # columns of one table
+ALL_MEASURES = "measures"  # on the command line, all of `MEASURES`
 
 
 def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
     """The protocols that a caller names, in that order and once each.
 
     Args:
-        given: names of `TABLE`, "measures" for all of `LABEL_FREE`, import paths of `Protocol` objects
+        given: names of `TABLE`, "measures" for all of `MEASURES`, import paths of `Protocol` objects
             ("mypackage.module:name"), and `Protocol` objects.
 
     Raises:
@@ -273,8 +390,8 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
     for each in given:
         if isinstance(each, Protocol):
             chosen.setdefault(each.name, each)
-        elif each == ALL_LABEL_FREE:
-            for name in LABEL_FREE:
+        elif each == ALL_MEASURES:
+            for name in MEASURES:
                 chosen.setdefault(name, TABLE[name])
         elif each in TABLE:
             chosen.setdefault(each, TABLE[each])
@@ -292,7 +409,7 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
             )
     if unknown or not chosen:
         raise UserError(
-            f"`protocols` takes {', '.join(TABLE)}, {ALL_LABEL_FREE} for the last {len(LABEL_FREE)} of them, and "
+            f"`protocols` takes {', '.join(TABLE)}, {ALL_MEASURES} for {', '.join(MEASURES)}, and "
             f"import paths such as mypackage.module:my_protocol. Received: {', '.join(unknown) or 'nothing'}"
         )
     return tuple(chosen.values())
