@@ -52,7 +52,7 @@ class FeatureCache:
         endpoints: Sequence[str] | None,
         advance: Callable[[int], None] | None = None,
     ) -> dict[str, np.ndarray]:
-        """As `mizoo.evaluate.features.extract`; only the endpoints that are not in the cache are computed.
+        """Features as `extract` gives them; only the endpoints that are not in the cache are computed.
 
         What cannot be identified by its content (a plain callable) and raw pixels, which are quickly made, are not
         cached.
