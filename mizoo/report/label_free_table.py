@@ -63,6 +63,8 @@ def _our_table(rows: Sequence[Row]) -> str:
     about = "; ".join(protocol.about for name, protocol in TABLE.items() if name in present)
     name = markdown.code(first.endpoint)
     title = f"Measures without labels of {name} on {data_label(rows)}, {split} ({sizes}). {about}."
+    if any(row.settings.get("standard_error") is not None for row in rows):
+        title += " ± is the standard error over the scored pictures, with one fitted critic on one pretraining run."
     return title + "\n\n" + markdown.table(["encoder", *columns.values()], body)
 
 
