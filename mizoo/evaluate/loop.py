@@ -83,7 +83,7 @@ class Loop:
             line.finish(f"left out: {error}")
             raise
         seconds = (time.perf_counter() - started, time.process_time() - cpu)
-        by_variant = scores if protocol.joint else {variant: scores}
+        by_variant = _asked_for(protocol, scores) if protocol.joint else {variant: scores}
         values = ", ".join(f"{score.mean:.{protocol.digits - 1}f}" for score in by_variant.values())
         line.finish(f"{values} {protocol.unit}")
         for score in by_variant.values():
@@ -112,3 +112,15 @@ class Loop:
             settings=score.settings | description | provenance | {"cpu_seconds": round(seconds[1], 1)},
             seconds=round(seconds[0], 1),
         )
+
+
+def _asked_for(protocol: Protocol, scores: dict[str, Score]) -> dict[str, Score]:
+    """The scores of the variants that a protocol has, or that are left of it.
+
+    Raises:
+        LeftOut: if it gave none of them.
+    """
+    chosen = {variant: scores[variant] for variant in protocol.variants if variant in scores}
+    if not chosen:
+        raise LeftOut(f"`{protocol.name}` gives no {', '.join(protocol.variants)} for so few pictures.")
+    return chosen

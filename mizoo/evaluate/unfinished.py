@@ -48,13 +48,13 @@ class Unfinished:
 
     def rows_of(self, protocol: Protocol, task: Task, variant: str) -> list[Row]:
         """The rows of one protocol, task and variant that are done; all variants of a protocol that is `joint`."""
-        if TABLE.get(protocol.name) is not protocol:
+        if protocol.name not in TABLE or protocol.run != TABLE[protocol.name].run:
             return []
         return [
             row
             for row in self.earlier
             if (row.protocol, row.dataset, row.endpoint) == (protocol.name, task.dataset, task.endpoint)
-            and (protocol.joint or str(row.settings.get("variant", "")) == variant)
+            and str(row.settings.get("variant", "")) in (protocol.variants if protocol.joint else (variant,))
         ]
 
     def add(self, rows: list[Row]) -> None:

@@ -7,7 +7,7 @@ listed in `TABLE`. One of a user's own goes to `evaluate` as a `Protocol`, or by
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -376,8 +376,8 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
     """The protocols that a caller names, in that order and once each.
 
     Args:
-        given: names of `TABLE`, "measures" for all of `MEASURES`, import paths of `Protocol` objects
-            ("mypackage.module:name"), and `Protocol` objects.
+        given: names of `TABLE`, with a variant to run that alone ("labels:10"); "measures" for all of `MEASURES`;
+            import paths of `Protocol` objects ("mypackage.module:name"); and `Protocol` objects.
 
     Raises:
         UserError: for a string instead of a sequence, nothing, an unknown name, an import path of something else, or
@@ -394,7 +394,10 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
             for name in MEASURES:
                 chosen.setdefault(name, TABLE[name])
         elif each in TABLE:
-            chosen.setdefault(each, TABLE[each])
+            chosen[each] = TABLE[each]
+        elif isinstance(each, str) and each.partition(":")[0] in TABLE:
+            protocol = _narrowed(each, chosen)
+            chosen[protocol.name] = protocol
         elif isinstance(each, str) and is_import_path(each):
             protocol = import_object(each)
             if not isinstance(protocol, Protocol):
@@ -403,7 +406,8 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
         else:
             unknown.append(repr(each))
     for each in (*chosen.values(), *(each for each in given if isinstance(each, Protocol))):
-        if each != TABLE.get(each.name, each) or each != chosen[each.name]:
+        mine = TABLE.get(each.name, each)
+        if (each != mine and each.run != mine.run) or each != chosen[each.name]:
             raise UserError(
                 f"Rows and tables tell protocols by their names, and two are called {each.name!r}. Give yours another."
             )
@@ -413,6 +417,17 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
             f"import paths such as mypackage.module:my_protocol. Received: {', '.join(unknown) or 'nothing'}"
         )
     return tuple(chosen.values())
+
+
+def _narrowed(given: str, chosen: dict[str, Protocol]) -> Protocol:
+    """The protocol of "name:variant" with that variant, and those of it that were chosen before."""
+    name, _, variant = given.partition(":")
+    whole = TABLE[name]
+    if variant not in whole.variants or not variant:
+        known = ", ".join(f"{name}:{each}" for each in whole.variants if each) or name
+        raise UserError(f"`protocols` takes {known}. Received: {given!r}")
+    before = chosen[name].variants if name in chosen else ()
+    return replace(whole, columns=tuple(each for each in whole.columns if each[0] in (variant, *before)))
 
 
 __getattr__ = submodules(__name__)

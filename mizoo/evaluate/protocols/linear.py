@@ -41,7 +41,24 @@ def fit_score(
     classes: int,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Fit on standardised features, choose L2 on the last tenth of the training features, refit on all, score.
+    """Accuracy (1,) in percent and the settings used: `predictions`, scored.
+
+    Args:
+        train_x, train_y, test_x, classes, advance: see there.
+        test_y: labels (M,).
+    """
+    predicted, settings = predictions(train_x, train_y, test_x, classes, advance)
+    return np.array([100 * np.mean(predicted == test_y)]), settings
+
+
+def predictions(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    classes: int,
+    advance: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Fit on standardised features, choose L2 on the last tenth of the training features, refit on all, classify.
 
     The loss is the mean cross-entropy plus `l2 / 2` times the squared weights. For CIFAR-10 the last tenth is the
     5,000 validation pictures of the training split. Where the last tenth is no fair sample of the classes (features
@@ -51,13 +68,12 @@ def fit_score(
     Args:
         train_x: features (N, D).
         train_y: labels (N,), 0..classes-1.
-        test_x: features (M, D), used for nothing but the score.
-        test_y: labels (M,).
+        test_x: features (M, D).
         classes: number of classes.
         advance: called with the number of fits done, `ROUNDS` in all.
 
     Returns:
-        Accuracy (1,) in percent and the settings used, among them the chosen `l2`, whether it stands at the end of all
+        Classes (M,) and the settings used, among them the chosen `l2`, whether it stands at the end of all
         strengths (`l2_at_end`), and whether the last fit `converged`.
     """
     mean, scale = standardisation(train_x)
@@ -80,7 +96,7 @@ def fit_score(
     if len(np.unique(train_y[:cut])) < len(np.unique(train_y)):
         model = _model()  # a class of the last tenth alone: its weights are not there to start from
     converged = _fit(model, x, train_y, chosen, TOLERANCE, LAST_ITERATIONS)
-    score = 100 * model.score(standardise(test_x, mean, scale), test_y)
+    predicted = model.predict(standardise(test_x, mean, scale))
     if advance is not None:
         advance(ROUNDS - path.fits)
     settings = {
@@ -91,7 +107,7 @@ def fit_score(
         "tolerance": TOLERANCE,
         "converged": converged,
     }
-    return np.array([score]), settings
+    return predicted, settings
 
 
 class _Path:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import Options, Score, Task
-from mizoo.evaluate.protocols.linear import HELD_OUT, PEAK_PASSED, grouped, standardisation, standardise
+from mizoo.evaluate.protocols.linear import HELD_OUT, PEAK_PASSED, fair_sample, standardisation, standardise
 
 # Strongest penalty first, as each fit starts from the weights of the one before. `cost` is LIBLINEAR's C times the
 # number of training features, so that it means the same for any number of them.
@@ -55,7 +55,7 @@ def predictions(
 
     Args:
         train_x: features (N, D).
-        train_y: labels (N,), 0..classes-1. Features that come one class after the other are shuffled first.
+        train_y: labels (N,), 0..classes-1. Rows whose last tenth is no fair sample of them are shuffled first.
         test_x: features (M, D).
         classes: number of classes.
         advance: called with the number of fits done, `ROUNDS` in all.
@@ -68,10 +68,10 @@ def predictions(
     """
     mean, scale = standardisation(train_x)
     x = _with_bias(standardise(train_x, mean, scale))
-    if grouped(train_y):
+    cut = len(x) - max(1, round(HELD_OUT * len(x)))
+    if not fair_sample(train_y, cut):
         order = np.random.default_rng(0).permutation(len(x))
         x, train_y = x[order], train_y[order]
-    cut = len(x) - max(1, round(HELD_OUT * len(x)))
     if len(np.unique(train_y[:cut])) < 2:
         raise UserError(
             f"`svm` fits on all but the last tenth of the {len(x)} rows, and those are of one class: give it more."
@@ -94,6 +94,7 @@ def predictions(
     settings = {
         "cost": chosen,
         "loss": "squared hinge, one against the rest",
+        "cost_at_end": chosen in (COSTS[0], COSTS[-1]),
         "held_out_accuracy": round(float(best), 2),
         "held_out_size": len(x) - cut,
         "converged": converged,
