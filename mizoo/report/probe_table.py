@@ -61,7 +61,7 @@ def _title(rows: Sequence[Row]) -> str:
     protocol = TABLE.get(first.protocol)
     about = protocol.about if protocol else markdown.plain(first.settings.get("about") or f"`{first.protocol}`")
     unit = protocol.unit if protocol else markdown.plain(first.settings.get("unit", ""))
-    quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit.capitalize()
+    quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit[0].upper() + unit[1:]
     text = f"{quantity} on {data_label(rows)}, {split} ({counts}). Protocol {about}"
     if "schedule" in first.settings:
         text += f", schedule {markdown.code(first.settings['schedule'])}"

@@ -30,7 +30,7 @@ def variant_table(rows: Sequence[Row]) -> str:
             cells = {variant_of(row): row for row in own if row.endpoint == endpoint}
             values = [_cell(cells[variant]) if variant in cells else "" for variant, _ in columns]
             body.append([encoder_label(entry, encoder), markdown.code(endpoint), *values])
-    quantity = "Top-1 accuracy in %" if protocol.unit == "top-1 %" else protocol.unit.capitalize()
+    quantity = "Top-1 accuracy in %" if protocol.unit == "top-1 %" else f"{protocol.unit[0].upper()}{protocol.unit[1:]}"
     split = "all pictures" if first.split == "whole" else f"{markdown.plain(first.split)} split"
     fitted = max(row.train_size for row in rows)
     title = (
