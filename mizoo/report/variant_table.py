@@ -53,7 +53,8 @@ def utility_table(rows: Sequence[Row]) -> str:
     Returns:
         The table under a line that describes it, or "" where no encoder has both curves.
     """
-    shares = TABLE["labels"].columns
+    measured = {variant_of(row) for row in rows if row.protocol in CURVES}
+    shares = [each for each in TABLE["labels"].columns if each[0] in measured]
     body = []
     for entry, _ in encoders_in_order([row for row in rows if row.encoder == "published"]):
         own = [row for row in rows if row.entry == entry]

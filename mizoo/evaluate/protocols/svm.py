@@ -18,7 +18,7 @@ from mizoo.evaluate.protocols.linear import HELD_OUT, PEAK_PASSED, fair_sample, 
 
 # Strongest penalty first, as each fit starts from the weights of the one before. `cost` is LIBLINEAR's C times the
 # number of training features, so that it means the same for any number of them.
-COSTS = (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4)
+COSTS = (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6)
 ROUNDS = len(COSTS) + 1
 ITERATIONS = 300
 PATH_TOLERANCE = 1e-3  # see `fit`
