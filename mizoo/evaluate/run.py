@@ -16,16 +16,17 @@ from mizoo.errors import UserError
 from mizoo.evaluate.cache import identity, open_cache
 from mizoo.evaluate.label_free import LabelFreeTasks, load_pictures
 from mizoo.evaluate.loop import Loop
-from mizoo.evaluate.protocols import PROBES, Protocol, choose
+from mizoo.evaluate.protocols import PROBES, TABLE, Protocol, choose
 from mizoo.evaluate.rows import ENCODERS, FULL_PRECISION, Row, merge_rows, read_rows
 from mizoo.evaluate.source import data_source
 from mizoo.evaluate.tasks import PictureTasks, sound_tasks
 from mizoo.evaluate.unfinished import Unfinished
-from mizoo.zoo import interface
+from mizoo.zoo import entries, interface
 from mizoo.zoo.copies import random_copy
 from mizoo.zoo.loading import load_hashed
 
 _SPLITS = ("test", "validation")
+_FROM_NEW = {"finetune": "scratch", "labels_finetune": "labels_scratch"}
 
 
 def evaluate(
@@ -93,11 +94,18 @@ def evaluate(
     if kind == "sounds":
         if encoder == "pixels":
             raise UserError(f"`pixels` is a baseline of pictures, and {facts['entry']} takes sounds.")
-        if label_free:
-            names = ", ".join(protocol.name for protocol in label_free)
-            raise UserError(f"Encoders of sounds take the probes, {', '.join(PROBES)}. Received: {names}")
+        of_pictures = [each.name for each in chosen if not each.labelled or "encoder" in each.takes]
+        if of_pictures:
+            names = ", ".join(each.name for each in TABLE.values() if each.labelled and "encoder" not in each.takes)
+            raise UserError(f"Encoders of sounds take the protocols {names}. Received: {', '.join(of_pictures)}")
     if encoder == "pixels":
         model = None
+    trained = [protocol.name for protocol in chosen if "encoder" in protocol.takes and not protocol.renews]
+    if encoder == "random" and trained:
+        raise UserError(
+            f"`{trained[0]}` goes on from the encoder's weights. Training from new ones is "
+            f"`{_FROM_NEW.get(trained[0], 'scratch')}`, of the published encoder."
+        )
     if dataset is None:
         dataset = "spoken_digit" if kind == "sounds" else "cifar10"
     facts["command"] = command or _command(
@@ -144,6 +152,8 @@ def _load_model(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]
         model, digest = load_hashed(name, None, runtime)
         if encoder == "published":
             provenance = {"weights": digest}
+            if name in entries.registry():
+                provenance["trained_on"] = entries.info(name)["dataset"]
     if encoder == "random":
         return random_copy(model, seed=0), {"encoder_seed": 0}
     return model, provenance

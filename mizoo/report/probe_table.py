@@ -62,7 +62,7 @@ def _title(rows: Sequence[Row]) -> str:
     about = protocol.about if protocol else markdown.plain(first.settings.get("about") or f"`{first.protocol}`")
     unit = protocol.unit if protocol else markdown.plain(first.settings.get("unit", ""))
     quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit[0].upper() + unit[1:]
-    text = f"{quantity} on {data_label(rows)}, {split} ({counts}). Protocol {about}"
+    text = f"{quantity} on {data_label(rows)}, {split} ({counts}). {_transfer(rows)}Protocol {about}"
     if "schedule" in first.settings:
         text += f", schedule {markdown.code(first.settings['schedule'])}"
     seeds = sorted({row.seeds for row in rows})
@@ -71,6 +71,14 @@ def _title(rows: Sequence[Row]) -> str:
     if any(map(_mark, rows)):
         text += "; †: the best L2 stands at the end of those tried, or the last fit did not converge"
     return text + "."
+
+
+def _transfer(rows: Sequence[Row]) -> str:
+    """A sentence where the published encoders were trained on other data than these."""
+    others = {str(row.settings.get("trained_on", row.dataset)) for row in rows if row.encoder == "published"}
+    if not others or rows[0].dataset in others:
+        return ""
+    return f"Transfer: the encoders were trained on {', '.join(map(markdown.plain, sorted(others)))}. "
 
 
 def _mark(row: Row) -> str:

@@ -43,21 +43,22 @@ def precisions(
 
     Returns:
         "p1", "p10", "p100" (those of no more than N) and "map", each in 0..1. Average precision is the mean, over the
-        pictures of the query's class, of the precision at the rank of each; equal similarities keep the order of the
-        gallery.
+        pictures of the query's class, of the precision at the rank of each. Equal similarities are ranked as they come.
     """
     gallery = unit_rows(gallery_x)
     depths = [depth for depth in DEPTHS if depth <= len(gallery)]
     totals = dict.fromkeys([*(f"p{depth}" for depth in depths), "map"], 0.0)
-    ranks = np.arange(1, len(gallery) + 1)
     for start in range(0, len(query_x), _BLOCK):
         similar = unit_rows(query_x[start : start + _BLOCK]) @ gallery.T
-        order = np.argsort(-similar, axis=1, kind="stable")
+        order = np.argsort(-similar, axis=1)
         right = gallery_y[order] == query_y[start : start + len(similar), None]
         for depth in depths:
             totals[f"p{depth}"] += float(right[:, :depth].mean(axis=1).sum())
-        precision = np.cumsum(right, axis=1) / ranks
-        totals["map"] += float(((precision * right).sum(axis=1) / right.sum(axis=1)).sum())
+        queries, ranks = np.nonzero(right)  # in the order of the ranks within each query
+        counts = right.sum(axis=1)
+        before = np.cumsum(counts) - counts
+        precision = (np.arange(len(ranks)) - before[queries] + 1) / (ranks + 1)
+        totals["map"] += float((np.bincount(queries, precision) / counts).sum())
         if advance is not None:
             advance(len(similar))
     return {name: total / len(query_x) for name, total in totals.items()}
