@@ -219,6 +219,13 @@ def test_label_curves_are_one_table_a_protocol_with_shares_as_columns():
     assert utility_table(curve("labels", {1: 50.0})) == ""
 
 
+def test_a_table_of_other_data_than_the_encoders_were_trained_on_says_so():
+    trained = {"settings": {"trained_on": "cifar10"}}
+    other = table([a_row("knn", dataset="mnist", source="tfds:mnist/3.0.1", **trained)])
+    assert "Transfer: the encoders were trained on cifar10. Protocol `knn`" in other
+    assert "Transfer" not in table([a_row("knn", **trained), a_row("svm")])
+
+
 def test_reconstructions_of_the_paper_stand_in_a_column_of_their_own():
     text = table([a_row("reconstruct", 0.41, endpoint="global"), a_row("svm", 60.0)])
     (ours,) = [line for line in text.splitlines() if "| **`net`** | 0.4" in line]

@@ -275,5 +275,7 @@ def test_what_is_no_encoder_is_not_trained(encoder, pictures):
     for protocol in ("finetune", "labels_scratch"):
         with pytest.raises(UserError, match=f"`{protocol}` trains a Keras encoder.*raw pixels"):
             evaluate(encoder, "halves", [protocol], encoder="pixels", progress=False)
+    with pytest.raises(UserError, match="Training from new ones is `labels_scratch`"):
+        evaluate(encoder, "halves", ["labels_finetune"], encoder="random", progress=False)
     with pytest.raises(UserError, match="No such endpoint: middle"):
         evaluate(encoder, "halves", ["scratch"], ["middle"], progress=False)
