@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -26,6 +25,7 @@ LIMIT = "MIZOO_CACHE_GB"
 DEFAULT_LIMIT = 8.0
 _FORMAT = "mizoo-features-1"  # another one where `extract` comes to give other values
 _DIGEST = hashlib.sha256().digest_size
+_BLOCK = 1 << 20
 
 
 class FeatureCache:
@@ -82,18 +82,18 @@ class FeatureCache:
     def _read(self, path: Path, count: int) -> np.ndarray | None:
         """The array of a file, or None where it is not there or not whole."""
         try:
-            content = path.read_bytes()
-        except OSError:
+            with open(path, "rb") as file:
+                length = path.stat().st_size - _DIGEST
+                if length > 0 and _hash_of_file(file, length) == file.read():
+                    file.seek(0)
+                    array = np.load(file, allow_pickle=False)
+                    if array.ndim == 2 and len(array) == count:
+                        _touch(path)
+                        return array
+        except FileNotFoundError:
             return None
-        body, digest = memoryview(content)[:-_DIGEST], content[-_DIGEST:]
-        if len(content) > _DIGEST and hashlib.sha256(body).digest() == digest:
-            try:
-                array = np.load(io.BytesIO(body), allow_pickle=False)
-            except (ValueError, EOFError, OSError):
-                array = None
-            if array is not None and array.ndim == 2 and len(array) == count:
-                _touch(path)
-                return array
+        except (OSError, ValueError, EOFError):  # not readable, or no array
+            pass
         self.corrupted.append(path)
         return None
 
@@ -101,12 +101,14 @@ class FeatureCache:
         """Add a file and remove the oldest; a disk that is full or not ours to write to is no reason to stop."""
         if array.nbytes > self.limit:
             return
-        stream = io.BytesIO()
-        np.save(stream, array, allow_pickle=False)
         try:
-            with atomic(path) as temporary, open(temporary, "wb") as file:
-                file.write(stream.getbuffer())
-                file.write(hashlib.sha256(stream.getbuffer()).digest())
+            with atomic(path) as temporary, open(temporary, "w+b") as file:
+                np.save(file, array, allow_pickle=False)
+                length = file.tell()
+                file.seek(0)
+                digest = _hash_of_file(file, length)
+                file.seek(length)
+                file.write(digest)
             with lock_file(path.parent / "features"):
                 self._shrink()
         except (OSError, UserError) as error:
@@ -177,6 +179,15 @@ def identity(encoder: Any) -> str | None:
         return None
     layers = hashlib.sha256(encoder.to_json().encode()).hexdigest()
     return f"keras {keras.backend.backend()} {layers} {hash_of_arrays(*encoder.get_weights())}"
+
+
+def _hash_of_file(file: BinaryIO, length: int) -> bytes:
+    """SHA-256 of the next bytes of a file, which is left behind them."""
+    digest = hashlib.sha256()
+    while length > 0 and (block := file.read(min(_BLOCK, length))):
+        digest.update(block)
+        length -= len(block)
+    return digest.digest()
 
 
 def _touch(path: Path) -> None:
