@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from mizoo._tools.checks import check_choice, check_real, check_seed, check_sizes
 from mizoo._tools.keras_backend import fast_precision
-from mizoo.data.sampling import stratified
+from mizoo.data.sampling import shuffled_batches, stratified
 from mizoo.errors import UserError
 from mizoo.zoo import interface
 from mizoo.zoo.copies import random_copy, weighted_copy
@@ -143,7 +143,7 @@ def finetune(
     best = _Best(budget.patience)
     history: list[tuple[int, float, float | None]] = []
     losses: list[float] = []
-    for step, rows in enumerate(_batches(len(train_x), budget, rng), start=1):
+    for step, rows in enumerate(shuffled_batches(len(train_x), budget.batch_size, budget.steps, rng), start=1):
         batch = train_x[rows].astype("float32")
         if augmentation is not None:
             noise = rng.random((len(rows), augmentation.noise_size), dtype=np.float32)
@@ -284,16 +284,6 @@ def _rate(budget: Budget) -> Any:
         warmup_target=budget.rate if warmup else None,
         warmup_steps=warmup,
     )
-
-
-def _batches(count: int, budget: Budget, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rows of each step: one permutation of all after the other, cut into batches."""
-    queue = np.empty(0, np.int64)
-    for _ in range(budget.steps):
-        while len(queue) < budget.batch_size:
-            queue = np.concatenate([queue, rng.permutation(count)])
-        yield queue[: budget.batch_size]
-        queue = queue[budget.batch_size :]
 
 
 def _logits(model: Any, images: np.ndarray) -> np.ndarray:

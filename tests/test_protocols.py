@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mizoo.data.sampling import stratified
+from mizoo.data.sampling import shuffled_batches, stratified
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import (
     SHARES,
@@ -170,6 +170,14 @@ def test_a_stratified_part_has_each_class_in_its_share(rng):
     assert set(stratified(labels, 50, seed=1)) < set(rows)
     assert np.bincount(labels[stratified(labels, 4, seed=0, at_least=2)]).min() == 2
     assert len(stratified(labels, 0)) == 0 and len(stratified(labels, 1000)) == 1000
+
+
+def test_batches_hold_every_row_once_before_any_twice(rng):
+    batches = list(shuffled_batches(10, 4, 5, rng))
+    assert [len(batch) for batch in batches] == [4] * 5
+    drawn = np.concatenate(batches)
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert sorted(next(shuffled_batches(3, 7, 1, rng))[:3]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("share", ["1", "10", "100"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mizoo._tools.keras_backend import fast_precision
+from mizoo.data.sampling import shuffled_batches
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import LeftOut, Options, Score, Task
 from mizoo.evaluate.protocols.linear import standardisation, standardise
@@ -81,12 +82,7 @@ def reconstruct(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, steps)),
         loss="mean_squared_error",
     )
-    rng = np.random.default_rng(seed)
-    queue = np.empty(0, np.int64)
-    for _ in range(steps):
-        while len(queue) < BATCH_SIZE:
-            queue = np.concatenate([queue, rng.permutation(len(train_x))])
-        rows, queue = queue[:BATCH_SIZE], queue[BATCH_SIZE:]
+    for rows in shuffled_batches(len(train_x), BATCH_SIZE, steps, np.random.default_rng(seed)):
         model.train_on_batch(standardise(train_x[rows], mean, scale), train_images[rows].astype("float32") / 127.5 - 1)
         if advance is not None:
             advance(1)
