@@ -279,3 +279,25 @@ def test_what_is_no_encoder_is_not_trained(encoder, pictures):
         evaluate(encoder, "halves", ["labels_finetune"], encoder="random", progress=False)
     with pytest.raises(UserError, match="No such endpoint: middle"):
         evaluate(encoder, "halves", ["scratch"], ["middle"], progress=False)
+
+
+def test_what_trains_the_encoder_and_what_restores_the_pictures_become_rows(
+    tmp_path, encoder, pictures, monkeypatch, eager
+):
+    from mizoo import data, finetune
+    from mizoo.evaluate.protocols import reconstruct
+
+    monkeypatch.setattr(data, "splits", lambda source: ("train", "test"))
+    monkeypatch.setattr(reconstruct, "STEPS", 3)
+    budget = finetune.Budget(steps=4, batch_size=16, check_every=2)
+    monkeypatch.setattr(finetune, "Budget", lambda: budget)
+    chosen = ["finetune", "labels_scratch:50", "reconstruct"]
+    rows = evaluate(encoder, "halves", chosen, seeds=1, progress=False, cache=tmp_path)
+    assert [(row.protocol, row.encoder, row.endpoint) for row in rows] == [
+        ("finetune", "published", "fc"),
+        ("labels_scratch", "random", "fc"),
+        ("reconstruct", "published", "global"),
+    ]
+    assert [row.train_size for row in rows] == [120, 60, 120]
+    assert rows[2].settings["scales"] == 2 and -1 <= rows[2].value <= 1
+    assert "labels_scratch:50" in rows[1].command

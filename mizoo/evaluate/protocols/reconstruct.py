@@ -30,7 +30,7 @@ def run(task: Task, options: Options, progress) -> Score:
     side = min(task.test_images.shape[1:3])
     if not scales_for(side):
         raise LeftOut(f"MS-SSIM takes pictures of {FILTER_SIZE} pixels at least. Received: {side}.")
-    restored = reconstruct(task.train_x, task.train_images, task.test_x, advance=progress.advance)
+    restored = reconstruct(task.train_x, task.train_images, task.test_x, STEPS, advance=progress.advance)
     value = ms_ssim(task.test_images, restored)
     settings = {
         "decoder": "mizoo.encoders.decoder",
