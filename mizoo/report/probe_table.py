@@ -34,7 +34,8 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
     ]
     # Numbers that a source measured by another rule get columns of their own.
     extra = [column for paper in of_protocol for column in paper.get("extra_columns", ())]
-    columns = usual_order([row.endpoint for row in rows]) + extra
+    theirs = [name for paper in of_protocol for row in paper["rows"] for name in row if name not in ("method", *extra)]
+    columns = usual_order([*(row.endpoint for row in rows), *theirs]) + extra
     body = []
     for entry, encoder in encoders_in_order(rows):
         cells = {

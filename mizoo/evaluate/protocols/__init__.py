@@ -86,7 +86,7 @@ _ALL = (
         "retrieval",
         "`retrieval`: for each scored picture the training pictures in the order of cosine similarity; the share of "
         "its class among the first 1, 10 and 100, and mean average precision over all. Nothing is fitted",
-        "%",
+        "precision in %",
         "higher",
         _PROBE,
         f"{_HERE}.retrieval:run",
