@@ -12,8 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_choice, check_real, check_seed, check_widths
+from mizoo._tools.checks import check_choice, check_real, check_seed, check_size, check_widths
 from mizoo.critics import Network
 
 FAMILIES = ("gaussian", "logistic")
@@ -82,7 +81,7 @@ class Marginal(layers.Layer):
     def __init__(self, size: int, family: str = "gaussian", name: str | None = None) -> None:
         super().__init__(dtype="float32", name=name)
         check_choice(family, "family", FAMILIES)
-        check_whole(size, "size", 1)
+        check_size(size, "size")
         self.family, self.size = family, size
         self.mean = self.add_weight(shape=(size,), initializer="zeros", name="mean")
         unit = keras.initializers.Constant(_UNIT_SCALE[family])
@@ -125,7 +124,7 @@ class PairMoments(layers.Layer):
 
     def __init__(self, size: int, momentum: float = 0.5, name: str | None = None) -> None:
         super().__init__(dtype="float32", name=name)
-        self.size = check_whole(size, "size", 1)
+        self.size = check_size(size, "size")
         self.momentum = check_real(momentum, "momentum", minimum=0, below=1)
         fixed = {"initializer": "zeros", "trainable": False, "aggregation": "mean"}
         self.covariance = self.add_weight(shape=(size, size), name="covariance", **fixed)
@@ -195,8 +194,8 @@ class Conditional(layers.Layer):
         scale_range: float = 3.0,
     ) -> None:
         super().__init__(dtype="float32", name=name)
-        check_whole(condition, "condition", 1)
-        self.size = check_whole(size, "size", 1)
+        check_size(condition, "condition")
+        self.size = check_size(size, "size")
         self.scale_range = check_real(scale_range, "scale_range", minimum=0)
         hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
         self.base = Marginal(size, family)

@@ -61,7 +61,7 @@ PROCESSES = {
         [*SAME_ON_BOTH, *WITH_REPLICAS, *map(on_one_device, WITH_REPLICAS)],
         ("augmented", "refused_with_two_replicas"),
     ),
-    ("jax", False): ([*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN)], ("augmented",)),
+    ("jax", False): ([*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN)], ("augmented", "refused_by_scan")),
     ("tensorflow", True): ([*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW)], ()),
     ("jax", True): ([*SAME_ON_BOTH_SLOW, *BY_SCAN_SLOW, *map(by_fit, BY_SCAN_SLOW)], ()),
 }
@@ -125,6 +125,13 @@ def test_replicas_make_the_update_of_one_device(each):
 def test_a_compiled_scan_is_the_same_epoch_as_fit_on_jax(each):
     pytest.importorskip("jax")
     assert_same(result("jax", by_fit(each)), result("jax", each), rel=0.0, atol=1e-4)
+
+
+def test_batches_that_a_scan_cannot_take_are_refused():
+    pytest.importorskip("jax")
+    of_one, too_large, no_number = process("jax")[1]["extra"]["scan"]
+    assert "a batch of one trains on nothing" in of_one and "`batch_size`" in no_number
+    assert too_large == "One batch takes 5 inputs and there are 4: lower `batch_size`."
 
 
 def test_what_cannot_work_with_replicas_is_refused():

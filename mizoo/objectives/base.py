@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ from keras import ops
 
 from mizoo._tools import keras_private
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_real, check_seed
+from mizoo._tools.checks import check_name, check_real, check_seed
 from mizoo._tools.keras_backend import training_backend
 from mizoo.augment.layers import as_augmentation, layer_of
 from mizoo.errors import UserError
@@ -52,7 +53,7 @@ class Objective(Step, keras.Model):
     def __init__(
         self, encoder: keras.Model, augment=None, views: int = 1, seed: int = 0, name: str | None = None
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=check_name(name))
         if not isinstance(encoder, keras.Model) or not isinstance(getattr(encoder, "output", None), dict):
             raise UserError(
                 "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
@@ -324,7 +325,13 @@ class Objective(Step, keras.Model):
             _check_shared(x, batch_size, self.replicas)
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
-        return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
+        named: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if hasattr(x, "element_spec") and hasattr(x, "enumerate"):
+            from mizoo.objectives import _tf_data
+
+            x, named = _tf_data.with_first_rows_checked(self, x), _tf_data.errors_named(self)
+        with named:
+            return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
 
     def train_on_batch(self, x, *args, **kwargs):
         """As `keras.Model.train_on_batch`; `x` is a batch as of `fit`, checked likewise."""

@@ -10,8 +10,7 @@ import keras
 from keras import ops
 
 from mizoo import bounds, critics
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_choice, check_real
+from mizoo._tools.checks import check_choice, check_real, check_size
 from mizoo.augment import Occlude
 from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
@@ -337,7 +336,7 @@ class DeepInfoMax(Objective):
         check_choice(self.bound, "bound", BOUNDS)
         check_choice(self.negatives, "negatives", NEGATIVES)
         check_choice(self.critic, "critic", CRITICS)
-        check_whole(self.critic_width, "critic_width", 1)
+        check_size(self.critic_width, "critic_width")
         check_real(self.occlusion, "occlusion", minimum=0, maximum=1, what="a share of a picture's side")
         if self.clip is not None:
             check_real(self.clip, "clip", above=0)

@@ -8,8 +8,7 @@ import keras
 from keras import layers, ops
 
 from mizoo import bounds
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_names
+from mizoo._tools.checks import check_names, check_size
 from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
 
@@ -76,7 +75,7 @@ class Distillation(Objective):
         self.require_endpoints(self.endpoints)
         self.require_positive("teacher_size", "temperature", "head_width")
         for size in ("teacher_size", "head_width"):
-            check_whole(getattr(self, size), size, 1)
+            check_size(getattr(self, size), size)
         self.heads = {key: self._head(key) for key in self.endpoints}
         self.term_names = tuple(f"{key}_mi" for key in self.endpoints)
         self.track_terms()

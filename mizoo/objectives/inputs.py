@@ -153,20 +153,33 @@ def check_rows(model: Any, rows: int) -> None:
 
 
 def check_declared_rows(model: Any, x: Any) -> None:
-    """Refuse a data set that says of its batches that they hold too few inputs: by `batch_size`, or as tf.data does.
+    """Refuse a data set whose batches hold too few inputs: by its `batch_size`, its shape, or its first batch.
+
+    A `keras.utils.PyDataset` that does not say is asked for its batch 0. A `tf.data.Dataset` of batches of any size is
+    looked at when its first batch is there, in `_tf_data.py`.
 
     Raises:
         UserError: as of `check_rows`.
     """
     declared = getattr(x, "batch_size", None)
-    content = getattr(x, "element_spec", None)
-    while isinstance(content, (tuple, list, dict)) and content:
-        content = next(iter(content.values() if isinstance(content, dict) else content))
-    shape = getattr(content, "shape", None)
+    if declared is None and isinstance(x, keras.utils.PyDataset):
+        declared = _rows_of_first(x[0])
+    shape = getattr(_first_leaf(getattr(x, "element_spec", None)), "shape", None)
     if shape is not None and getattr(shape, "rank", None):
         declared = shape[0]
     if isinstance(declared, int) and not isinstance(declared, bool):
         check_rows(model, declared)
+
+
+def _first_leaf(content: Any) -> Any:
+    while isinstance(content, (tuple, list, dict)) and content:
+        content = next(iter(content.values() if isinstance(content, dict) else content))
+    return content
+
+
+def _rows_of_first(batch: Any) -> int | None:
+    content = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    return rows_of(content) if is_arrays(content) else None
 
 
 def check_batch_size(model: Any, batch_size: Any, rows: int | None = None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mizoo._tools import yaml_text
+from mizoo._tools.checks import check_name
 from mizoo._tools.files import user_path
 from mizoo.errors import UserError, not_installed
 from mizoo.zoo import entries, interface, reading
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mizoo.zoo.onnx_encoder import OnnxEncoder
 
 RUNTIMES = ("keras", "onnx")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")  # what no name of a layer holds on every backend
 
 
@@ -90,9 +90,7 @@ def load_hashed(
 ) -> tuple[Any, str]:
     """The encoder as `load` gives it, and the SHA-256 of the bytes that it was loaded from; errors as there."""
     _check_text("endpoint", endpoint, "the name of one endpoint, or None for all of them")
-    _check_text("name", name, "what the model is called")
-    if name is not None and not _NAME.fullmatch(name):
-        raise UserError(f"`name` is letters, digits, `_`, `-` and `.`, for a name of a Keras layer. Received: {name!r}")
+    check_name(name)
     published = _is_published(encoder, runtime)
     if published:
         _check_endpoint(endpoint, entries.entry(encoder).get("endpoints", ()), encoder)
