@@ -12,13 +12,16 @@ _PUBLIC = {
     "load": ("mizoo.zoo", "load"),
     "list_models": ("mizoo.zoo", "list_models"),
     "info": ("mizoo.zoo", "info"),
+    "AAE": ("mizoo.objectives", "AAE"),
     "CPC": ("mizoo.objectives", "CPC"),
     "DeepCoTraining": ("mizoo.objectives", "DeepCoTraining"),
     "DeepInfoMax": ("mizoo.objectives", "DeepInfoMax"),
     "Distillation": ("mizoo.objectives", "Distillation"),
     "InformationMaximization": ("mizoo.objectives", "InformationMaximization"),
     "SimCLR": ("mizoo.objectives", "SimCLR"),
+    "Supervised": ("mizoo.objectives", "Supervised"),
     "UserError": ("mizoo.errors", "UserError"),
+    "VAE": ("mizoo.objectives", "VAE"),
     "augment": ("mizoo.augment", None),
     "bounds": ("mizoo.bounds", None),
     "critics": ("mizoo.critics", None),
@@ -70,12 +73,15 @@ if TYPE_CHECKING:
     from mizoo.data import pictures  # noqa: F401
     from mizoo.errors import UserError  # noqa: F401
     from mizoo.objectives import (  # noqa: F401
+        AAE,
         CPC,
+        VAE,
         DeepCoTraining,
         DeepInfoMax,
         Distillation,
         InformationMaximization,
         SimCLR,
+        Supervised,
     )
     from mizoo.zoo import info, list_models, load  # noqa: F401
 

@@ -81,6 +81,9 @@ class Objective(Step, keras.Model):
     fewest_views = 1  # of each picture, for an objective that compares views
     fewest_rows = 2  # inputs in a batch: with one there is nothing to tell it apart from
 
+    target_size = 0  # columns of the targets that a batch brings, appended to the noise that `compute_terms` takes
+    targets_are = "targets"  # what they are, for messages
+
     inner_steps = 1  # steps of the second optimiser for each update: the first with it, the others by `inner_loss`
 
     def compute_terms(self, images, noise):
@@ -89,7 +92,7 @@ class Objective(Step, keras.Model):
         Args:
             images: float32 (views * N, H, W, C) in 0..255, augmented: the first view of every picture, then the
                 second, and so on.
-            noise: (N, K), uniform in [0, 1): the columns that the augmentation left over.
+            noise: (N, K), uniform in [0, 1): the columns that the augmentation left over, and the targets after them.
 
         Returns:
             The loss to minimise, a scalar, and a dict with a scalar for each of `term_names`; with several
@@ -171,7 +174,10 @@ class Objective(Step, keras.Model):
         return inputs.check_inputs(values, inputs.wanted_shape(self.encoder))
 
     def unpack(self, data):
-        """Pictures (or sequences) and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures."""
+        """Pictures (or sequences) and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures.
+
+        The targets of an objective that takes some stand behind the columns of noise.
+        """
         if isinstance(data, (tuple, list)):
             data = data[0]
         if not isinstance(data, dict):
@@ -187,7 +193,16 @@ class Objective(Step, keras.Model):
                 f"A batch for {type(self).__name__} brings {self.noise_size} columns of noise. Received: "
                 f"{noise.shape[-1]}. Pass `noise_size=model.noise_size` to mizoo.data.batches."
             )
-        return images, noise
+        if not self.target_size:
+            return images, noise
+        targets = data.get("targets")
+        if targets is None or targets.shape[-1] != self.target_size:
+            received = "none" if targets is None else f"{targets.shape[-1]} columns"
+            raise UserError(
+                f"A batch for {type(self).__name__} brings {self.targets_are}, {self.target_size} columns. Received: "
+                f"{received}. Pass `targets=` to mizoo.data.batches, or batches with the key `targets`."
+            )
+        return images, ops.concatenate([noise, ops.cast(targets, "float32")], axis=1)
 
     def _check_batch(self, images) -> None:
         """Refuse a batch by what is known of it while the step is traced: its shape, and whether it holds one input."""
