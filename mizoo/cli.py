@@ -13,7 +13,7 @@ import typer
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
 from mizoo.errors import UserError, not_installed
-from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
+from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
 app = typer.Typer(
     help="Encoders trained by maximising mutual information: load, embed, train, measure, export.",
@@ -165,7 +165,10 @@ def curves(
 
 @app.command()
 def evaluate(
-    name: Name,
+    name: Annotated[
+        list[str],
+        typer.Argument(help="An entry of the zoo, a run folder, or a .keras or .onnx file; two of them to --compare."),
+    ],
     dataset: Annotated[
         str | None,
         typer.Option(help="TFDS name, folder, or packed folder; cifar10, or spoken_digit for an encoder of sounds."),
@@ -173,8 +176,10 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(PROBES)}: all by default. Without labels: {', '.join(LABEL_FREE)}, or {ALL_LABEL_FREE} "
-            f"for these {len(LABEL_FREE)}. One of your own: mypackage.module:my_protocol. Repeatable."
+            help=f"{', '.join(PROBES)}: these by default; "
+            f"{', '.join(name for name in TABLE if name not in (*PROBES, *MEASURES))}; without labels: "
+            f"{', '.join(MEASURES)}, or {ALL_MEASURES} for these {len(MEASURES)}. One of your own: "
+            "mypackage.module:my_protocol. Repeatable."
         ),
     ] = None,
     endpoint: Annotated[
@@ -191,8 +196,37 @@ def evaluate(
             "protocols on TFDS data sets."
         ),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the cache of features; MIZOO_CACHE, or one in the user's folder of caches."),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Extract all features anew and keep none.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure the rows of --rows, or of the entry, again; status 1 if any moved.")
+    ] = False,
+    row: Annotated[
+        list[str] | None, typer.Option(help="With --check: only rows of these words, such as knn/fc. Repeatable.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Tell two encoders apart on the same pictures: linear, knn or svm.")
+    ] = False,
 ) -> None:
-    """Measure frozen features, by probes or by measures without labels, and add the rows to the entry's results."""
+    """Measure an encoder, by probes, by training it or without labels, and add the rows to the entry's results."""
+    stored = False if no_cache else cache
+    if compare:
+        _compare(name, dataset, protocol, endpoint, split, stored)
+        return
+    if len(name) != 1:
+        raise UserError(f"One encoder is measured at a time; --compare takes two. Received: {' '.join(name)}")
+    if row and not check:
+        raise UserError("`--row` chooses among the rows that `--check` measures again: add --check.")
+    if check:
+        _check(name[0], rows, row or [], stored)
+        return
+    _evaluate(name[0], dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, stored)
+
+
+def _evaluate(name, dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, cache) -> None:
     from mizoo import report, zoo
     from mizoo.evaluate import evaluate as run
     from mizoo.evaluate.keeping import Keeper
@@ -210,11 +244,36 @@ def evaluate(
             seeds=seeds,
             schedule=schedule,
             rows=keeper,
+            cache=cache,
         )
     finally:
         for line in keeper.summary():
             print(line, file=sys.stderr)
     print(report.table(new_rows))
+
+
+def _check(name, rows, patterns, cache) -> None:
+    from mizoo import zoo
+    from mizoo.evaluate import checking, read_rows
+
+    if rows is None and name not in zoo.registry():
+        raise UserError(f"{name} is no entry, which has rows of its own: name a results file, --rows results.json.")
+    known = read_rows(rows or zoo.locate(f"models/{name}/results.json"))
+    checks = checking.check(name, checking.select(known, patterns), lambda done: print(done.line(), flush=True), cache)
+    moved = sum(each.moved for each in checks)
+    print(f"{len(checks)} rows measured again, {moved} moved")
+    if moved:
+        raise typer.Exit(1)
+
+
+def _compare(names, dataset, protocol, endpoint, split, cache) -> None:
+    from mizoo.evaluate import comparison
+
+    if len(names) != 2:
+        raise UserError(f"--compare takes two encoders. Received: {' '.join(names)}")
+    protocols = tuple(protocol or ("linear",))
+    for each in comparison.compare(names[0], names[1], dataset or "cifar10", protocols, endpoint, split, cache=cache):
+        print(each.summary())
 
 
 @app.command()

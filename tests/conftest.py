@@ -13,6 +13,14 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Features are cached in a folder of the tests', and not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def fake_zoo(tmp_path, monkeypatch):
     """An empty zoo of the test's own (`support.zoo.FakeZoo`), in the place of the published one."""

@@ -242,7 +242,7 @@ def test_probes_still_ask_for_labels_and_name_the_measures(bare, monkeypatch):
 
 def test_protocols_by_name():
     assert [protocol.name for protocol in choose(["knn", "measures", "mine"])] == ["knn", *MEASURES]
-    for wrong, hint in ((["svm"], "'svm'"), ([], "nothing"), ("mine", "sequence")):
+    for wrong, hint in ((["forest"], "'forest'"), ([], "nothing"), ("mine", "sequence")):
         with pytest.raises(UserError, match=hint):
             choose(wrong)
     assert all(protocol.unit and protocol.better in ("higher", "lower") for protocol in TABLE.values())

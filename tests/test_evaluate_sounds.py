@@ -63,7 +63,8 @@ def test_validation_scores_takes_that_neither_part_of_the_test_has(tones, encode
         ({"dataset": np.zeros((4, 500))}, "Received: ndarray"),
         ({"endpoints": ["context"]}, "`local`"),
         ({"train_split": "train[:10]"}, "whole of 'train'"),
-        ({"protocols": ("mine",)}, "probes"),
+        ({"protocols": ("mine",)}, "take the protocols linear"),
+        ({"protocols": ("knn", "finetune")}, "Received: finetune"),
     ],
 )
 def test_what_sounds_do_not_have_is_refused(tones, encoder, arguments, words):

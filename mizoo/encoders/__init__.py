@@ -1,11 +1,11 @@
 """Encoders: pictures, sounds or series in, a dict of named endpoints out. Keras Functional models of stock layers."""
 
 from mizoo.encoders.conv import conv32
-from mizoo.encoders.mirrored import mirrored32
+from mizoo.encoders.decoder import decoder
 from mizoo.encoders.patch_grid import patch_grid
 from mizoo.encoders.resnet import resnet18
 from mizoo.encoders.series import series
 from mizoo.encoders.three_stage import three_stage
 from mizoo.encoders.waveform import waveform
 
-__all__ = ["conv32", "mirrored32", "patch_grid", "resnet18", "series", "three_stage", "waveform"]
+__all__ = ["conv32", "decoder", "patch_grid", "resnet18", "series", "three_stage", "waveform"]

@@ -2,15 +2,15 @@
 
 from mizoo._tools.lazy import submodules
 from mizoo.evaluate.features import features, pixels, random_copy
-from mizoo.evaluate.protocols import LABEL_FREE as MEASURES
+from mizoo.evaluate.protocols import MEASURES, LeftOut, Options, Protocol, Score, Task
 from mizoo.evaluate.protocols import PROBES as PROTOCOLS  # the default of `evaluate`
-from mizoo.evaluate.protocols import Options, Protocol, Score, Task
 from mizoo.evaluate.rows import Row, merge_rows, read_rows
 from mizoo.evaluate.run import evaluate
 
 __all__ = [
     "MEASURES",
     "PROTOCOLS",
+    "LeftOut",
     "Options",
     "Protocol",
     "Row",

@@ -10,6 +10,9 @@ import numpy as np
 from mizoo._tools.arrays import to_numpy
 from mizoo.errors import UserError
 from mizoo.zoo import interface
+from mizoo.zoo.copies import random_copy
+
+__all__ = ["clip_features", "extract", "features", "pixels", "random_copy"]
 
 _STEP = 2000  # batches of clips are padded to a multiple of this many samples, so that few lengths are traced
 _HALF_MAX = float(np.finfo(np.float16).max)
@@ -142,39 +145,6 @@ def clip_features(
         if advance is not None:
             advance(len(rows))
     return means
-
-
-def random_copy(encoder: Any, seed: int = 0) -> Any:
-    """The same architecture with freshly initialised weights: the baseline an encoder has to beat.
-
-    Args:
-        encoder: a Functional `keras.Model`.
-        seed: seed of the initialisation, the same on every run.
-
-    Returns:
-        A `keras.Model` with the endpoints of `encoder`.
-
-    Raises:
-        UserError: if `encoder` is not a Keras model (an ONNX file keeps no initialisers).
-    """
-    import keras
-
-    if not isinstance(encoder, keras.Model):
-        raise UserError(
-            "A random encoder is a Keras model with new weights. Received: "
-            f'{type(encoder).__name__}. Load the entry with `runtime="keras"`'
-        )
-    rng = np.random.default_rng(seed)
-
-    def renew(layer):
-        """The layer with new weights."""
-        config = layer.get_config()
-        for key, value in config.items():
-            if key.endswith("_initializer") and isinstance(value, dict) and "seed" in value.get("config", {}):
-                value["config"]["seed"] = int(rng.integers(2**31))
-        return layer.__class__.from_config(config)
-
-    return keras.models.clone_model(encoder, clone_function=renew)
 
 
 def _choose(values: dict[str, Any], endpoints: Sequence[str] | None) -> list[str]:

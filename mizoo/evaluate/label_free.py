@@ -11,6 +11,7 @@ import numpy as np
 from mizoo import data
 from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
+from mizoo.evaluate.cache import FeatureCache
 from mizoo.evaluate.features import extract
 from mizoo.evaluate.protocols import Protocol, Task
 from mizoo.evaluate.splits import fit_and_test_splits
@@ -94,6 +95,7 @@ class LabelFreeTasks:
         pictures: from `load_pictures`.
         protocols: those that will be run.
         endpoints: endpoints to measure; by default `default_endpoints`.
+        cache: keeps the features of whole pictures.
         progress: shows the progress.
 
     Raises:
@@ -106,9 +108,10 @@ class LabelFreeTasks:
         pictures: Pictures,
         protocols: Sequence[Protocol],
         endpoints: Sequence[str] | None,
+        cache: FeatureCache,
         progress: Progress,
     ) -> None:
-        self.encoder, self.pictures, self.progress = encoder, pictures, progress
+        self.encoder, self.pictures, self.cache, self.progress = encoder, pictures, cache, progress
         self.endpoints = default_endpoints(encoder) if endpoints is None else list(endpoints)
         with_views = [protocol.name for protocol in protocols if "views" in protocol.takes]
         if with_views and pictures.whole.shape[-1] != 3:
@@ -146,7 +149,7 @@ class LabelFreeTasks:
 
     def _features(self, images: np.ndarray, title: str) -> dict[str, np.ndarray]:
         line = self.progress.start(title, len(images), "pictures")
-        features = extract(self.encoder, images, self.endpoints, line.advance)
+        features = self.cache.features(self.encoder, images, self.endpoints, line.advance)
         return {name: value.astype("float32") for name, value in features.items()}
 
     def _view(self, number: int) -> dict[str, np.ndarray]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,20 @@ from mizoo._tools.hardware import hardware
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.errors import UserError
-from mizoo.evaluate.features import random_copy
+from mizoo.evaluate.cache import identity, open_cache
 from mizoo.evaluate.label_free import LabelFreeTasks, load_pictures
-from mizoo.evaluate.protocols import PROBES, TABLE, Options, Protocol, Score, Task, choose
+from mizoo.evaluate.loop import Loop
+from mizoo.evaluate.protocols import PROBES, TABLE, Protocol, choose
 from mizoo.evaluate.rows import ENCODERS, FULL_PRECISION, Row, merge_rows, read_rows
 from mizoo.evaluate.source import data_source
-from mizoo.evaluate.tasks import picture_tasks, sound_tasks
-from mizoo.zoo import interface
+from mizoo.evaluate.tasks import PictureTasks, sound_tasks
+from mizoo.evaluate.unfinished import Unfinished
+from mizoo.zoo import entries, interface
+from mizoo.zoo.copies import random_copy
 from mizoo.zoo.loading import load_hashed
 
 _SPLITS = ("test", "validation")
+_FROM_NEW = {"finetune": "scratch", "labels_finetune": "labels_scratch"}
 
 
 def evaluate(
@@ -40,18 +43,19 @@ def evaluate(
     command: str | None = None,
     progress: bool = True,
     rows: str | os.PathLike | Callable[[Row], None] | None = None,
+    cache: bool | str | os.PathLike | None = None,
 ) -> list[Row]:
-    """Measure frozen features: by probes (top-1 accuracy), or by measures that take no labels (`docs/measures.md`).
+    """Measure an encoder: by probes of frozen features, by training it, or without labels (`docs/results.md`).
 
     Args:
         name_or_encoder: name of an entry, path of a `.keras` or `.onnx` file or of a run folder, or a Keras model.
         dataset: pictures, as `mizoo.data.load` takes them, with labels for the probes; "cifar10" by default. For an
             encoder of sounds "spoken_digit", whose digits and speakers are two tasks.
-        protocols: any of `mizoo.evaluate.protocols.TABLE`: `linear`, `mlp200`, `knn` (the default: probes), and `mine`,
-            `ndm`, `prior_fit`, `effective_rank`, `alignment`, `uniformity` (`measures` for these six). One of your own
-            is a `mizoo.evaluate.Protocol`, or its import path "mypackage.module:my_protocol".
-        endpoints: endpoints to measure; by default all for the probes, and `global` alone for the measures where the
-            encoder has it: fitting a critic to thousands of columns is slow.
+        protocols: any of `mizoo.evaluate.protocols.TABLE`, by default `linear`, `mlp200` and `knn`; `measures` for the
+            six of `docs/measures.md`. One of your own is a `mizoo.evaluate.Protocol`, or its import path
+            "mypackage.module:my_protocol".
+        endpoints: endpoints to measure; by default all for the probes, `global` alone without labels, and one,
+            `Protocol.endpoints`, for what trains the encoder many times.
         encoder: `published` (the weights as they are), `random` (the same architecture, new weights) or `pixels` (no
             encoder at all).
         split: `test`: fit on the whole of `train_split`, score on the test split. `validation`: fit on all but the
@@ -65,10 +69,13 @@ def evaluate(
         progress: show progress on standard error.
         rows: a results file into which each row is merged as soon as it is measured, so that what interrupts takes one
             row at most; or a function that is called with each.
+        cache: where features are kept, and the rows of an evaluation that is interrupted, which the next one with the
+            same arguments takes over: a folder; by default that of `MIZOO_CACHE`, or one in the user's folder of
+            caches; False for none (`mizoo.evaluate.cache`).
 
     Returns:
-        One row for each protocol and endpoint; two, told apart by `settings["variant"]`, for `ndm` (with and without
-        sigmoid) and `prior_fit` (mean and worst coordinate).
+        One row for each protocol and endpoint; one for each of its variants, told apart by `settings["variant"]`, for a
+        protocol that has some, such as the shares of `labels`.
 
     Raises:
         UserError: for an unknown protocol, encoder, split, schedule or endpoint, a probe of data without labels, or
@@ -87,91 +94,53 @@ def evaluate(
     if kind == "sounds":
         if encoder == "pixels":
             raise UserError(f"`pixels` is a baseline of pictures, and {facts['entry']} takes sounds.")
-        if label_free:
-            names = ", ".join(protocol.name for protocol in label_free)
-            raise UserError(f"Encoders of sounds take the probes, {', '.join(PROBES)}. Received: {names}")
+        of_pictures = [each.name for each in chosen if not each.labelled or "encoder" in each.takes]
+        if of_pictures:
+            names = ", ".join(each.name for each in TABLE.values() if each.labelled and "encoder" not in each.takes)
+            raise UserError(f"Encoders of sounds take the protocols {names}. Received: {', '.join(of_pictures)}")
     if encoder == "pixels":
         model = None
+    trained = [protocol.name for protocol in chosen if "encoder" in protocol.takes and not protocol.renews]
+    if encoder == "random" and trained:
+        raise UserError(
+            f"`{trained[0]}` goes on from the encoder's weights. Training from new ones is "
+            f"`{_FROM_NEW.get(trained[0], 'scratch')}`, of the published encoder."
+        )
     if dataset is None:
         dataset = "spoken_digit" if kind == "sounds" else "cifar10"
     facts["command"] = command or _command(
         name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule_name
     )
     facts |= {"version": __version__, "hardware": hardware(), "precision": _precision(model)}
-    options = {"seeds": seeds, "schedule": schedule}
-    measured: list[Row] = []
+    store = open_cache(cache)
     with Progress(progress, keep=True) as display:
-        if labelled:
-            if kind == "sounds":
-                tasks = sound_tasks(model, dataset, split, train_split, endpoints, display)
-            else:
-                tasks = picture_tasks(model, dataset, split, train_split, side, endpoints, display)
-            facts["source"] = data_source(dataset, display)
+        unfinished = Unfinished(store.folder, (identity(model), train_split, repr(schedule)))
+        loop = Loop({"seeds": seeds, "schedule": schedule}, facts, provenance, display, keep, unfinished)
+        if kind == "sounds":
+            tasks = sound_tasks(model, dataset, split, train_split, endpoints, display)
+            loop.begin(data_source(dataset, display))
             for _, of_dataset in itertools.groupby(tasks, key=lambda task: task.dataset):
                 dataset_tasks = list(of_dataset)
                 for protocol in labelled:
-                    measured += _run(protocol, dataset_tasks, options, facts, provenance, display, keep)
+                    loop.run(protocol, dataset_tasks)
+        elif labelled:
+            pictures = PictureTasks(model, dataset, split, train_split, side, endpoints, store, display)
+            loop.begin(data_source(dataset, display))
+            for protocol in labelled:
+                loop.run(protocol, pictures.for_protocol(protocol))
         if label_free:
             fitted = any(protocol.fits for protocol in label_free)
-            pictures = load_pictures(dataset, split, train_split, side, fitted)
-            facts["source"] = facts.get("source") or data_source(dataset, display)
-            unlabelled = LabelFreeTasks(model, pictures, label_free, endpoints, display)
+            without_labels = load_pictures(dataset, split, train_split, side, fitted)
+            if not labelled:
+                loop.begin(data_source(dataset, display))
+            unlabelled = LabelFreeTasks(model, without_labels, label_free, endpoints, store, display)
             for protocol in label_free:
-                tasks = unlabelled.for_protocol(protocol)
-                measured += _run(protocol, tasks, options, facts, provenance, display, keep)
-    return measured
-
-
-def _run(
-    protocol: Protocol,
-    tasks: Iterable[Task],
-    options: dict[str, Any],
-    facts: dict[str, str],
-    provenance: dict[str, Any],
-    display: Progress,
-    keep: Callable[[Row], object],
-) -> list[Row]:
-    """The rows of one protocol: one for each task and variant, each kept before the next one is measured."""
-    rows = []
-    for task in tasks:
-        for variant in protocol.variants:
-            where = task.dataset if "/" in task.dataset and task.test_images is None else ""
-            line = display.start(", ".join(filter(None, (protocol.name, variant, where, task.endpoint))))
-            started, cpu = time.perf_counter(), time.process_time()
-            score = protocol(task, Options(**options, variant=variant), line)
-            seconds = (time.perf_counter() - started, time.process_time() - cpu)
-            line.finish(f"{score.mean:.{protocol.digits - 1}f} {protocol.unit}")
-            rows.append(_row(protocol, task, score, facts, provenance, seconds))
-            keep(rows[-1])
-    return rows
-
-
-def _row(
-    protocol: Protocol,
-    task: Task,
-    score: Score,
-    facts: dict[str, str],
-    provenance: dict[str, Any],
-    seconds: tuple[float, float],
-) -> Row:
-    description = {}
-    if protocol.name not in TABLE:  # a table cannot look it up
-        description = {"about": protocol.about, "unit": protocol.unit, "better": protocol.better}
-    train_size, test_size = task.sizes
-    return Row(
-        **facts,
-        dataset=task.dataset,
-        split=task.split,
-        endpoint=task.endpoint,
-        protocol=protocol.name,
-        value=round(score.mean, protocol.digits),
-        spread=round(score.spread, protocol.digits),
-        seeds=score.seeds,
-        train_size=train_size if protocol.fits else 0,
-        test_size=test_size,
-        settings=score.settings | description | provenance | {"cpu_seconds": round(seconds[1], 1)},
-        seconds=round(seconds[0], 1),
-    )
+                loop.run(protocol, unlabelled.for_protocol(protocol))
+        if store.corrupted:
+            count = len(store.corrupted)
+            display.print(f"made anew, as they were damaged: {count} file{'s' * (count > 1)} of the cache of features")
+        unfinished.clear()
+    return loop.rows
 
 
 def _load_model(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]]:
@@ -183,6 +152,8 @@ def _load_model(name_or_encoder: Any, encoder: str) -> tuple[Any, dict[str, Any]
         model, digest = load_hashed(name, None, runtime)
         if encoder == "published":
             provenance = {"weights": digest}
+            if name in entries.registry():
+                provenance["trained_on"] = entries.info(name)["dataset"]
     if encoder == "random":
         return random_copy(model, seed=0), {"encoder_seed": 0}
     return model, provenance

@@ -31,7 +31,7 @@ def data_source(dataset: Any, progress: Progress) -> str:
     if isinstance(dataset, (str, os.PathLike)):
         folder = user_path(dataset)
         return CONTENT + _hash_of_folder(folder, progress) if folder.is_dir() else TFDS + _tfds_version(str(dataset))
-    return CONTENT + _hash_of_arrays(getattr(dataset, "images", dataset), getattr(dataset, "labels", None))
+    return CONTENT + hash_of_arrays(getattr(dataset, "images", dataset), getattr(dataset, "labels", None))
 
 
 def _tfds_version(name: str) -> str:
@@ -59,7 +59,8 @@ def _hash_of_folder(folder: Path, progress: Progress) -> str:
     return digest.hexdigest()
 
 
-def _hash_of_arrays(*arrays: Any) -> str:
+def hash_of_arrays(*arrays: Any) -> str:
+    """SHA-256 of the types, shapes and values of arrays, without those that are None."""
     digest = hashlib.sha256()
     for array in arrays:
         if array is not None:

@@ -11,8 +11,9 @@ from mizoo import data
 from mizoo._tools.progress import Progress
 from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
-from mizoo.evaluate.features import clip_features, extract
-from mizoo.evaluate.protocols import Task
+from mizoo.evaluate.cache import FeatureCache
+from mizoo.evaluate.features import clip_features
+from mizoo.evaluate.protocols import Protocol, Task
 from mizoo.evaluate.splits import fit_and_test_splits
 from mizoo.zoo import interface
 
@@ -21,50 +22,102 @@ SOUND_LABELS = ("digit", "speaker")
 SOUND_ENDPOINTS = ("local", "global")
 
 
-def picture_tasks(
-    encoder: Any,
-    dataset: Any,
-    split: str,
-    train_split: str,
-    size: int | None,
-    endpoints: Sequence[str] | None,
-    progress: Progress,
-) -> list[Task]:
-    """The tasks of labelled pictures, one for each endpoint.
+class PictureTasks:
+    """The tasks of labelled pictures: the features of an endpoint are extracted when a protocol first takes them.
 
     Args:
         encoder: the encoder; None for raw pixels.
         dataset: as `mizoo.data.load` takes it, with labels.
         split, train_split: see `mizoo.evaluate.splits.fit_and_test_splits`.
         size: height and width that the pictures get.
-        endpoints: names; all if None.
+        endpoints: names; by default those of each protocol (`Protocol.endpoints`).
+        cache: keeps the features.
         progress: shows the progress.
 
     Raises:
         UserError: for data without labels, labels of one class, and a class that is scored and was never fitted on.
     """
-    train, test = fit_and_test_splits(dataset, split, train_split, size)
-    assert train is not None
-    train_labels, test_labels = _labels(train, test)
-    features = []
-    for images, title in ((train.images, "features to fit on"), (test.images, "features to score")):
-        line = progress.start(title, len(images), "pictures")
-        features.append(extract(encoder, images, endpoints, line.advance))
-    return [
-        Task(
-            dataset=train.name,
-            split=split,
-            endpoint=endpoint,
-            train_x=train_x,
-            train_y=train_labels,
-            test_x=features[1][endpoint],
-            test_y=test_labels,
-            classes=max(len(train.classes), int(train_labels.max()) + 1),
-            train_images=train.images,
-            test_images=test.images,
-        )
-        for endpoint, train_x in features[0].items()
-    ]
+
+    def __init__(
+        self,
+        encoder: Any,
+        dataset: Any,
+        split: str,
+        train_split: str,
+        size: int | None,
+        endpoints: Sequence[str] | None,
+        cache: FeatureCache,
+        progress: Progress,
+    ) -> None:
+        train, test = fit_and_test_splits(dataset, split, train_split, size)
+        assert train is not None
+        self.encoder, self.split, self.endpoints = encoder, split, endpoints
+        self.train, self.test, self.cache, self.progress = train, test, cache, progress
+        self.labels = _labels(train, test)
+        self._features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def for_protocol(self, protocol: Protocol) -> list[Task]:
+        """A task for each endpoint.
+
+        Raises:
+            UserError: for an endpoint that is not there, and a protocol that trains what is no Keras encoder.
+        """
+        if "encoder" in protocol.takes:
+            _check_trainable(self.encoder, protocol.name)
+        names = self._names(protocol)
+        if "features" in protocol.takes:
+            features = self._extracted(names)
+        else:
+            none = tuple(np.zeros((len(each), 0), "float16") for each in (self.train, self.test))
+            features = dict.fromkeys(names or [], none)
+        train_y, test_y = self.labels
+        return [
+            Task(
+                dataset=self.train.name,
+                split=self.split,
+                endpoint=endpoint,
+                train_x=train_x,
+                train_y=train_y,
+                test_x=test_x,
+                test_y=test_y,
+                classes=max(len(self.train.classes), int(train_y.max()) + 1),
+                train_images=self.train.images,
+                test_images=self.test.images,
+                encoder=self.encoder,
+            )
+            for endpoint, (train_x, test_x) in features.items()
+        ]
+
+    def _names(self, protocol: Protocol) -> list[str] | None:
+        """The endpoints that a protocol is run on; None for all of an encoder that does not name them."""
+        if self.endpoints is not None:
+            if "features" not in protocol.takes:
+                known = tuple(interface.outputs(self.encoder))
+                if unknown := [name for name in self.endpoints if name not in known]:
+                    raise UserError(f"No such endpoint: {', '.join(unknown)}. This encoder has: {', '.join(known)}")
+            return list(self.endpoints)
+        known = interface.endpoint_names(self.encoder) if self.encoder is not None else ()
+        if usual := [name for name in protocol.endpoints if name in known]:
+            return usual[:1]
+        if not known and "features" not in protocol.takes:
+            return list(interface.outputs(self.encoder))
+        return list(known) or None
+
+    def _extracted(self, names: list[str] | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        missing = None if names is None else [name for name in names if name not in self._features]
+        if missing or missing is None and not self._features:
+            parts = []
+            for images, title in ((self.train.images, "features to fit on"), (self.test.images, "features to score")):
+                line = self.progress.start(title, len(images), "pictures")
+                parts.append(self.cache.features(self.encoder, images, missing, line.advance))
+            self._features |= {name: (value, parts[1][name]) for name, value in parts[0].items()}
+        return {name: self._features[name] for name in names or self._features}
+
+
+def _check_trainable(encoder: Any, protocol: str) -> None:
+    if encoder is None or not hasattr(encoder, "get_weights"):
+        kind = "raw pixels" if encoder is None else type(encoder).__name__
+        raise UserError(f"`{protocol}` trains a Keras encoder of pictures. Received: {kind}.")
 
 
 def _labels(train: Dataset, test: Dataset) -> tuple[np.ndarray, np.ndarray]:

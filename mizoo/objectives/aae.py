@@ -25,7 +25,7 @@ class AAE(Objective):
         encoder: pictures to a dict with the endpoint `global` (B, d).
         prior_weight: weight of the encoder's side of the matching beside the error.
         prior: "uniform" on [0, 1]^d or "gaussian", as of `mizoo.DeepInfoMax`.
-        decoder: vectors (B, d) to pictures; `mizoo.encoders.mirrored32` of the same d where it is None.
+        decoder: vectors (B, d) to pictures; where it is None the mirror of `conv32`, `mizoo.encoders.decoder`.
         augment: augmentation applied in the step, or None.
         seed: seed of noise that a batch does not bring.
 

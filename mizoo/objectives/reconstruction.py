@@ -8,24 +8,21 @@ from typing import Any
 import keras
 from keras import ops
 
-from mizoo.encoders import mirrored32
+from mizoo import encoders
 from mizoo.errors import UserError
+
+HIDDEN = 1024  # units between code and map, as in the encoder of Deep InfoMax
 
 
 def decoder_for(encoder: keras.Model, decoder: Any) -> keras.Model:
-    """`decoder`, once it turns the encoder's `global` into pictures like its inputs; where None, `mirrored32`.
+    """`decoder`, once it turns the encoder's `global` into pictures like its inputs; where None, one for these shapes.
 
     Raises:
-        UserError: for a decoder of other shapes, or None beside an encoder of other pictures than 32x32.
+        UserError: for a decoder of other shapes.
     """
     size, pictures = encoder.output["global"].shape[-1], tuple(encoder.input_shape[1:])
     if decoder is None:
-        if pictures[:2] != (32, 32):
-            raise UserError(
-                f"The default decoder makes pictures of 32x32, and the encoder takes {pictures}: pass a `decoder` from "
-                f"vectors (B, {size}) to pictures of that shape, in units of which -1..1 are the pixels 0..255."
-            )
-        return mirrored32(size, channels=pictures[-1])
+        return encoders.decoder(size, pictures, hidden=(HIDDEN,))
     shapes = (getattr(decoder, "input_shape", None), getattr(decoder, "output_shape", None))
     if not isinstance(decoder, keras.Model) or shapes != ((None, size), (None, *pictures)):
         raise UserError(

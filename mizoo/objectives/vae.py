@@ -25,7 +25,7 @@ class VAE(Objective):
 
     Args:
         encoder: pictures to a dict with the endpoints `fc` and `global`, both vectors.
-        decoder: vectors (B, d) to pictures; `mizoo.encoders.mirrored32` of the same d where it is None.
+        decoder: vectors (B, d) to pictures; where it is None the mirror of `conv32`, `mizoo.encoders.decoder`.
         augment: augmentation applied in the step, or None.
         seed: seed of noise that a batch does not bring.
 

@@ -64,7 +64,7 @@ def schedule_table(path: str | os.PathLike) -> str:
     head = ["encoder", "endpoint", "paper", "fast", "difference", "paper, CPU s", "fast, CPU s"]
     title = (
         "Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split, mean ± standard deviation "
-        f"over {content['seeds']} seeds. {content['hardware']}."
+        f"over {content['seeds']} seeds of the probe. {content['hardware']}."
     )
     return title + "\n\n" + markdown.table(head, body)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mizoo._tools import markdown
-from mizoo.evaluate.protocols import LABEL_FREE, TABLE
+from mizoo.evaluate.protocols import MEASURES, TABLE
 from mizoo.evaluate.rows import Row
 from mizoo.report.labels import (
     alternatives,
@@ -30,7 +30,7 @@ def label_free_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ())
     """Markdown tables of rows without labels: one for each data set, split and endpoint.
 
     Args:
-        rows: rows whose protocol is one of `mizoo.evaluate.protocols.LABEL_FREE`.
+        rows: rows whose protocol is one of `mizoo.evaluate.protocols.MEASURES`.
         papers: the papers' tables (`mizoo.report.papers`); those of the same data and endpoint follow below ours.
 
     Returns:
@@ -63,6 +63,8 @@ def _our_table(rows: Sequence[Row]) -> str:
     about = "; ".join(protocol.about for name, protocol in TABLE.items() if name in present)
     name = markdown.code(first.endpoint)
     title = f"Measures without labels of {name} on {data_label(rows)}, {split} ({sizes}). {about}."
+    if any(row.settings.get("standard_error") is not None for row in rows):
+        title += " ± is the standard error over the scored pictures, with one fitted critic on one pretraining run."
     return title + "\n\n" + markdown.table(["encoder", *columns.values()], body)
 
 
@@ -71,7 +73,7 @@ def _papers_table(papers: Sequence[dict[str, Any]], endpoint: str, rows: Sequenc
     cells: dict[str, dict[tuple[str, str], str]] = {}
     for paper in papers:
         key = (paper["protocol"], paper.get("variant", ""))
-        if paper["protocol"] in LABEL_FREE and key in present:
+        if paper["protocol"] in MEASURES and key in present:
             for row in paper["rows"]:
                 if endpoint in row:
                     cells.setdefault(paper_label(paper, row), {})[key] = f"{row[endpoint]:.2f}"

@@ -12,9 +12,10 @@ from mizoo._tools import markdown
 from mizoo._tools.files import write_text
 from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
-from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
+from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, TABLE
 from mizoo.report import benchmark_tables
 from mizoo.report.tables import entry_rows, table
+from mizoo.report.variant_table import CURVES, utility_table
 from mizoo.zoo import entries
 
 _BLOCK = re.compile(r"(<!-- table: (?P<name>[^>]*?) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
@@ -27,15 +28,16 @@ _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
 }
 _TRIALS = "trials "
+_UTILITY = "utility"
 
 
 def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
     """Write the marked tables in README.md and docs/*.md again: what `mizoo tables` does.
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
-    `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for all that take no labels), `entries`,
-    `probe schedule`, `augment cost`, `spoken digit`, or `trials <entry>`. Entries that have no rows yet are left out
-    of the tables of rows.
+    `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for those of `docs/measures.md` and `utility` for
+    the utility of pretraining by its label curves), `entries`, `probe schedule`, `augment cost`, `spoken digit`, or
+    `trials <entry>`. Entries that have no rows yet are left out of the tables of rows.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -77,12 +79,12 @@ def _content(name: str, clone: Path, folder: Path) -> str:
     if name.startswith(_TRIALS):
         return benchmark_tables.trials_table(clone / "benchmarks" / "recipe_trials.json", name.removeprefix(_TRIALS))
     protocol, _, dataset = name.partition(" ")
-    if protocol not in (*PROBES, ALL_LABEL_FREE) or not dataset:
+    if protocol not in (*TABLE, ALL_MEASURES, _UTILITY) or not dataset:
         raise UserError(
             f"No table is called {name!r}. There are: entries, {', '.join(_BENCHMARKS)}, trials <entry>, and "
-            f"<protocol> <dataset> with protocol one of {', '.join(PROBES)}, {ALL_LABEL_FREE}"
+            f"<protocol> <dataset> with protocol one of {', '.join(TABLE)}, {ALL_MEASURES}, {_UTILITY}"
         )
-    names = LABEL_FREE if protocol == ALL_LABEL_FREE else (protocol,)
+    names = {ALL_MEASURES: MEASURES, _UTILITY: (*CURVES, "labels_scratch")}.get(protocol, (protocol,))
     measured = [entry for entry in entries.list_models() if entries.locate(f"models/{entry}/results.json").is_file()]
     all_rows = [row for entry in measured for row in entry_rows(entry)]
     # By TFDS alone: data of one's own may have the name of a public data set.
@@ -90,6 +92,8 @@ def _content(name: str, clone: Path, folder: Path) -> str:
     rows = [row for row in of_dataset if row.protocol in names and row.split == "test"]
     if not rows:
         raise UserError(f"No entry has rows of {protocol} on the test split of {dataset}. Run `mizoo evaluate` first")
+    if protocol == _UTILITY:
+        return utility_table(rows)
     return table(rows)
 
 

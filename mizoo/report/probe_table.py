@@ -38,7 +38,7 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
     body = []
     for entry, encoder in encoders_in_order(rows):
         cells = {
-            row.endpoint: markdown.number(row.value, row.spread if row.seeds > 1 else None)
+            row.endpoint: markdown.number(row.value, row.spread if row.seeds > 1 else None) + _mark(row)
             for row in rows
             if (row.entry, row.encoder) == (entry, encoder)
         }
@@ -61,11 +61,30 @@ def _title(rows: Sequence[Row]) -> str:
     protocol = TABLE.get(first.protocol)
     about = protocol.about if protocol else markdown.plain(first.settings.get("about") or f"`{first.protocol}`")
     unit = protocol.unit if protocol else markdown.plain(first.settings.get("unit", ""))
-    quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit.capitalize()
-    text = f"{quantity} on {data_label(rows)}, {split} ({counts}). Protocol {about}"
+    quantity = "Top-1 accuracy in %" if unit in ("top-1 %", "") else unit[0].upper() + unit[1:]
+    text = f"{quantity} on {data_label(rows)}, {split} ({counts}). {_transfer(rows)}Protocol {about}"
     if "schedule" in first.settings:
         text += f", schedule {markdown.code(first.settings['schedule'])}"
     seeds = sorted({row.seeds for row in rows})
     if seeds[-1] > 1:
-        text += f"; mean ± standard deviation over {alternatives(seeds)} seeds"
+        text += f"; mean ± standard deviation over {alternatives(seeds)} seeds of the probe, on one pretraining run"
+    if any(map(_mark, rows)):
+        text += "; †: the best L2 stands at the end of those tried, or the last fit did not converge"
     return text + "."
+
+
+def _transfer(rows: Sequence[Row]) -> str:
+    """A sentence where the published encoders were trained on other data than these."""
+    others = {str(row.settings.get("trained_on", row.dataset)) for row in rows if row.encoder == "published"}
+    if not others or rows[0].dataset in others:
+        return ""
+    return f"Transfer: the encoders were trained on {', '.join(map(markdown.plain, sorted(others)))}. "
+
+
+def _mark(row: Row) -> str:
+    """A dagger behind a value of `linear` whose fit leaves something to be said."""
+    if row.protocol != "linear" or "l2" not in row.settings:
+        return ""
+    # Rows of before the path went on beyond its ends do not say whether it stopped there.
+    at_end = row.settings.get("l2_at_end", row.settings["l2"] in (1e-1, 1e-4))
+    return "†" if at_end or not row.settings.get("converged", True) else ""

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 
 from mizoo.errors import UserError
-from mizoo.evaluate.protocols import LABEL_FREE, PROBES
+from mizoo.evaluate.protocols import MEASURES, TABLE
 from mizoo.evaluate.rows import FULL_PRECISION, Row, read_rows
 from mizoo.report.label_free_table import label_free_table
 from mizoo.report.labels import papers
 from mizoo.report.probe_table import probe_table
+from mizoo.report.variant_table import CURVES, variant_of, variant_table
 from mizoo.zoo import entries
+
+_WITH_VARIANTS = [name for name, protocol in TABLE.items() if name not in MEASURES and len(protocol.columns) > 1]
+_LABEL_CURVES = (*CURVES, "labels_scratch")  # their variants differ in the number of training pictures
 
 
 def table(rows: Iterable[Row], compare: bool = True) -> str:
-    """Markdown tables of rows: of probes one for each data set, split, protocol and schedule, endpoints as columns; of
-    the measures without labels one for each data set, split and endpoint, measures as columns.
+    """Markdown tables of rows: of probes one for each data set, split, protocol and schedule, endpoints as columns, or
+    the protocol's variants where it has some; of the measures without labels one for each data set, split and endpoint,
+    measures as columns.
 
     Other data of the same name, another precision and other numbers of pictures make further tables.
 
@@ -29,21 +34,26 @@ def table(rows: Iterable[Row], compare: bool = True) -> str:
     """
     rows = list(rows)
     published = papers() if compare else []
-    label_free = [row for row in rows if row.protocol in LABEL_FREE]
+    label_free = [row for row in rows if row.protocol in MEASURES]
     sources = _sources(rows)
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        if row.protocol not in LABEL_FREE:
+        if row.protocol not in MEASURES:
+            train_size = 0 if row.protocol in _LABEL_CURVES else row.train_size
             key = (
                 *(row.dataset, row.split, row.protocol, str(row.settings.get("schedule", ""))),
-                *(sources(row), row.precision or FULL_PRECISION, row.train_size, row.test_size),
+                *(sources(row), row.precision or FULL_PRECISION, train_size, row.test_size),
             )
             groups.setdefault(key, []).append(row)
-    order = list(PROBES)
+    order = list(TABLE)
     ranked = sorted(groups, key=lambda key: (key[:2], order.index(key[2]) if key[2] in order else len(order), key))
-    written = [
-        probe_table(one, published) for key in ranked for one in _without_clashes(groups[key], lambda row: row.endpoint)
-    ]
+    written = []
+    for key in ranked:
+        if key[2] in _WITH_VARIANTS:
+            tables = _without_clashes(groups[key], lambda row: (row.endpoint, variant_of(row)))
+            written += [variant_table(one) for one in tables]
+        else:
+            written += [probe_table(one, published) for one in _without_clashes(groups[key], lambda row: row.endpoint)]
     measured: dict[tuple[str, str], list[Row]] = {}
     for row in label_free:
         measured.setdefault((sources(row), row.precision or FULL_PRECISION), []).append(row)

@@ -66,15 +66,19 @@ def class_votes(
     advance: Callable[[int], None] | None = None,
     batch_size: int = 500,
 ) -> np.ndarray:
-    """Summed weights (M, classes) of the neighbours of each test feature; arguments as in `fit_score`."""
+    """Summed weights (M, classes) of the neighbours of each test feature; arguments as in `fit_score`.
+
+    The nearest neighbour of each weighs 1: only ratios of weights decide a vote.
+    """
     k = min(k, len(train_x))
     bank = unit_rows(train_x)
     votes = np.zeros((len(test_x), classes))
     for start in range(0, len(test_x), batch_size):
         similar = unit_rows(test_x[start : start + batch_size]) @ bank.T
         nearest = np.argpartition(similar, -k, axis=1)[:, -k:]
-        # A similarity is at most 1: taking 1 off keeps the exponential finite for any temperature.
-        weights = np.exp((np.take_along_axis(similar, nearest, axis=1) - 1) / temperature)
+        similar_of_nearest = np.take_along_axis(similar, nearest, axis=1).astype("float64")
+        # Less the row's largest, so that at a low temperature not all of a row's weights become 0.
+        weights = np.exp((similar_of_nearest - similar_of_nearest.max(axis=1, keepdims=True)) / temperature)
         rows = start + np.arange(len(similar))
         np.add.at(votes, (rows[:, None], train_y[nearest]), weights)
         if advance is not None:

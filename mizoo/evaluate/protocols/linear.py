@@ -11,11 +11,14 @@ import numpy as np
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import Options, Score, Task
 
-# Strongest first: each fit starts from the stronger one's weights, which it is near to.
+# Strongest first: each fit starts from the stronger one's weights, which it is near to. Where the best of them is at an
+# end, the path goes on beyond that end.
 STRENGTHS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
-ROUNDS = len(STRENGTHS) + 1
+STRONGER = (3e-1, 1.0, 3.0, 10.0, 30.0)
+WEAKER = (3e-5, 1e-5, 3e-6, 1e-6)
+ROUNDS = len(STRENGTHS) + len(STRONGER) + len(WEAKER) + 1
 HELD_OUT = 0.1
-ITERATIONS = 200
+ITERATIONS, LAST_ITERATIONS = 200, 1000  # at most, on the path and of the last fit
 # Largest component of the gradient at which L-BFGS stops. On `fc` of a trained encoder 1e-3 and 3e-4 score within 0.2
 # point of each other, less than neighbouring strengths do, so the path that chooses a strength stops at the former.
 TOLERANCE = 3e-4
@@ -38,67 +41,118 @@ def fit_score(
     classes: int,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Fit on standardised features, choose L2 on the last tenth of the training features, refit on all, score.
+    """Accuracy (1,) in percent and the settings used: `predictions`, scored.
+
+    Args:
+        train_x, train_y, test_x, classes, advance: see there.
+        test_y: labels (M,).
+    """
+    predicted, settings = predictions(train_x, train_y, test_x, classes, advance)
+    return np.array([100 * np.mean(predicted == test_y)]), settings
+
+
+def predictions(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    classes: int,
+    advance: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Fit on standardised features, choose L2 on the last tenth of the training features, refit on all, classify.
 
     The loss is the mean cross-entropy plus `l2 / 2` times the squared weights. For CIFAR-10 the last tenth is the
-    5,000 validation pictures of the training split. Features that come one class after the other are shuffled first.
+    5,000 validation pictures of the training split. Where the last tenth is no fair sample of the classes (features
+    that come one class after the other, or in parts that do), the rows are shuffled first. Strengths from 1e-1 to 1e-4
+    are tried, and where the best is one of these, further ones up to 30 or down to 1e-6.
 
     Args:
         train_x: features (N, D).
         train_y: labels (N,), 0..classes-1.
-        test_x: features (M, D), used for nothing but the score.
-        test_y: labels (M,).
+        test_x: features (M, D).
         classes: number of classes.
         advance: called with the number of fits done, `ROUNDS` in all.
 
     Returns:
-        Accuracy (1,) in percent and the settings used, among them the chosen `l2`.
+        Classes (M,) and the settings used, among them the chosen `l2`, whether it stands at the end of all
+        strengths (`l2_at_end`), and whether the last fit `converged`.
     """
     mean, scale = standardisation(train_x)
     x = standardise(train_x, mean, scale)
-    if grouped(train_y):
+    cut = len(x) - max(1, round(HELD_OUT * len(x)))
+    if not fair_sample(train_y, cut):
         order = np.random.default_rng(0).permutation(len(x))
         x, train_y = x[order], train_y[order]
-    cut = len(x) - max(1, round(HELD_OUT * len(x)))
     if len(np.unique(train_y[:cut])) < 2:
         raise UserError(
             f"`linear` fits on all but the last tenth of the {len(x)} rows, and those are of one class: give it more."
         )
 
-    model = _model()
-    best, chosen, coefficients, done = -1.0, STRENGTHS[0], None, 0
-    for l2 in STRENGTHS:
-        _fit(model, x[:cut], train_y[:cut], l2, PATH_TOLERANCE)
-        score = 100 * model.score(x[cut:], train_y[cut:])
-        done += 1
-        if advance is not None:
-            advance(1)
-        if score > best:
-            best, chosen, coefficients = score, l2, (model.coef_.copy(), model.intercept_.copy())
-        elif score < best - PEAK_PASSED:
-            break
-
-    if len(np.unique(train_y[:cut])) == len(np.unique(train_y)):
-        model.coef_, model.intercept_ = coefficients
-    else:  # a class of the last tenth alone: its weights are not there to start from
-        model = _model()
-    converged = _fit(model, x, train_y, chosen, TOLERANCE)
-    score = 100 * model.score(standardise(test_x, mean, scale), test_y)
+    path = _Path(x[:cut], train_y[:cut], x[cut:], train_y[cut:], advance)
+    path.follow(STRENGTHS)
+    for further in (STRONGER, WEAKER):
+        if path.chosen == (STRENGTHS[0] if further is STRONGER else STRENGTHS[-1]):
+            path.follow(further, from_best=True)
+    chosen, model = path.chosen, path.best_model()
+    if len(np.unique(train_y[:cut])) < len(np.unique(train_y)):
+        model = _model()  # a class of the last tenth alone: its weights are not there to start from
+    converged = _fit(model, x, train_y, chosen, TOLERANCE, LAST_ITERATIONS)
+    predicted = model.predict(standardise(test_x, mean, scale))
     if advance is not None:
-        advance(ROUNDS - done)
+        advance(ROUNDS - path.fits)
     settings = {
         "l2": chosen,
-        "held_out_accuracy": round(best, 2),
+        "l2_at_end": chosen in (STRONGER[-1], WEAKER[-1]),
+        "held_out_accuracy": round(path.best, 2),
         "held_out_size": len(x) - cut,
         "tolerance": TOLERANCE,
         "converged": converged,
     }
-    return np.array([score]), settings
+    return predicted, settings
 
 
-def grouped(labels: np.ndarray) -> bool:
-    """Whether labels (N,) come one class after the other, so that the last tenth is no fair sample."""
-    return np.count_nonzero(np.diff(labels)) + 1 == len(np.unique(labels))
+class _Path:
+    """Fits at one strength after the other, each from the weights of the one before; the best on held-out rows."""
+
+    def __init__(self, x, y, held_out_x, held_out_y, advance) -> None:
+        self.train, self.held_out, self.advance = (x, y), (held_out_x, held_out_y), advance
+        self.model = _model()
+        self.best, self.chosen, self.fits = -1.0, STRENGTHS[0], 0
+        self._weights: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
+
+    def follow(self, strengths: tuple[float, ...], from_best: bool = False) -> None:
+        """Try strengths in turn, until accuracy has passed its peak."""
+        if from_best:
+            self.best_model()
+        for l2 in strengths:
+            _fit(self.model, *self.train, l2, PATH_TOLERANCE)
+            score = 100 * self.model.score(*self.held_out)
+            self.fits += 1
+            if self.advance is not None:
+                self.advance(1)
+            if score > self.best:
+                self.best, self.chosen = score, l2
+                self._weights = self.model.coef_.copy(), self.model.intercept_.copy()
+            elif score < self.best - PEAK_PASSED:
+                break
+
+    def best_model(self) -> Any:
+        """The model at the weights of the best strength."""
+        self.model.coef_, self.model.intercept_ = (each.copy() for each in self._weights)
+        return self.model
+
+
+def fair_sample(labels: np.ndarray, cut: int) -> bool:
+    """Whether the labels from `cut` on have the classes of labels (N,) in about the shares that chance gives.
+
+    Rows that are sorted by class, or stored in parts that are, do not.
+    """
+    _, labels = np.unique(labels, return_inverse=True)
+    counts, last = np.bincount(labels), np.bincount(labels[cut:], minlength=labels.max() + 1)
+    expected = counts * ((len(labels) - cut) / len(labels))
+    # Pearson's statistic of two samples; its mean is the number of classes less one, its variance twice that.
+    statistic = (np.square(last - expected) / expected).sum() * len(labels) / cut
+    free = len(counts) - 1
+    return bool(statistic <= free + 5 * np.sqrt(2 * free) + 5)
 
 
 def _model() -> Any:
@@ -107,18 +161,18 @@ def _model() -> Any:
     return LogisticRegression(solver="lbfgs", max_iter=ITERATIONS, warm_start=True)
 
 
-def _fit(model: Any, x: np.ndarray, y: np.ndarray, l2: float, tolerance: float) -> bool:
+def _fit(model: Any, x: np.ndarray, y: np.ndarray, l2: float, tolerance: float, iterations: int = ITERATIONS) -> bool:
     """Fit from the model's present weights; whether L-BFGS met its tolerance before the last iteration."""
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     # One thread: the products are narrow, so a second one gains little on an idle machine and waits on a busy one
     # (144 against 14 CPU seconds on `fc`), and the order of sums, hence the result, stays the same everywhere.
-    model.C, model.tol = 1 / (l2 * len(x)), tolerance
+    model.C, model.tol, model.max_iter = 1 / (l2 * len(x)), tolerance, iterations
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, y)
-    return bool(model.n_iter_.max() < ITERATIONS)
+    return bool(model.n_iter_.max() < iterations)
 
 
 def standardisation(x: np.ndarray, batch_size: int = 5000) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mizoo._tools.keras_backend import fast_precision
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import Options, Score, Task
 
@@ -91,7 +92,7 @@ def fit_score(
     plan, name = resolve(schedule, train_x.shape[1])
     if seeds < 1:
         raise UserError(f"`seeds` must be at least 1. Received: seeds={seeds}")
-    precision = precision or default_precision()
+    precision = precision or fast_precision()
     steps = -(-len(train_x) // plan.batch_size)
     probe = build_probe(train_x.shape[1], classes, seeds, precision)
     rate: Any = plan.rate
@@ -126,13 +127,6 @@ def resolve(schedule: str | Schedule, width: int = NARROW) -> tuple[Schedule, st
     if schedule == "fast" and width < NARROW:
         plan = dataclasses.replace(plan, batch_size=plan.batch_size // 2)
     return plan, schedule
-
-
-def default_precision() -> str:
-    """`mixed_bfloat16` on TensorFlow (oneDNN's fast path on CPU), `float32` elsewhere."""
-    import keras
-
-    return "mixed_bfloat16" if keras.backend.backend() == "tensorflow" else "float32"
 
 
 def input_dtype(precision: str) -> str:

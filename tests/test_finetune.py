@@ -1,0 +1,152 @@
+"""Training with labels: frozen, with batch normalisation held, and from new weights."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from support.encoders import toy_encoder
+
+from mizoo import finetune as engine
+from mizoo.errors import UserError
+from mizoo.evaluate.protocols import Options, Task, finetuning, label_shares
+from mizoo.finetune import Budget, finetune
+
+QUICK = Budget(steps=40, batch_size=32, rate=1e-2, warmup=5, check_every=10, patience=4)
+
+
+@pytest.fixture(scope="module")
+def colours():
+    """Pictures of one of three colours under noise, and which."""
+    rng = np.random.default_rng(3)
+    means = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])
+    labels = rng.integers(0, 3, 240)
+    images = means[labels][:, None, None] + rng.normal(size=(240, 32, 32, 3)) * 20
+    return np.clip(images, 0, 255).astype("uint8"), labels
+
+
+def statistics_of_its_own():
+    """The toy encoder, its batch normalisation as after some pretraining."""
+    encoder = toy_encoder()
+    draw = np.random.default_rng(4)
+    for layer in encoder.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            weights = layer.get_weights()
+            layer.set_weights([draw.uniform(0.7, 1.3, each.shape) * (1 + each) / 2 for each in weights])
+    return encoder
+
+
+def normalisation(model):
+    return [
+        np.asarray(variable)
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for variable in layer.variables
+    ]
+
+
+@pytest.mark.parametrize("mode", engine.MODES)
+def test_each_mode_learns_and_trains_what_it_says(colours, mode):
+    encoder = statistics_of_its_own()
+    before, done = [np.array(weight) for weight in encoder.get_weights()], []
+    trained = finetune(encoder, *colours, mode=mode, endpoint="conv", budget=QUICK, advance=done.append)
+    assert trained.accuracy(*colours) > 90
+    assert sum(done) == QUICK.steps
+    for weight, kept in zip(encoder.get_weights(), before):  # the encoder that was passed is as it was
+        np.testing.assert_array_equal(weight, kept)
+    theirs, ours = normalisation(encoder), normalisation(trained.model)
+    held = all(np.array_equal(a, b) for a, b in zip(theirs, ours))
+    assert held == (mode != "scratch")
+    kernels = [model.get_layer("conv1").get_weights()[0] for model in (encoder, trained.model)]
+    assert np.array_equal(*kernels) == (mode == "frozen")
+    assert {layer.compute_dtype for layer in trained.model.layers} == {"float32"}
+    assert trained.settings["batch_normalisation"] == ("trained" if mode == "scratch" else "held")
+
+
+def test_a_frozen_encoder_gives_its_features_to_a_linear_layer(colours):
+    encoder = statistics_of_its_own()
+    trained = finetune(encoder, *colours, mode="frozen", endpoint="conv", budget=QUICK)
+    features = np.asarray(encoder(colours[0][:10].astype("float32"), training=False)["conv"]).reshape(10, -1)
+    kernel, bias = trained.model.get_layer("class_logits").get_weights()
+    np.testing.assert_allclose(trained.logits(colours[0][:10]), features @ kernel + bias, rtol=1e-4, atol=1e-3)
+
+
+def test_the_weights_that_are_kept_are_those_of_the_best_look(colours, eager):
+    """Labels that are noise: training goes on to overfit, and stops early."""
+    images, _ = colours
+    noise = np.random.default_rng(0).integers(0, 3, len(images))
+    budget = Budget(steps=60, batch_size=32, rate=1e-2, warmup=0, check_every=5, patience=2, held_out=0.3)
+    trained = finetune(toy_encoder(), images[:160], noise[:160], mode="scratch", budget=budget)
+    accuracies = [accuracy for _, _, accuracy in trained.history]
+    assert trained.validation_accuracy == max(accuracies)
+    assert trained.history[-1][0] < 60 and trained.step < trained.history[-1][0]
+    assert abs(trained.accuracy(images[160:], noise[160:]) - 100 / 3) < 20
+    again = finetune(toy_encoder(), images[:160], noise[:160], mode="scratch", budget=budget)
+    np.testing.assert_allclose(trained.logits(images[:5]), again.logits(images[:5]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_validation_part_of_ones_own_is_used(colours):
+    images, labels = colours
+    trained = finetune(
+        toy_encoder(), images[:40], labels[:40], 3, "frozen", "fc", QUICK, validation=(images[40:60], labels[40:60])
+    )
+    assert trained.settings["held_out_size"] == 20
+    without = finetune(toy_encoder(), images[:4], np.array([0, 1, 2, 0]), mode="frozen", budget=Budget(steps=2))
+    assert without.validation_accuracy is None and without.step == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": None}, "needs them"),
+        ({"labels": np.zeros(240, int)}, "all of one"),
+        ({"labels": np.arange(239)}, "one whole number for each of 240"),
+        ({"labels": np.arange(240) / 2}, "one whole number"),
+        ({"classes": 2}, "from 0 to 1"),
+        ({"mode": "thawed"}, "frozen, unfrozen, scratch"),
+        ({"endpoint": "middle"}, "local, conv, fc, global"),
+        ({"images": np.zeros((240, 16, 16, 3), "uint8")}, r"\(32, 32, 3\).*\(16, 16, 3\)"),
+        ({"encoder": lambda images: images}, "Keras model"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(colours, change, message):
+    given = {"encoder": toy_encoder(), "images": colours[0], "labels": colours[1], **change}
+    with pytest.raises(UserError, match=message):
+        finetune(**given)
+
+
+def test_a_budget_that_is_none_is_refused():
+    for wrong in ({"steps": 0}, {"rate": 0.0}, {"held_out": 1.0}, {"batch_size": 1.5}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            Budget(**wrong)
+    with pytest.raises(UserError, match="augment"):
+        finetune(toy_encoder(), np.zeros((4, 32, 32, 3), "uint8"), np.arange(4), budget=Budget(augment="much"))
+
+
+def test_the_protocols_train_both_sides_alike(colours, monkeypatch, eager):
+    """`finetune`, `scratch` and their label curves: the same budget, and the part of the labels that is asked for."""
+    images, labels = colours
+    monkeypatch.setattr(engine, "Budget", lambda: QUICK)
+    none = np.zeros((200, 0)), np.zeros((40, 0))
+    task = Task(
+        "colours", "test", "fc", none[1], labels[200:], none[0], labels[:200], 3, images[:200], images[200:],
+        encoder=statistics_of_its_own(),
+    )  # fmt: skip
+
+    class Line:
+        total = done = 0
+
+        def resize(self, total):
+            self.total = total
+
+        def advance(self, parts):
+            self.done += parts
+
+    line = Line()
+    tuned = finetuning.finetuned(task, Options(seeds=1), line)
+    scratch = finetuning.from_scratch(task, Options(seeds=1), Line())
+    assert tuned.mean > 90 and scratch.mean > 90 and line.done == line.total == QUICK.steps
+    differing = {key for key in tuned.settings if tuned.settings[key] != scratch.settings[key]}
+    assert differing <= {"mode", "batch_normalisation", "kept_step"}
+    part = label_shares.finetuned(task, Options(variant="25"), Line())
+    assert part.settings["labels"] == 50 and part.seeds == 1 and part.mean > 80
