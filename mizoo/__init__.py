@@ -21,6 +21,7 @@ _PUBLIC = {
     "UserError": ("mizoo.errors", "UserError"),
     "augment": ("mizoo.augment", None),
     "bounds": ("mizoo.bounds", None),
+    "callbacks": ("mizoo.callbacks", None),
     "critics": ("mizoo.critics", None),
     "data": ("mizoo.data", None),
     "demo": ("mizoo.demo", None),
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mizoo import (  # noqa: F401
         augment,
         bounds,
+        callbacks,
         critics,
         data,
         demo,

@@ -140,6 +140,9 @@ def pretrain(
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs of the recipe.")] = None,
     scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log for TensorBoard, in the folder `tensorboard` of the run.")
+    ] = False,
 ) -> None:
     """Train an encoder. The same command resumes an interrupted run."""
     from mizoo import recipes
@@ -149,7 +152,7 @@ def pretrain(
     check_first(checked, out or Path("runs") / checked.name)
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
-    print(run(checked, out, scan=scan, stop_after=stop_after))
+    print(run(checked, out, scan=scan, stop_after=stop_after, tensorboard=tensorboard))
 
 
 @app.command()
