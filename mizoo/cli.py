@@ -271,6 +271,24 @@ def tables() -> None:
         print(path)
 
 
+@app.command("report")
+def report_command(
+    encoders: Annotated[
+        list[str] | None, typer.Argument(help="Entries, run folders or files: a section with a verdict for each.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder of the page.")] = Path("report"),
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Pictures to show them on; by default those that each was trained on (their test split)."),
+    ] = None,
+    endpoint: Annotated[str, typer.Option(help="Endpoint whose features are shown.")] = "global",
+) -> None:
+    """Write one HTML page about the zoo, and about encoders and runs of your own: verdict, curves, map, mistakes."""
+    from mizoo.report.page import report as run
+
+    print(run(encoders or (), out, dataset, endpoint))
+
+
 @data_app.command("pack")
 def pack(
     name: Annotated[str, typer.Argument(help="TFDS name or folder of pictures.")],
