@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,19 @@ def panels_of(columns: Sequence[str]) -> list[tuple[list[str], str]]:
     return [(keys, unit) for keys, unit in panels if set(keys) & set(left)]
 
 
-def draw(axes: Any, lines: list[dict[str, float]], keys: list[str], unit: str) -> None:
-    """One panel: its columns by epoch, and their ceilings."""
+def draw(
+    axes: Any,
+    lines: Sequence[Mapping[str, float]],
+    keys: Sequence[str],
+    unit: str,
+    shades: tuple[float, float] = (0.0, 0.9),
+) -> None:
+    """One panel: its columns by epoch, and their ceilings; `shades` of viridis, for the first and the last column."""
     from matplotlib import colormaps
 
     epochs = [line["epoch"] for line in lines]
     for i, key in enumerate(sorted(keys, key=_step_number)):
-        colour = colormaps["viridis"](0.9 * i / max(len(keys) - 1, 1))
+        colour = colormaps["viridis"](shades[0] + (shades[1] - shades[0]) * i / max(len(keys) - 1, 1))
         known = [(epoch, line[key]) for epoch, line in zip(epochs, lines) if key in line]  # a probe skips epochs
         marker = "o" if len(known) == 1 else None  # a line through one point is none
         axes.plot(*zip(*known), color=colour, label=key.removeprefix(PROBE), marker=marker)

@@ -15,6 +15,7 @@ from mizoo.runs import curves
 
 _INK, _FAINT = "#010203", "#040506"  # stand for the page's colours until the drawing is text
 _SIZE = (4.2, 2.5)
+_SHADES = (0.4, 0.75)  # that are seen on light and dark
 
 
 def curve_panels(lines: Sequence[Mapping[str, float]], name: str) -> list[str]:
@@ -26,7 +27,7 @@ def curve_panels(lines: Sequence[Mapping[str, float]], name: str) -> list[str]:
             continue
 
         def panel(axes: Any, keys: list[str] = keys, unit: str = unit) -> None:
-            curves.draw(axes, [dict(line) for line in lines], keys, unit)
+            curves.draw(axes, lines, keys, unit, _SHADES)
 
         drawn.append(_svg(panel, f"{name} {unit}", unit))
     return drawn
@@ -44,19 +45,6 @@ def histogram(counts: np.ndarray, prior: bool, name: str) -> str:
         axes.set(xlabel="sigmoid of the coordinates", ylabel="density", xlim=(0, 1), ylim=(0, None))
 
     return _svg(bars, f"{name} histogram", "distribution of the coordinates")
-
-
-def label_curves(series: Mapping[str, Sequence[tuple[float, float, float]]], name: str) -> str:
-    """Accuracy against the share of the labels: name -> (share, value, spread), on a logarithmic axis."""
-
-    def lines(axes: Any) -> None:
-        for label, points in series.items():
-            share, value, spread = np.array(sorted(points)).T
-            axes.errorbar(share, value, yerr=spread, marker="o", markersize=3, capsize=2, label=label)
-        axes.set(xscale="log", xlabel="labels, %", ylabel="top-1 %")
-        axes.legend(fontsize="small")
-
-    return _svg(lines, name, "accuracy against labels", (6.0, 3.4))
 
 
 def _svg(draw: Any, key: str, title: str, size: tuple[float, float] = _SIZE) -> str:
@@ -101,6 +89,7 @@ def _as_element(text: str, key: str, title: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # it would hold for the whole page
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = text.replace(_INK, "currentColor").replace(_FAINT, "var(--line)").replace("'DejaVu Sans', ", "")

@@ -162,7 +162,7 @@ def _neighbours(arrays: Arrays, sheet: str) -> str:
             kind = ("same" if labels[other] == labels[query] else "other") if known else ""
             row.append(_thumb(sheet, other, side, class_name(classes, int(labels[other])) if known else "", kind))
         strips.append(f'<div class="strip">{"".join(row)}<span>{escape(name)}</span></div>')
-    more = ", one of another class with a red edge" if known else ""
+    more = ", one of another class with a red line below" if known else ""
     return f"<h3>Nearest neighbours</h3><p>A picture, and the nearest others{more}.</p>{''.join(strips)}"
 
 

@@ -17,6 +17,7 @@ from mizoo import data
 from mizoo._tools.arrays import unit_rows
 from mizoo._tools.progress import Progress
 from mizoo.data.dataset import Dataset
+from mizoo.errors import UserError
 from mizoo.evaluate import measures
 from mizoo.evaluate.features import features, pixels, random_copy
 from mizoo.evaluate.protocols.knn import class_votes
@@ -201,7 +202,7 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
         return unknown
     try:
         trained = data.load(recipe.data.source, recipe.data.split, size=interface.side(encoder)).images
-    except Exception:  # of another machine, or gone: then it is unknown
+    except (UserError, OSError):  # of another machine, or gone: then it is unknown
         return unknown
     known = {image.tobytes() for image in trained}
     others = np.stack([*(image for image in shown.images if image.tobytes() not in known), trained[0]])[:-1]

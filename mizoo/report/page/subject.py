@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,15 +88,23 @@ def find(given: str | os.PathLike, dataset: str | os.PathLike | None, progress: 
         sha256=file.sha256,
         published=published,
         recipe=recipe,
-        lines=read_log(run) if (run / LOG).is_file() and _same(run, file.sha256, published) else (),
+        lines=_lines(run, text if published else None),
         dataset=os.fspath(dataset),
         source=_source(os.fspath(dataset), progress),
     )
 
 
-def _same(run: Path, sha256: str, published: bool) -> bool:
-    """Whether the log in a folder is that of these weights; publishing rounds them, so the recipe's name decides."""
-    return not published or (run / RECIPE).is_file()
+def _lines(run: Path, entry: str | None) -> Sequence[Mapping[str, float]]:
+    """The log in a run folder; of an entry only if it is the run that was published. () without one."""
+    if not (run / LOG).is_file():
+        return ()
+    lines = read_log(run)
+    if entry is not None:
+        manifest = json.loads(entries.locate(f"export/{entry}/manifest.json").read_text(encoding="utf-8"))
+        trained, last = manifest.get("trained") or {}, lines[-1]
+        if (trained.get("epochs"), trained.get("seconds")) != (int(last["epoch"]), round(last["seconds"])):
+            return ()
+    return lines
 
 
 def _source(dataset: str, progress: Progress) -> str:

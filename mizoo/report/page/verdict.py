@@ -10,7 +10,7 @@ from mizoo._tools import markdown
 from mizoo.runs.columns import CEILING
 
 FEWEST_EPOCHS = 3
-WORSE_THAN_CHANCE = -0.05
+FAR_BELOW_CHANCE = -1.0
 FALLEN, FALLEN_OF_GAIN = 0.05, 0.25
 STUCK = 0.02
 RISING = 0.01
@@ -21,6 +21,7 @@ SURE = 2.0
 FEWEST_APART = 10
 GAP, FEWEST_PICKS = 10.0, 16
 UNKNOWN = "cannot tell"
+_NO_LOG = "the log of its training is not here"
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "learning",
         "diverging",
-        f"s ends below {WORSE_THAN_CHANCE}, or below its best by more than {FALLEN} and {FALLEN_OF_GAIN:.0%} of "
-        "what it had gained",
+        f"s is not finite, ends below {FAR_BELOW_CHANCE:g}, or ends below its best by more than {FALLEN} and "
+        f"{FALLEN_OF_GAIN:.0%} of what it had gained",
     ),
     ("learning", "stuck", f"s never rose by {STUCK} above its first value, and is not at its ceiling"),
     ("learning", "still rising", f"s rose by {RISING} or more over the last quarter of the epochs"),
@@ -219,11 +220,12 @@ def _learning(evidence: Evidence, solved: bool) -> Finding:
     lines = evidence.lines
     shares, unit = _shares(lines) if lines else ([], "")
     if len(shares) < FEWEST_EPOCHS:
-        return Finding("learning", UNKNOWN, f"{len(shares)} epochs in the log; {FEWEST_EPOCHS} are needed")
+        known = f"{len(shares)} epochs of one kind in the log; {FEWEST_EPOCHS} are needed" if lines else _NO_LOG
+        return Finding("learning", UNKNOWN, known)
     first, last, best = shares[0], shares[-1], max(shares)
     why = f"{_percent(first)} {unit} at first, {_percent(last)} now"
     fallen = best - last
-    if not math.isfinite(last) or last < WORSE_THAN_CHANCE or fallen > max(FALLEN, FALLEN_OF_GAIN * (best - first)):
+    if not math.isfinite(last) or last < FAR_BELOW_CHANCE or fallen > max(FALLEN, FALLEN_OF_GAIN * (best - first)):
         return _finding("learning", "diverging", why + f", {_percent(best)} at best")
     if best - first < STUCK and not solved:
         return _finding("learning", "stuck", why)
@@ -258,7 +260,7 @@ def _ceiling(evidence: Evidence) -> Finding:
     last = evidence.lines[-1] if evidence.lines else {}
     shares = {key: last[key] / last[key + CEILING] for key in last if last.get(key + CEILING)}
     if not shares:
-        return Finding("ceiling", UNKNOWN, "no bound with a ceiling in the log" if last else "no log")
+        return Finding("ceiling", UNKNOWN, "no bound with a ceiling in the log" if last else _NO_LOG)
     key = max(shares, key=shares.__getitem__)
     why = f"{key} {last[key]:.2f} of at most {last[key + CEILING]:.2f} nats"
     if shares[key] >= AT_CEILING:
