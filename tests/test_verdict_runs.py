@@ -26,8 +26,8 @@ RUNS = {
     "stuck_views": ("stuck", SIMCLR, 5, 64, {"learning_rate": 1e-9}, "many"),
     "stuck_local": ("stuck", DIM, 5, 64, {"learning_rate": 1e-9}, "many"),
     "at_its_ceiling": ("at its ceiling", DIM, 12, 4, {"learning_rate": 1e-3}, "many"),
-    "diverging": ("diverging", SIMCLR, 8, 64, {"learning_rate": 5.0, "schedule": "constant"}, "many"),
-    "memorising": ("memorising", SIMCLR, 150, 16, {"learning_rate": 2e-3}, "few"),
+    "diverging": ("diverging", DIM, 6, 64, {"learning_rate": 100.0}, "many"),
+    "memorising": ("memorising", SIMCLR, 600, 48, {"learning_rate": 3e-3}, "few"),
     "one_epoch": ("cannot tell", SIMCLR, 1, 64, {"learning_rate": 1e-3}, "bare"),
 }
 
@@ -37,7 +37,7 @@ def folders(tmp_path_factory):
     """Many pictures, few of them, and the same without class folders."""
     root = tmp_path_factory.mktemp("shapes")
     found = {}
-    for name, count in (("many", 800), ("few", 32)):
+    for name, count in (("many", 800), ("few", 48)):
         shapes.write(root / name / "train", count, 1)
         found[name] = shapes.write(root / name / "test", 400, 2).parent
     images, _ = shapes.draw(80, 3)
@@ -57,7 +57,7 @@ def judged(name: str, folders, runs):
             "objective": parts["objective"],
             "data": {"source": str(folders[pictures]), **parts["data"]},
             "optimizer": {"schedule": "constant", **optimizer},
-            "training": {"epochs": epochs, "batch_size": batch_size, "precision": "float32", "checkpoint_epochs": 50},
+            "training": {"epochs": epochs, "batch_size": batch_size, "precision": "float32", "checkpoint_epochs": 100},
         }
     )
     run = pretrain(recipe, runs / name, jit_compile=False)
