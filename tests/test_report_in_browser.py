@@ -44,7 +44,7 @@ def shown_lines(page) -> list[dict[str, str]]:
     return page.evaluate(
         """() => [...document.querySelectorAll("#results tbody tr")].filter((line) => !line.hidden).map((line) =>
         ({encoder: line.cells[0].textContent, protocol: line.dataset.protocol, endpoint: line.dataset.endpoint,
-          value: Number(line.cells[5].textContent)}))"""
+          value: Number(line.cells[1].textContent)}))"""
     )
 
 

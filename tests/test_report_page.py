@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
 from mizoo.report.page import report
 from mizoo.report.page.kept import kept
-from mizoo.report.page.results import results_table
+from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import evidence_of
 from mizoo.report.page.study import study
 from mizoo.report.page.subject import Subject, find
@@ -206,6 +207,21 @@ def test_every_row_is_a_line_and_a_published_number_stands_beside_its_own_protoc
             assert "75.21 DIM(L) InfoNCE" in line.replace("<li>", " ")
         if row.protocol == "linear":
             assert "DIM(L)" not in line and ("94.00" in line) == (row.endpoint == "fc")
+
+
+def test_label_curves_have_a_line_for_each_encoder_in_the_order_of_the_shares():
+    first = entry_rows("dim_local_cifar10")[0]
+    rows = [
+        dataclasses.replace(
+            first, encoder=encoder, protocol="labels", value=value, spread=0.5, settings={"variant": str(share)}
+        )
+        for encoder, values in (("published", {100: 70.0, 1: 40.0, 10: 60.0}), ("random", {1: 20.0, 100: 50.0}))
+        for share, value in values.items()
+    ]
+    drawn = label_curves(rows)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert {"1", "10", "100", "labels, %", "dim_local_cifar10", "dim_local_cifar10, random weights"} <= set(texts)
+    assert drawn.count("<svg") == 1 and label_curves([first]) == ""
 
 
 def test_what_is_not_there_is_said_on_one_line(tmp_path):

@@ -14,7 +14,7 @@ from mizoo._version import __version__
 from mizoo.evaluate.rows import Row
 from mizoo.report.page import pictures
 from mizoo.report.page.kept import Arrays
-from mizoo.report.page.results import results_table
+from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import section, titles
 from mizoo.report.page.study import study
 from mizoo.report.page.subject import Subject, find
@@ -115,6 +115,7 @@ def _page(subjects: Sequence[Subject], sections: Sequence[str], rows: Sequence[R
 {"".join(sections)}
 <section id="zoo"><header><h2>All results</h2><p>Every measured number of the zoo, one a line</p></header>
 {results_table(rows)}
+{label_curves(rows)}
 </section>
 </main>
 <footer>mizoo {escape(__version__)}. The rules of the verdicts: docs/report.md.</footer>

@@ -47,6 +47,29 @@ def histogram(counts: np.ndarray, prior: bool, name: str) -> str:
     return _svg(bars, f"{name} histogram", "distribution of the coordinates")
 
 
+def label_curves(series: Mapping[str, Sequence[tuple[float, float, float]]], name: str) -> str:
+    """Accuracy against the share of the labels, on a logarithmic axis.
+
+    Args:
+        series: encoder -> (share in percent, accuracy in percent, its standard deviation), in any order.
+        name: of the drawing.
+    """
+    from matplotlib import colormaps
+
+    def lines(axes: Any) -> None:
+        for i, (label, points) in enumerate(series.items()):
+            share, value, spread = np.array(sorted(points)).T
+            colour = colormaps["turbo"](0.1 + 0.75 * i / max(len(series) - 1, 1))
+            axes.errorbar(share, value, spread, marker="o", markersize=3, capsize=2, color=colour, label=label)
+        shares = sorted({point[0] for points in series.values() for point in points})
+        axes.set(xscale="log", xlabel="labels, %", ylabel="top-1 %")
+        axes.set_xticks(shares, [f"{share:g}" for share in shares])
+        axes.minorticks_off()
+        axes.legend(fontsize="small")
+
+    return _svg(lines, name, name, (6.0, 3.6))
+
+
 def _svg(draw: Any, key: str, title: str, size: tuple[float, float] = _SIZE) -> str:
     """What `draw` draws on axes, as an <svg> element without anything of its surroundings."""
     try:

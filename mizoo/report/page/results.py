@@ -9,10 +9,12 @@ from typing import Any
 from mizoo.evaluate.protocols import TABLE
 from mizoo.evaluate.rows import Row, public_command
 from mizoo.report.labels import of_paper, papers
+from mizoo.report.page import figures
 
 _WEIGHTS = {"published": "trained", "random": "random weights", "pixels": "raw pixels"}
 _FILTERS = ("data", "protocol", "endpoint", "weights")
 _FIRST = "mlp200"  # the protocol that is shown first, of those that are there
+_LABELS = "labels"  # what the protocols of accuracy against labels begin with; their variant is the share in percent
 
 
 def results_table(rows: Sequence[Row]) -> str:
@@ -24,7 +26,7 @@ def results_table(rows: Sequence[Row]) -> str:
     if not rows:
         return '<p class="none">No rows yet: <code>mizoo evaluate</code> measures them.</p>'
     sources = _published_sources(rows)
-    head = ["encoder", "weights", "data", "protocol", "endpoint", "value", "spread", "unit"]
+    head = ["encoder", "value", "spread", "endpoint", "weights", "protocol", "data", "unit"]
     cells = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in head
     )
@@ -45,6 +47,25 @@ def results_table(rows: Sequence[Row]) -> str:
         f'<div class="scroll"><table id="results"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
         f'<p class="note">{note}</p>'
     )
+
+
+def label_curves(rows: Sequence[Row]) -> str:
+    """Accuracy against the share of the labels, a drawing for each data set and protocol; "" without such rows."""
+    groups: dict[tuple[str, str], dict[str, list[tuple[float, float, float]]]] = {}
+    for row in rows:
+        share = str(row.settings.get("variant", ""))
+        if row.protocol.startswith(_LABELS) and share.isdigit():
+            name = row.entry if row.encoder == "published" else _WEIGHTS[row.encoder]
+            if row.encoder == "random":
+                name = f"{row.entry}, {name}"
+            series = groups.setdefault((_data_label(row), row.protocol), {})
+            series.setdefault(name, []).append((float(share), row.value, row.spread))
+    drawn = "".join(
+        f"<figure>{figures.label_curves(series, f'{protocol} on {data}')}<figcaption>{escape(protocol)} on "
+        f"{escape(data)}</figcaption></figure>"
+        for (data, protocol), series in groups.items()
+    )
+    return f'<h3>Accuracy against labels</h3><div class="wide">{drawn}</div>' if drawn else ""
 
 
 def protocol_label(row: Row) -> str:
@@ -93,10 +114,10 @@ def _line(row: Row, sources: Sequence[tuple[str, str]], largest: dict[tuple[str,
     spread = f"{row.spread:.2f}" if row.seeds > 1 else ""
     cells = [
         f'<th scope="row" data-sort="{escape(row.entry)}">{escape(name)}</th>',
-        *(f"<td>{escape(key[name])}</td>" for name in ("weights", "data", "protocol", "endpoint")),
         f'<td class="number" data-sort="{row.value}" style="--bar:{100 * abs(row.value) / whole:.1f}%" '
         f'title="{escape(public_command(row))}">{row.value:.2f}</td>',
         f'<td class="number" data-sort="{row.spread if spread else -1}">{"± " + spread if spread else ""}</td>',
+        *(f"<td>{escape(key[name])}</td>" for name in ("endpoint", "weights", "protocol", "data")),
         f"<td>{escape(unit)}{arrow}</td>",
         *(_published(row, source) for source, _ in sources),
     ]
