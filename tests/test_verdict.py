@@ -60,6 +60,7 @@ def test_nothing_known_is_no_verdict():
         ((0.1, 0.5, 0.5, 0.5, 0.5), "level"),
         ((0.1, 0.1, 0.1, 0.1 + 0.9 * STUCK), "stuck"),
         ((0.1, 0.1, 0.1, 0.1 + 1.1 * STUCK), "still rising"),
+        ((-0.03, -0.01, 0.0, 0.0), "stuck"),  # it came to chance, and no further
         ((0.1, 0.5, 0.6, 0.3), "diverging"),
         ((0.1, 0.5, 0.6, 0.55), "level"),
         ((-0.5, -0.6, -0.7), "diverging"),

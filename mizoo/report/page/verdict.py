@@ -21,6 +21,7 @@ SURE = 2.0
 FEWEST_APART = 10
 GAP, FEWEST_PICKS = 10.0, 16
 UNKNOWN = "cannot tell"
+_OF_CEILING = "of the ceiling"
 _NO_LOG = "the log of its training is not here"
 
 
@@ -98,7 +99,12 @@ RULES: tuple[tuple[str, str, str], ...] = (
         f"s is not finite, ends below {FAR_BELOW_CHANCE:g}, or ends below its best by more than {FALLEN} and "
         f"{FALLEN_OF_GAIN:.0%} of what it had gained",
     ),
-    ("learning", "stuck", f"s never rose by {STUCK} above its first value, and is not at its ceiling"),
+    (
+        "learning",
+        "stuck",
+        f"s never rose by {STUCK} above its first value, and is not at its ceiling; or bounds end below {STUCK} of "
+        "their ceilings",
+    ),
     ("learning", "still rising", f"s rose by {RISING} or more over the last quarter of the epochs"),
     ("learning", "level", "anything else"),
     ("collapse", UNKNOWN, "neither a log nor features"),
@@ -210,7 +216,7 @@ def _shares(lines: Sequence[Mapping[str, float]]) -> tuple[list[float], str]:
             for line in lines
             if all(key in line and line.get(key + CEILING) for key in bounds)
         ]
-        return shares, "of the ceiling"
+        return shares, _OF_CEILING
     losses = [line["loss"] for line in lines if "loss" in line]
     size = max(abs(losses[0]), 1e-9) if losses else 1.0
     return [(losses[0] - loss) / size for loss in losses], "of the first loss"
@@ -227,7 +233,8 @@ def _learning(evidence: Evidence, solved: bool) -> Finding:
     fallen = best - last
     if not math.isfinite(last) or last < FAR_BELOW_CHANCE or fallen > max(FALLEN, FALLEN_OF_GAIN * (best - first)):
         return _finding("learning", "diverging", why + f", {_percent(best)} at best")
-    if best - first < STUCK and not solved:
+    at_chance = unit == _OF_CEILING and last < STUCK
+    if (best - first < STUCK and not solved) or at_chance:
         return _finding("learning", "stuck", why)
     before = shares[-1 - max(1, len(shares) // 4)]
     if last - before >= RISING:
