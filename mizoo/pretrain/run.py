@@ -47,10 +47,10 @@ def pretrain(
             accelerator. Not for TensorFlow.
         jit_compile: as in `keras.Model.compile`.
         stop_after: stop after this many epochs of the recipe (its schedules stay those of the whole length).
-        callbacks: Keras callbacks, called after those of the run; their logs hold the terms. A run in stages trains
-            each one by itself, and calls them for each. One that stops the training (`EarlyStopping`) ends the run,
-            which is saved as it is then, before weights that a callback puts back; resumed, it goes on. An epoch by
-            scan has no batches to call them for. What a callback keeps is in no checkpoint. A
+        callbacks: Keras callbacks, called after those of the run; their logs hold all that it logs. A run in stages
+            trains each one by itself, and calls them for each. One that stops the training (`EarlyStopping`) ends the
+            run, which is saved as it is then, before weights that a callback puts back; resumed, it goes on. An epoch
+            by scan has no batches to call them for. What a callback keeps is in no checkpoint. A
             `mizoo.callbacks.OnlineProbe` is measured before the epoch is logged, and is in the log.
         tensorboard: also write all that is logged for TensorBoard, to the folder `tensorboard` of the run folder.
 
