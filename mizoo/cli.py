@@ -274,7 +274,8 @@ def tables() -> None:
 @app.command("report")
 def report_command(
     encoders: Annotated[
-        list[str] | None, typer.Argument(help="Entries, run folders or files: a section with a verdict for each.")
+        list[str] | None,
+        typer.Argument(help="Entries, run folders or .keras files: a section with a verdict for each."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder of the page.")] = Path("report"),
     dataset: Annotated[

@@ -169,6 +169,15 @@ def test_pictures_without_labels_have_a_map_and_no_mistakes_and_names_are_escape
     assert "<img src=x>" not in page and "&lt;img src=x&gt;" in page
 
 
+def test_pictures_that_were_trained_on_are_not_the_others_of_the_memory_test(made, tmp_path):
+    with Progress(False) as progress:
+        seen = study(find(made.run, made.data / "train", progress), "global", tmp_path, progress)
+    assert not seen["picks"].any()  # the fifth that is shown was trained on, all of it
+    few = {**seen, "labels": seen["labels"][:10]}
+    subject = dataclasses.replace(_subject(made), lines=())
+    assert evidence_of(subject, few).rank is None and evidence_of(subject, seen).rank > 1
+
+
 def test_an_encoder_of_sounds_has_a_verdict_without_a_map(tmp_path):
     page = report(["cpc_spoken_digit"], tmp_path, progress=False).read_text(encoding="utf-8")
     assert "Cannot tell" in page or "cannot tell" in page

@@ -36,7 +36,7 @@ def report(
     """Write a page about the zoo, and about the encoders that are named: what `mizoo report` does.
 
     Args:
-        encoders: entries, run folders or files of encoders: a section for each, with its verdict on top. The table
+        encoders: entries, run folders or `.keras` files: a section for each, with its verdict on top. The table
             below them has the rows of all entries.
         out: the folder of the page.
         dataset: pictures that the encoders are shown on, a TFDS name or a folder; by default those that each was

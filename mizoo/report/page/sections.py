@@ -13,7 +13,7 @@ from mizoo.report.page import figures, pictures
 from mizoo.report.page.kept import Arrays
 from mizoo.report.page.study import class_name
 from mizoo.report.page.subject import Subject
-from mizoo.report.page.verdict import Agreement, Evidence, Verdict, judge
+from mizoo.report.page.verdict import FEWEST_PICKS, Agreement, Evidence, Verdict, judge
 
 _MISTAKES = 16
 _CONFUSED = 20  # classes that a matrix has room for
@@ -30,6 +30,7 @@ def evidence_of(subject: Subject, arrays: Arrays) -> Evidence:
     if not arrays:
         return Evidence(lines=subject.steady_lines)
     rank, spread, coordinates = arrays["state"]
+    few = len(arrays["labels"]) < FEWEST_PICKS  # whose rank says more about their number
     trained, others, picked = arrays["picks"]
     hits = arrays["hits"]
     compared: dict[str, object] = {}
@@ -40,8 +41,8 @@ def evidence_of(subject: Subject, arrays: Arrays) -> Evidence:
     return Evidence(
         lines=subject.steady_lines,
         coordinates=int(coordinates),
-        rank=float(rank),
-        relative_spread=float(spread),
+        rank=None if few else float(rank),
+        relative_spread=None if few else float(spread),
         picks=(float(trained), float(others)) if picked else None,
         picked=int(picked),
         **compared,  # type: ignore[arg-type]

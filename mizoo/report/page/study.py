@@ -7,6 +7,7 @@ chosen by it.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -204,8 +205,8 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
         trained = data.load(recipe.data.source, recipe.data.split, size=interface.side(encoder)).images
     except (UserError, OSError):  # of another machine, or gone: then it is unknown
         return unknown
-    known = {image.tobytes() for image in trained}
-    others = np.stack([*(image for image in shown.images if image.tobytes() not in known), trained[0]])[:-1]
+    known = set(map(_fingerprint, trained))
+    others = shown.images[[_fingerprint(image) not in known for image in shown.images]]
     count = min(len(trained), len(others), PICKED)
     if count < 2:
         return unknown
@@ -213,6 +214,10 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
     drawn = [each[np.sort(rng.permutation(len(each))[:count])] for each in (trained, others)]
     preset = "dim" if recipe.data.augment == "none" else recipe.data.augment
     return np.array([*(_share_found(images, preset, encode, encoder) for images in drawn), count])
+
+
+def _fingerprint(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _share_found(images: np.ndarray, preset: str, encode: Any, encoder: Any) -> float:

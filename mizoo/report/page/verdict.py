@@ -107,7 +107,7 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     ("learning", "still rising", f"s rose by {RISING} or more over the last quarter of the epochs"),
     ("learning", "level", "anything else"),
-    ("collapse", UNKNOWN, "neither a log nor features"),
+    ("collapse", UNKNOWN, f"neither a log nor features of {FEWEST_PICKS} pictures"),
     (
         "collapse",
         "collapsed",
@@ -248,7 +248,7 @@ def _collapse(evidence: Evidence) -> Finding:
     if rank is None and evidence.lines:
         rank = evidence.lines[-1].get("effective_rank")
     if rank is None:
-        return Finding("collapse", UNKNOWN, "neither a log nor features")
+        return Finding("collapse", UNKNOWN, f"neither a log nor features of {FEWEST_PICKS} pictures")
     of = f" of {evidence.coordinates}" if evidence.coordinates else ""
     why = f"effective rank {rank:.1f}{of}"
     if evidence.relative_spread is not None:
