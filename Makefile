@@ -2,9 +2,10 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
+REPORT_ENV := .venv-report
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow slow-report lint clean
 
 demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/mizoo demo --out demo.png
@@ -13,7 +14,11 @@ test: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile
 
 slow: $(TEST_ENV)/.ready
-	$(TEST_ENV)/bin/python -m pytest -m slow
+	$(TEST_ENV)/bin/python -m pytest -m "slow and not browser"
+
+# The page of `mizoo report` in a browser: fails where there is no Chromium, its own or the system's.
+slow-report: $(REPORT_ENV)/.ready
+	$(REPORT_ENV)/bin/python -m pytest -m browser
 
 lint: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/ruff check .
@@ -26,6 +31,13 @@ $(DEMO_ENV)/.ready: setup.cfg pyproject.toml
 	$(DEMO_ENV)/bin/python $(PIP) -e ".[demo]"
 	@touch $@
 
+$(REPORT_ENV)/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(REPORT_ENV)
+	@echo "Installing mizoo with the test tools and a browser (a few minutes) ..."
+	$(REPORT_ENV)/bin/python $(PIP) -e ".[dev,browser]"
+	@command -v chromium chromium-browser google-chrome || $(REPORT_ENV)/bin/python -m playwright install chromium
+	@touch $@
+
 $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
 	@echo "Installing mizoo with TensorFlow, JAX and the test tools (a few minutes) ..."
@@ -33,4 +45,4 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(REPORT_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

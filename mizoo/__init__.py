@@ -24,6 +24,7 @@ _PUBLIC = {
     "VAE": ("mizoo.objectives", "VAE"),
     "augment": ("mizoo.augment", None),
     "bounds": ("mizoo.bounds", None),
+    "callbacks": ("mizoo.callbacks", None),
     "critics": ("mizoo.critics", None),
     "data": ("mizoo.data", None),
     "demo": ("mizoo.demo", None),
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from mizoo import (  # noqa: F401
         augment,
         bounds,
+        callbacks,
         critics,
         data,
         demo,

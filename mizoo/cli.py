@@ -140,6 +140,9 @@ def pretrain(
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs of the recipe.")] = None,
     scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log for TensorBoard, in the folder `tensorboard` of the run.")
+    ] = False,
 ) -> None:
     """Train an encoder. The same command resumes an interrupted run."""
     from mizoo import recipes
@@ -149,7 +152,7 @@ def pretrain(
     check_first(checked, out or Path("runs") / checked.name)
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
-    print(run(checked, out, scan=scan, stop_after=stop_after))
+    print(run(checked, out, scan=scan, stop_after=stop_after, tensorboard=tensorboard))
 
 
 @app.command()
@@ -325,6 +328,25 @@ def tables() -> None:
 
     for path in report.write_tables():
         print(path)
+
+
+@app.command("report")
+def report_command(
+    encoders: Annotated[
+        list[str] | None,
+        typer.Argument(help="Entries, run folders or .keras files: a section with a verdict for each."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder of the page.")] = Path("report"),
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Pictures to show them on; by default those that each was trained on (their test split)."),
+    ] = None,
+    endpoint: Annotated[str, typer.Option(help="Endpoint whose features are shown.")] = "global",
+) -> None:
+    """Write one HTML page about the zoo, and about encoders and runs of your own: verdict, curves, map, mistakes."""
+    from mizoo.report.page import report as run
+
+    print(run(encoders or (), out, dataset, endpoint))
 
 
 @data_app.command("pack")

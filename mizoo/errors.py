@@ -16,6 +16,7 @@ _EXTRAS = {
     "scipy": "mi",
     "matplotlib": "demo",
     "skimage": "demo",
+    "tensorboard": "tensorboard",
 }
 
 

@@ -202,6 +202,8 @@ def _public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
     changes: dict[str, Any] = {}
     if is_path(recipe.data.source):
         changes["data"] = recipe.data.model_copy(update={"source": dataset})
+    if recipe.watch and is_path(recipe.watch.source):  # it decides nothing, and nobody else has these pictures
+        changes["watch"] = None
     if recipe.init_from and _OUTSIDE.match(recipe.init_from):
         changes["init_from"] = f"runs/{interface.encoder_name(recipe.init_from)}"
     return recipe.model_copy(update=changes) if changes else recipe

@@ -23,7 +23,7 @@ FLOORS = (
     {"objectives", "mi", "export", "embed", "demo", "finetune"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
-    {"publish", "pretrain"},
+    {"publish", "pretrain", "callbacks"},
     {"cli"},
 )
 # An old public name that is resolved on use.
@@ -33,6 +33,7 @@ UPWARDS = {("mizoo.export", "mizoo.publish")}
 NEED_KERAS = (
     "mizoo.augment",
     "mizoo.bounds",
+    "mizoo.callbacks",
     "mizoo.critics",
     "mizoo.data.batching",
     "mizoo.densities",
