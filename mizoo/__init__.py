@@ -35,6 +35,7 @@ _PUBLIC = {
     "pictures": ("mizoo.data.pictures", None),  # where it was in version 0.1.0
     "pretrain": ("mizoo.pretrain", None),
     "publish": ("mizoo.publish", None),
+    "push": ("mizoo.push", None),
     "recipes": ("mizoo.recipes", None),
     "report": ("mizoo.report", None),
     "runs": ("mizoo.runs", None),
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         optimizers,
         pretrain,
         publish,
+        push,
         recipes,
         report,
         runs,

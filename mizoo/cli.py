@@ -12,6 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
+from mizoo.commands import sharing
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
 
@@ -249,6 +250,10 @@ def publish(
 
     described: dict[str, Any] = {} if dataset_name is None else {"dataset": dataset_name}
     print(json.dumps(run(run_folder, name, licence=licence, replace=replace, **described), indent=2))
+
+
+app.command()(sharing.bundle)
+app.command()(sharing.push)
 
 
 @app.command()

@@ -16,6 +16,10 @@ _EXTRAS = {
     "scipy": "mi",
     "matplotlib": "demo",
     "skimage": "demo",
+    "huggingface_hub": "hub",
+    "keras_tuner": "tune",
+    "tensorboard": "tune",
+    "ai_edge_litert": "litert",
 }
 
 

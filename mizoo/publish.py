@@ -74,13 +74,13 @@ def publish(
     if not _NAME.fullmatch(name):
         raise UserError(f"The name of an entry is lower-case words joined by underscores. Received: {name!r}")
     root = _check_root(root)
-    run = _check_run(Path(run_folder))
+    run = check_run(Path(run_folder))
     registry_file = root / entries.REGISTRY
     old_entry = _check_registry(registry_file, name, replace).get(name, {})
     recipe = recipes.load(run / RECIPE)
-    description = _describe(recipe, fields, licence, old_entry.get("license"))
+    description = describe(recipe, fields, licence, old_entry.get("license"))
     _check_teachers(name, recipe)
-    public = _public_recipe(recipe, description["dataset"])
+    public = public_recipe(recipe, description["dataset"])
 
     folder = root / "models" / name
     old_rows = read_rows(folder / "results.json") if (folder / "results.json").is_file() else []
@@ -93,7 +93,7 @@ def publish(
         manifest = _write_files(encoder, trained, name, temporary, images)
         if rate := getattr(recipe.encoder, "sampling_rate", None):
             manifest["input"]["sampling_rate"] = rate
-        manifest["trained"] = _public_facts(training_facts(run, recipe.init_from))
+        manifest["trained"] = public_facts(training_facts(run, recipe.init_from))
         written_files = _written_files(temporary)
         destinations = {"encoder.keras": f"models/{name}/encoder.keras", "encoder.onnx": f"export/{name}/encoder.onnx"}
         entry = {
@@ -135,17 +135,26 @@ def _check_root(root: str | os.PathLike | None) -> Path:
     return clone
 
 
-def _check_run(run: Path) -> Path:
+def check_run(run: Path) -> Path:
+    """A folder, once it is that of a run.
+
+    Raises:
+        UserError: otherwise.
+    """
     for name in (ENCODER, RECIPE):
         if not (run / name).is_file():
             raise UserError(f"A run folder holds {ENCODER} and {RECIPE}. {run} has no {name}")
     return run
 
 
-def _describe(
-    recipe: recipes.Recipe, given: dict[str, str], licence: str | None, old_licence: str | None
+def describe(
+    recipe: recipes.Recipe, given: dict[str, str], licence: str | None, old_licence: str | None = None
 ) -> dict[str, str]:
-    """The descriptive fields of an entry, from its recipe and from what the caller gives."""
+    """The descriptive fields of an entry, from its recipe and from what the caller gives.
+
+    Raises:
+        UserError: no licence, a path in the place of the data's name, an unknown or an empty field.
+    """
     if unknown := sorted(set(given) - set(_FIELDS)):
         raise UserError(f"The registry has the fields {', '.join(_FIELDS)}. Received: {', '.join(unknown)}")
     if licence is not None and "license" in given:
@@ -197,7 +206,7 @@ def _known_to_tfds(name: str) -> bool:
     return True
 
 
-def _public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
+def public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
     """The recipe as it is published: names in the place of paths of this machine."""
     changes: dict[str, Any] = {}
     if is_path(recipe.data.source):
@@ -207,7 +216,7 @@ def _public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
     return recipe.model_copy(update=changes) if changes else recipe
 
 
-def _public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
+def public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
     """How an encoder was trained, with names in the place of paths of this machine, which teachers may have."""
     if facts is None:
         return None
@@ -218,7 +227,7 @@ def _public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
             for name, digest in facts["teachers"].items()
         }
     if "before" in facts:
-        public["before"] = _public_facts(facts["before"])
+        public["before"] = public_facts(facts["before"])
     return public
 
 

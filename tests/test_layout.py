@@ -24,6 +24,8 @@ FLOORS = (
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
     {"publish", "pretrain"},
+    {"push"},
+    {"commands"},
     {"cli"},
 )
 # An old public name that is resolved on use.
