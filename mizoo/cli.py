@@ -244,12 +244,19 @@ def publish(
         typer.Option(help="What the data are called; needed where they were read from a path, which is not published."),
     ] = None,
     replace: Annotated[bool, typer.Option(help="Replace a published encoder.")] = False,
+    new_version: Annotated[
+        bool, typer.Option("--new-version", help="Keep the published encoder loadable as NAME@1, and add the next one.")
+    ] = False,
 ) -> None:
     """Turn a run into an entry: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
     from mizoo.publish import publish as run
 
     described: dict[str, Any] = {} if dataset_name is None else {"dataset": dataset_name}
-    print(json.dumps(run(run_folder, name, licence=licence, replace=replace, **described), indent=2))
+    print(
+        json.dumps(
+            run(run_folder, name, licence=licence, replace=replace, new_version=new_version, **described), indent=2
+        )
+    )
 
 
 app.command()(sharing.bundle)

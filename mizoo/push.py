@@ -15,7 +15,7 @@ from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.progress import bar
 from mizoo.errors import UserError
-from mizoo.evaluate.rows import Row, merge_rows, public_command, read_rows
+from mizoo.evaluate.rows import Row, public_command, read_rows, write_rows
 from mizoo.export.keras_file import check_stock
 from mizoo.publish import check_run, describe, public_facts, public_recipe
 from mizoo.report import cards
@@ -133,7 +133,7 @@ def _write_run(run: Path, out: Path, repository: str, licence: str | None, datas
     _copy(run / ENCODER, out)
     files.write_text(out / RECIPE, public.dump())
     if rows:
-        merge_rows(out / _ROWS, rows)
+        write_rows(out / _ROWS, rows)
     if (run / _ONNX).is_file():
         _copy(run / _ONNX, out)
     if (run / _MANIFEST).is_file():

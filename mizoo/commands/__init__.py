@@ -1,1 +1,1 @@
-"""Commands of the command line, a file for each subject; `mizoo.cli` puts them together."""
+"""Commands of the command line, a file for each subject; `cli.py` puts them together."""

@@ -166,7 +166,7 @@ def merge_rows(
             pairs += [(old, row) for old in merged if row.measures_the_same(old)]
             merged = [old for old in merged if not row.measures_the_same(old)] + [row]
         ordered = sorted(merged, key=lambda row: (row.key, row.train_size, row.test_size, row.source, row.precision))
-        _write(path, ordered)
+        write_rows(path, ordered)
     if replaced is not None:
         for old, new in pairs:
             replaced(old, new)
@@ -179,12 +179,13 @@ def keep_rows(path: str | os.PathLike, wanted: Callable[[Row], bool]) -> None:
     with lock_file(path):
         remaining = [row for row in read_rows(path) if wanted(row)]
         if remaining:
-            _write(path, remaining)
+            write_rows(path, remaining)
         else:
             path.unlink()
 
 
-def _write(path: Path, rows: list[Row]) -> None:
+def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+    """Write a results file of these rows alone; `merge_rows` is for one that others may write to."""
     items = [dataclasses.asdict(row) for row in rows]
     for item in items:
         for key in _SINCE_0_1_0:
