@@ -39,6 +39,7 @@ _PUBLIC = {
     "recipes": ("mizoo.recipes", None),
     "report": ("mizoo.report", None),
     "runs": ("mizoo.runs", None),
+    "sklearn": ("mizoo.sklearn", None),
     "teachers": ("mizoo.teachers", None),
     "zoo": ("mizoo.zoo", None),
 }
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         recipes,
         report,
         runs,
+        sklearn,
         teachers,
         zoo,
     )

@@ -20,7 +20,7 @@ FLOORS = (
     {"errors", "_version", "_tools", "bounds"},
     {"augment", "critics", "encoders", "data"},
     {"densities", "optimizers", "zoo"},
-    {"objectives", "mi", "export", "embed", "demo"},
+    {"objectives", "mi", "export", "embed", "demo", "sklearn"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
     {"publish", "pretrain"},
