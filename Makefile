@@ -4,7 +4,7 @@ DEMO_ENV := .venv-demo
 TEST_ENV := .venv
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow slow-torch lint clean
 
 demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/mizoo demo --out demo.png
@@ -32,5 +32,11 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	$(TEST_ENV)/bin/python $(PIP) -e ".[dev]"
 	@touch $@
 
+# What needs an environment of its own: PyTorch, and tensorflow-addons, which needs an old TensorFlow.
+slow-torch:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python $(PIP) -e . torch pytest scikit-learn pillow
+	.venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
+
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) .venv-torch build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
