@@ -12,7 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import sharing
+from mizoo.commands import exporting, sharing
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_LABEL_FREE, LABEL_FREE, PROBES
 
@@ -218,15 +218,7 @@ def evaluate(
     print(report.table(new_rows))
 
 
-@app.command()
-def export(
-    name: Name,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; export/<entry> by default.")] = None,
-) -> None:
-    """Write ONNX and SavedModel, reload both, and compare every endpoint with Keras."""
-    from mizoo.export import export as run
-
-    print(json.dumps(run(name, out), indent=2))
+app.command()(exporting.export)
 
 
 @app.command()

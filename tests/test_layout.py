@@ -23,7 +23,7 @@ FLOORS = (
     {"objectives", "mi", "export", "embed", "demo", "sklearn"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
-    {"publish", "pretrain"},
+    {"publish", "pretrain", "deploy"},
     {"push"},
     {"commands"},
     {"cli"},
