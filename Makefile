@@ -4,7 +4,7 @@ DEMO_ENV := .venv-demo
 TEST_ENV := .venv
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow slow-torch lint clean
+.PHONY: demo test slow slow-torch slow-addons lint clean
 
 demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/mizoo demo --out demo.png
@@ -38,5 +38,11 @@ slow-torch:
 	.venv-torch/bin/python $(PIP) -e . torch pytest scikit-learn pillow
 	.venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
 
+slow-addons: $(TEST_ENV)/.ready
+	python3.11 -m venv .venv-addons
+	.venv-addons/bin/python $(PIP) tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 "typeguard<3"
+	$(TEST_ENV)/bin/mizoo export simclr_cifar10 --out .venv-addons/exported > .venv-addons/manifest.json
+	.venv-addons/bin/python tests/addons/with_tensorflow_addons.py .venv-addons/exported/saved_model
+
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) .venv-torch build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) .venv-torch .venv-addons build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
