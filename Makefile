@@ -5,7 +5,7 @@ TEST_ENV := .venv
 REPORT_ENV := .venv-report
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow slow-report lint clean
+.PHONY: demo test slow slow-report slow-torch slow-addons lint clean
 
 demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/mizoo demo --out demo.png
@@ -44,5 +44,18 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	$(TEST_ENV)/bin/python $(PIP) -e ".[dev]"
 	@touch $@
 
+# What needs an environment of its own: PyTorch, and tensorflow-addons, which needs an old TensorFlow.
+slow-torch:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python $(PIP) -e . torch pytest scikit-learn pillow
+	.venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
+
+slow-addons: $(TEST_ENV)/.ready
+	python3.11 -m venv .venv-addons
+	.venv-addons/bin/python $(PIP) tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 "typeguard<3"
+	$(TEST_ENV)/bin/mizoo export simclr_cifar10 --out .venv-addons/exported > .venv-addons/manifest.json
+	.venv-addons/bin/python tests/addons/with_tensorflow_addons.py .venv-addons/exported/saved_model
+
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) $(REPORT_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(REPORT_ENV) .venv-torch .venv-addons build dist *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -12,6 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
+from mizoo.commands import exporting, sharing
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
@@ -279,15 +280,7 @@ def _compare(names, dataset, protocol, endpoint, split, cache) -> None:
         print(each.summary())
 
 
-@app.command()
-def export(
-    name: Name,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; export/<entry> by default.")] = None,
-) -> None:
-    """Write ONNX and SavedModel, reload both, and compare every endpoint with Keras."""
-    from mizoo.export import export as run
-
-    print(json.dumps(run(name, out), indent=2))
+app.command()(exporting.export)
 
 
 @app.command()
@@ -305,12 +298,23 @@ def publish(
         typer.Option(help="What the data are called; needed where they were read from a path, which is not published."),
     ] = None,
     replace: Annotated[bool, typer.Option(help="Replace a published encoder.")] = False,
+    new_version: Annotated[
+        bool, typer.Option("--new-version", help="Keep the published encoder loadable as NAME@1, and add the next one.")
+    ] = False,
 ) -> None:
     """Turn a run into an entry: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
     from mizoo.publish import publish as run
 
     described: dict[str, Any] = {} if dataset_name is None else {"dataset": dataset_name}
-    print(json.dumps(run(run_folder, name, licence=licence, replace=replace, **described), indent=2))
+    print(
+        json.dumps(
+            run(run_folder, name, licence=licence, replace=replace, new_version=new_version, **described), indent=2
+        )
+    )
+
+
+app.command()(sharing.bundle)
+app.command()(sharing.push)
 
 
 @app.command()

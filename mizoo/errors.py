@@ -17,6 +17,9 @@ _EXTRAS = {
     "matplotlib": "demo",
     "skimage": "demo",
     "tensorboard": "tensorboard",
+    "huggingface_hub": "hub",
+    "keras_tuner": "tune",
+    "ai_edge_litert": "litert",
 }
 
 

@@ -20,10 +20,12 @@ FLOORS = (
     {"errors", "_version", "_tools", "bounds"},
     {"augment", "critics", "encoders", "data"},
     {"densities", "optimizers", "zoo"},
-    {"objectives", "mi", "export", "embed", "demo", "finetune"},
+    {"objectives", "mi", "export", "embed", "demo", "finetune", "sklearn"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
-    {"publish", "pretrain", "callbacks"},
+    {"publish", "pretrain", "callbacks", "deploy"},
+    {"push"},
+    {"commands"},
     {"cli"},
 )
 # An old public name that is resolved on use.
