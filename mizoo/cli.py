@@ -392,6 +392,45 @@ def bench(
     print((out / "staircase.md").read_text(encoding="utf-8"))
 
 
+@mi_app.command("estimate")
+def mi_estimate(
+    table: Annotated[Path, typer.Argument(help="A table: .csv with a line of names, or .npz with an array for each.")],
+    x: Annotated[str, typer.Option(help="Columns of one side, by name, with commas between.")],
+    y: Annotated[str, typer.Option(help="Columns of the other side.")],
+    given: Annotated[str | None, typer.Option(help="Columns to condition on: I(x; y | given).")] = None,
+    groups: Annotated[str | None, typer.Option(help="A column that names what belongs together.")] = None,
+    bound: Annotated[str, typer.Option(help="infonce, auto, ksg, doe, smile, ...")] = "infonce",
+    permutations: Annotated[int, typer.Option(min=0, help="Test independence by as many permutations.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Average as many estimates.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the curves and the estimate to write.")] = None,
+) -> None:
+    """Estimate the mutual information of columns of a table, in nats."""
+    import warnings
+
+    from mizoo.mi import tables
+    from mizoo.mi.derived import conditional
+    from mizoo.mi.estimator import estimate
+
+    read = tables.read(table, [x, y, *filter(None, [given, groups])])
+    options: dict[str, Any] = {"bound": bound, "seed": seed}
+    if groups is not None:
+        options["groups"] = tables.labels(read, groups)
+    rows, columns = tables.side(read, x), tables.side(read, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # printed below
+        if given is not None:
+            result = conditional(rows, columns, tables.side(read, given), **options)
+        else:
+            result = estimate(rows, columns, permutations=permutations, repeats=repeats, **options)
+    print(result)
+    for message in result.warnings:
+        print(f"warning: {message}", file=sys.stderr)
+    if plot is not None:
+        result.plot(str(plot))
+        print(plot)
+
+
 def _changes(pairs: list[str]) -> dict[str, Any]:
     """Turn ["training.epochs=5"] into {"training.epochs": 5}; values are YAML."""
     from mizoo._tools import yaml_text

@@ -96,7 +96,10 @@ class Marginal(layers.Layer):
 
     def start_at(self, z: np.ndarray) -> None:
         """Take mean and covariance from samples z (N, d)."""
-        covariance = np.atleast_2d(np.cov(z.T)) + 1e-6 * np.eye(self.size)
+        covariance = np.atleast_2d(np.cov(z.T))
+        variances = np.diag(covariance)
+        # A ridge relative to each coordinate: the density does not depend on units.
+        covariance += np.diag(1e-6 * np.maximum(variances, 1e-12 * max(variances.max(), 1e-300)))
         inverse = np.linalg.inv(np.linalg.cholesky(covariance))  # of unit variance after it
         scale = 1.0 / np.diag(inverse)
         mix = scale[:, None] * inverse
@@ -206,7 +209,9 @@ class Conditional(layers.Layer):
     def start_at(self, x: np.ndarray, y: np.ndarray) -> None:
         """Start as the linear regression of samples y (N, d_y) on x (N, d_x), with its residual covariance."""
         centre = x.mean(axis=0)
-        gram = (x - centre).T @ (x - centre) + 1e-3 * len(x) * np.eye(x.shape[1])
+        gram = (x - centre).T @ (x - centre)
+        variances = np.diag(gram)
+        gram += np.diag(1e-4 * np.maximum(variances, 1e-12 * max(variances.max(), 1e-300)))  # whatever the units
         slope = np.linalg.solve(gram, (x - centre).T @ (y - y.mean(axis=0)))
         self.base.start_at(y - x @ slope)
         mix = np.eye(self.size) + np.asarray(keras.ops.convert_to_numpy(self.base.mix))
