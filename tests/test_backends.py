@@ -44,6 +44,14 @@ WITH_REPLICAS_SLOW = [
     case("cpc", negatives="batch", replicas=2),
     case("cpc", negatives="both", replicas=2),
 ]
+IN_BLOCKS = [case("in_blocks", negatives="both", last=7)]
+IN_BLOCKS_JAX = [case("in_blocks", negatives="both")]
+IN_BLOCKS_SLOW = [
+    *(case("in_blocks", bound=bound, last=7) for bound in ("dv", "jsd", "infonce")),
+    case("in_blocks", negatives="locations"),
+    case("in_blocks", negatives="both", last=7, replicas=2),
+    case("in_blocks", bound="dv", replicas=2),
+]
 BY_SCAN = [case("deep_infomax", bound="jsd", epochs=2, scan=True)]
 BY_SCAN_SLOW = [case("distillation", epochs=2, scan=True)]
 
@@ -52,17 +60,27 @@ def on_one_device(each: Case) -> Case:
     return each._replace(replicas=1)
 
 
+def unblocked(each: Case) -> Case:
+    return on_one_device(each)._replace(objective="views")
+
+
 def by_fit(each: Case) -> Case:
     return each._replace(scan=False)
 
 
 PROCESSES = {
     ("tensorflow", False): (
-        [*SAME_ON_BOTH, *WITH_REPLICAS, *map(on_one_device, WITH_REPLICAS)],
+        [*SAME_ON_BOTH, *WITH_REPLICAS, *map(on_one_device, WITH_REPLICAS), *IN_BLOCKS],
         ("augmented", "refused_with_two_replicas"),
     ),
-    ("jax", False): ([*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN)], ("augmented", "refused_by_scan")),
-    ("tensorflow", True): ([*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW)], ()),
+    ("jax", False): (
+        [*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN), *IN_BLOCKS_JAX, *map(unblocked, IN_BLOCKS_JAX)],
+        ("augmented", "refused_by_scan"),
+    ),
+    ("tensorflow", True): (
+        [*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW), *IN_BLOCKS_SLOW, *map(unblocked, IN_BLOCKS_SLOW)],
+        (),
+    ),
     ("jax", True): ([*SAME_ON_BOTH_SLOW, *BY_SCAN_SLOW, *map(by_fit, BY_SCAN_SLOW)], ()),
 }
 
@@ -119,6 +137,19 @@ def test_replicas_make_the_update_of_one_device(each):
     of_cpc = each.objective == "cpc"
     assert_same(one, several, rel=1e-5, atol=1e-4 if of_cpc else 2e-5)
     assert not several.facts["synchronised_in_config"]
+
+
+@pytest.mark.parametrize("each", parameters(IN_BLOCKS, IN_BLOCKS_SLOW))
+def test_scores_by_blocks_make_the_update_of_all_at_once(each):
+    several = result("tensorflow", each)
+    assert several.facts["replicas"] == each.replicas
+    assert_same(result("tensorflow", unblocked(each)), several, rel=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("each", named(IN_BLOCKS_JAX))
+def test_scores_by_blocks_make_the_same_update_on_jax(each):
+    pytest.importorskip("jax")
+    assert_same(result("jax", unblocked(each)), result("jax", each), rel=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("each", parameters(BY_SCAN, BY_SCAN_SLOW))

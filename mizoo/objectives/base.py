@@ -71,6 +71,9 @@ class Objective(Step, keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_metrics = {}
         self.seen_larger_batch = False
+        self.batch_rows: int | None = (
+            None  # of the batches of `fit`, where they are known: a step on TensorFlow may not
+        )
 
     # What a subclass defines.
 
@@ -331,11 +334,13 @@ class Objective(Step, keras.Model):
             steps_per_epoch = getattr(x, "steps_per_epoch", None)
         if inputs.is_arrays(x):
             x = inputs.check_arrays(self, x)
-            inputs.check_batch_size(self, batch_size, inputs.rows_of(x))
+            rows = inputs.check_batch_size(self, batch_size, inputs.rows_of(x))
         elif inputs.is_generator(x):
-            x = inputs.with_first_batch_checked(self, x)
+            x, rows = inputs.with_first_batch_checked(self, x)
         else:
-            inputs.check_declared_rows(self, x)
+            rows = inputs.check_declared_rows(self, x)
+        if rows != self.batch_rows:
+            self.batch_rows, self.train_function = rows, None  # traced again: how the scores are formed may change
         if self.replicas > 1:
             _check_shared(x, batch_size, self.replicas)
         if isinstance(x, keras.utils.PyDataset):

@@ -96,6 +96,14 @@ def build_views(**settings):
     return build_deep_infomax(**{"views": 2, "augment": augment.preset("amdim"), **usual, **settings})
 
 
+def build_in_blocks(**settings):
+    """The same with all its scores formed by blocks, of 4 rows of `local` at most."""
+    from mizoo.critics import blocks
+
+    blocks.BUDGET, blocks.BLOCK = 0, 4 * 4 * 64 * 16
+    return build_views(**settings)
+
+
 def build_simclr(**settings):
     """SimCLR."""
     from mizoo import augment
@@ -138,6 +146,7 @@ def build_distillation(**settings):
 BUILDERS = {
     "deep_infomax": build_deep_infomax,
     "views": build_views,
+    "in_blocks": build_in_blocks,
     "simclr": build_simclr,
     "cpc": build_cpc,
     "deep_co_training": build_deep_co_training,
@@ -157,10 +166,12 @@ def _prepared(case: Case):
     import numpy as np
 
     from mizoo import augment
+    from mizoo.critics import blocks
 
     settings = dict(case.settings)
     if "augment" in settings:
         settings["augment"] = augment.preset(settings["augment"])
+    blocks.BUDGET = 1 << 28  # a case with blocks sets another
     model = BUILDERS[case.objective](**settings)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
