@@ -2,9 +2,10 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
+REPORT_ENV := .venv-report
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow slow-report slow-torch slow-addons lint clean
 
 demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/mizoo demo --out demo.png
@@ -13,7 +14,11 @@ test: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile
 
 slow: $(TEST_ENV)/.ready
-	$(TEST_ENV)/bin/python -m pytest -m slow
+	$(TEST_ENV)/bin/python -m pytest -m "slow and not browser"
+
+# The page of `mizoo report` in a browser: fails where there is no Chromium, its own or the system's.
+slow-report: $(REPORT_ENV)/.ready
+	$(REPORT_ENV)/bin/python -m pytest -m browser
 
 lint: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/ruff check .
@@ -26,11 +31,31 @@ $(DEMO_ENV)/.ready: setup.cfg pyproject.toml
 	$(DEMO_ENV)/bin/python $(PIP) -e ".[demo]"
 	@touch $@
 
+$(REPORT_ENV)/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(REPORT_ENV)
+	@echo "Installing mizoo with the test tools and a browser (a few minutes) ..."
+	$(REPORT_ENV)/bin/python $(PIP) -e ".[dev,browser]"
+	@command -v chromium chromium-browser google-chrome || $(REPORT_ENV)/bin/python -m playwright install chromium
+	@touch $@
+
 $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
 	@echo "Installing mizoo with TensorFlow, JAX and the test tools (a few minutes) ..."
 	$(TEST_ENV)/bin/python $(PIP) -e ".[dev]"
 	@touch $@
 
+# What needs an environment of its own: PyTorch, and tensorflow-addons, which needs an old TensorFlow.
+slow-torch:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python $(PIP) -e . torch pytest scikit-learn pillow
+	.venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
+
+slow-addons: $(TEST_ENV)/.ready
+	python3.11 -m venv .venv-addons
+	.venv-addons/bin/python $(PIP) tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 "typeguard<3"
+	$(TEST_ENV)/bin/mizoo export simclr_cifar10 --out .venv-addons/exported > .venv-addons/manifest.json
+	.venv-addons/bin/python tests/addons/with_tensorflow_addons.py .venv-addons/exported/saved_model
+
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(REPORT_ENV) .venv-torch .venv-addons build dist *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -4,16 +4,27 @@ Every function takes scores (N, L, M): the critic's value for row i against colu
 locations of a feature map; 1 where there is one). `positives` (N,) is the column that belongs to each row; all other
 columns of the row are samples from the product of the marginals. A replica that holds N rows of a larger gathered
 batch of M columns calls the same functions.
+
+A score of minus infinity, the usual way to mask a false negative, takes that column out of the row's candidates: it
+adds nothing, and is not counted. A row without any other candidate says nothing: its share is 0, and so is its gradient.
+`positives` that are no column of the scores are refused, or give NaN where they are only known inside a compiled graph.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 from keras import ops
 
 from mizoo._tools.arrays import check_whole
 from mizoo._tools.checks import check_choice, check_real
+from mizoo.errors import UserError
+
+LINEAR_FROM = 10.0
+"""From here on the gradient of the exponential of `nwj` is that of its tangent: exp(10), and no more."""
+LARGEST_EXPONENT = 60.0
+"""exp overflows float32 at 88, and a sum of many before; a critic that far off is reported as a huge negative bound."""
 
 
 def _float32(scores):
@@ -22,18 +33,49 @@ def _float32(scores):
 
 def _positive_mask(scores, positives):
     """(N, 1, M), 1.0 at each row's own column."""
+    _check_columns(positives, scores.shape[2])
     return ops.expand_dims(ops.one_hot(positives, ops.shape(scores)[2], dtype="float32"), 1)
 
 
-def _positive_and_negative_means(scores, positives, on_positive, on_negative):
-    """Means of two functions over the positive pairs and over the negative pairs."""
+def _check_columns(positives, columns) -> None:
+    """Refuse column numbers out of range, where they and the number of columns are known."""
+    try:
+        known = np.asarray(positives)
+    except Exception:  # inside a compiled graph; every backend raises something else
+        return
+    if known.dtype.kind in "iu" and known.size and columns and not 0 <= known.min() <= known.max() < columns:
+        raise UserError(
+            f"Each row's own column is one of the {columns} columns of the scores, numbered from 0. Received: "
+            f"columns from {known.min()} to {known.max()}."
+        )
+
+
+def _own(scores, mask):
+    """Scores (N, L) of each row's own column; NaN where it has none, which is wrong in any case."""
+    own = ops.sum(ops.where(mask > 0, scores, 0.0), axis=-1)
+    return ops.where(ops.sum(mask, axis=-1) > 0, own, float("nan"))
+
+
+def _mean_of_rows(scores, positives, on_positive, on_negative):
+    """Mean over rows and locations of a function of the own score, and of another's mean over the row's mismatches.
+
+    Also returned: the share of the rows that have a mismatch; the others count as 0.
+    """
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
-    pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")
-    others = ops.cast(ops.maximum(ops.shape(scores)[2] - 1, 1), "float32")  # a batch of one has none: their mean is 0
-    positive = ops.sum(on_positive(scores) * mask) / pairs
-    negative = ops.sum(on_negative(scores) * (1.0 - mask)) / (pairs * others)
-    return positive, negative
+    others = ops.logical_and(mask == 0, scores > -float("inf"))
+    count = ops.sum(ops.cast(others, "float32"), axis=-1)  # (N, L)
+    has_others = count > 0
+    # The second `where` keeps what is not taken out of the gradient, where 0 times infinity would be NaN.
+    negative = ops.where(others, on_negative(ops.where(others, scores, 0.0)), 0.0)
+    negative = ops.sum(negative, axis=-1) / ops.maximum(count, 1.0)
+    positive = ops.where(has_others, on_positive(_own(scores, mask)), 0.0)
+    return ops.mean(positive), ops.mean(negative), ops.mean(ops.cast(has_others, "float32"))
+
+
+def _log_candidates(scores):
+    """Logarithm (N, L) of how many columns of scores (N, L, M) are not masked."""
+    return ops.log(ops.maximum(ops.sum(ops.cast(scores > -float("inf"), "float32"), axis=-1), 1.0))
 
 
 def infonce(scores, positives, excluded=None):
@@ -45,16 +87,14 @@ def infonce(scores, positives, excluded=None):
         excluded: (N,) int, a column of each row that is no candidate, such as the row itself; None for none.
 
     Returns:
-        The logarithm of the number of candidates (M, or M - 1) minus the cross-entropy, in nats: a lower bound of the
-        mutual information that never passes that logarithm.
+        The logarithm of the number of candidates (M less those that are excluded or masked) minus the cross-entropy, in
+        nats: a lower bound of the mutual information that never passes that logarithm.
     """
     scores = _float32(scores)
-    positive = ops.sum(scores * _positive_mask(scores, positives), axis=-1)
-    candidates = ops.cast(ops.shape(scores)[2], "float32")
+    positive = _own(scores, _positive_mask(scores, positives))
     if excluded is not None:
         scores = ops.where(_positive_mask(scores, excluded) > 0, -float("inf"), scores)
-        candidates = candidates - 1.0
-    return ops.mean(positive - ops.logsumexp(scores, axis=-1)) + ops.log(candidates)
+    return ops.mean(positive - ops.logsumexp(scores, axis=-1) + _log_candidates(scores))
 
 
 def infonce_locations(scores, positives):
@@ -74,12 +114,18 @@ def infonce_locations(scores, positives):
     """
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
-    positive = ops.sum(scores * mask, axis=-1)  # (N, L)
+    positive = _own(scores, mask)  # (N, L)
     others = ops.where(mask > 0, -float("inf"), scores)
-    others = ops.logsumexp(others, axis=(1, 2), keepdims=True)[:, :, 0]  # (N, 1)
-    locations, columns = ops.shape(scores)[1], ops.shape(scores)[2]
-    candidates = ops.cast(1 + (columns - 1) * locations, "float32")
-    return ops.mean(positive - ops.logaddexp(positive, others)) + ops.log(candidates)
+    candidates = 1.0 + ops.sum(ops.cast(others > -float("inf"), "float32"), axis=(1, 2))[:, None]
+    others = _log_sum_exp(others, axis=(1, 2))[:, None]
+    return ops.mean(positive - ops.logaddexp(positive, others) + ops.log(candidates))
+
+
+def _log_sum_exp(scores, axis):
+    """logsumexp, and a finite stand-in for nothing (-1e30, whose exponential is 0) where all are masked."""
+    nothing = ops.all(scores == -float("inf"), axis=axis)
+    safe = ops.where(ops.expand_dims(nothing, axis) if isinstance(axis, int) else nothing[:, None, None], 0.0, scores)
+    return ops.where(nothing, -1e30, ops.logsumexp(safe, axis=axis))
 
 
 def infonce_views(scores, siblings):
@@ -96,12 +142,13 @@ def infonce_views(scores, siblings):
         The mean over rows and their V - 1 pairs, in nats, at most log(1 + M - V).
     """
     scores = _float32(scores)
-    columns, views = ops.shape(scores)[1], siblings.shape[1]
-    picture = ops.max(ops.one_hot(siblings, columns, dtype="float32"), axis=1)
-    others = ops.logsumexp(ops.where(picture > 0, -float("inf"), scores), axis=1, keepdims=True)
+    _check_columns(siblings, scores.shape[1])
+    picture = ops.max(ops.one_hot(siblings, ops.shape(scores)[1], dtype="float32"), axis=1)
+    others = ops.where(picture > 0, -float("inf"), scores)
+    candidates = 1.0 + ops.sum(ops.cast(others > -float("inf"), "float32"), axis=1, keepdims=True)
+    others = _log_sum_exp(others, axis=1)[:, None]
     positive = ops.take_along_axis(scores, siblings[:, 1:], axis=1)  # (N, V - 1)
-    candidates = ops.cast(1 + columns - views, "float32")
-    return ops.mean(positive - ops.logaddexp(positive, others)) + ops.log(candidates)
+    return ops.mean(positive - ops.logaddexp(positive, others) + ops.log(candidates))
 
 
 def infonce_ceiling(columns: int, locations: int = 1, negatives: str = "images") -> float:
@@ -132,8 +179,8 @@ def jsd(scores, positives):
         Mean of -softplus(-T) over positive pairs minus mean of softplus(T) over negative pairs, plus 2 log 2: between
         0 (scores without information) and 2 log 2 with the best critic, whose T is the log density ratio.
     """
-    positive, negative = _positive_and_negative_means(scores, positives, lambda t: -ops.softplus(-t), ops.softplus)
-    return positive - negative + 2.0 * math.log(2.0)
+    positive, negative, share = _mean_of_rows(scores, positives, lambda t: -ops.softplus(-t), ops.softplus)
+    return positive - negative + 2.0 * math.log(2.0) * share
 
 
 def nwj(scores, positives):
@@ -147,13 +194,20 @@ def nwj(scores, positives):
         positives: (N,) int.
 
     Returns:
-        Nats: a lower bound of the mutual information, without ceiling and of large variance when that is large.
+        Nats: a lower bound of the mutual information, without ceiling and of large variance when that is large. The
+        gradient of the exponential is held at exp(10) beyond a score of 10; the value is not changed by that.
     """
-    # exp overflows float32 at 88, and a sum of many before; a critic that far off is reported as a huge negative bound.
-    positive, negative = _positive_and_negative_means(
-        scores, positives, lambda t: t, lambda t: ops.exp(ops.minimum(t, 60.0))
-    )
-    return 1.0 + positive - negative
+    positive, negative, share = _mean_of_rows(scores, positives, lambda t: t, _exp_of_bounded_gradient)
+    return share + positive - negative
+
+
+def _exp_of_bounded_gradient(t):
+    """exp(t), up to exp(60); its gradient is that of exp up to `LINEAR_FROM`, and exp(10) beyond.
+
+    Beyond, the gradient of exp is of no use: squared, it overflows in Adam, and a cap of the value alone has none.
+    """
+    bent = ops.exp(ops.minimum(t, LINEAR_FROM)) * (1.0 + ops.maximum(t - LINEAR_FROM, 0.0))
+    return bent + ops.stop_gradient(ops.exp(ops.minimum(t, LARGEST_EXPONENT)) - bent)
 
 
 def dv(scores, positives):
@@ -213,7 +267,9 @@ def smile(scores, positives, tau: float = 5.0):
     """
     check_real(tau, "tau", above=0)
     positive, _ = joint_and_log_mean(scores, positives)
-    _, log_mean = joint_and_log_mean(ops.clip(_float32(scores), -tau, tau), positives)
+    scores = _float32(scores)
+    clipped = ops.where(scores > -float("inf"), ops.clip(scores, -tau, tau), scores)
+    _, log_mean = joint_and_log_mean(clipped, positives)
     return positive - log_mean
 
 
@@ -228,7 +284,7 @@ def club(scores, positives):
         Nats: an upper bound of the mutual information when q is the true conditional density; with a fitted one it
         is one only as far as q comes near the truth.
     """
-    positive, negative = _positive_and_negative_means(scores, positives, lambda t: t, lambda t: t)
+    positive, negative, _ = _mean_of_rows(scores, positives, lambda t: t, lambda t: t)
     return positive - negative
 
 
@@ -240,14 +296,18 @@ def joint_and_log_mean(scores, positives):
         positives: (N,) int.
 
     Returns:
-        The mean of T over the N L positive pairs, and the logarithm of the mean of exp T over the N L (M - 1) others;
-        0 and 0 where there are no others, so that `dv` is 0.
+        The mean of T over the N L positive pairs, and the logarithm of the mean of exp T over the N L (M - 1) others
+        (of the rows' means, where columns are masked); 0 and 0 where there are no others, so that `dv` is 0.
     """
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
-    pairs = ops.cast(ops.shape(scores)[0] * ops.shape(scores)[1], "float32")
-    others = ops.cast(ops.shape(scores)[2] - 1, "float32")
-    no_others = others < 1
     negative = ops.where(mask > 0, -float("inf"), scores)
-    log_mean = ops.logsumexp(negative) - ops.log(pairs * ops.maximum(others, 1.0))
-    return ops.where(no_others, 0.0, ops.sum(scores * mask) / pairs), ops.where(no_others, 0.0, log_mean)
+    count = ops.sum(ops.cast(negative > -float("inf"), "float32"), axis=-1, keepdims=True)
+    has_others = count[..., 0] > 0
+    rows = ops.maximum(ops.sum(ops.cast(has_others, "float32")), 1.0)
+    # Each row's mean over its own candidates, so that rows with masked ones weigh as much as others.
+    negative = negative - ops.log(ops.maximum(count, 1.0))
+    no_others = ops.logical_not(ops.any(has_others))
+    log_mean = ops.logsumexp(ops.where(no_others, 0.0, negative)) - ops.log(rows)
+    positive = ops.sum(ops.where(has_others, _own(scores, mask), 0.0)) / rows
+    return ops.where(no_others, 0.0, positive), ops.where(no_others, 0.0, log_mean)

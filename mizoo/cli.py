@@ -12,6 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
+from mizoo.commands import exporting, sharing
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
@@ -140,6 +141,9 @@ def pretrain(
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs of the recipe.")] = None,
     scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log for TensorBoard, in the folder `tensorboard` of the run.")
+    ] = False,
 ) -> None:
     """Train an encoder. The same command resumes an interrupted run."""
     from mizoo import recipes
@@ -149,7 +153,7 @@ def pretrain(
     check_first(checked, out or Path("runs") / checked.name)
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
-    print(run(checked, out, scan=scan, stop_after=stop_after))
+    print(run(checked, out, scan=scan, stop_after=stop_after, tensorboard=tensorboard))
 
 
 @app.command()
@@ -276,15 +280,7 @@ def _compare(names, dataset, protocol, endpoint, split, cache) -> None:
         print(each.summary())
 
 
-@app.command()
-def export(
-    name: Name,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; export/<entry> by default.")] = None,
-) -> None:
-    """Write ONNX and SavedModel, reload both, and compare every endpoint with Keras."""
-    from mizoo.export import export as run
-
-    print(json.dumps(run(name, out), indent=2))
+app.command()(exporting.export)
 
 
 @app.command()
@@ -302,12 +298,23 @@ def publish(
         typer.Option(help="What the data are called; needed where they were read from a path, which is not published."),
     ] = None,
     replace: Annotated[bool, typer.Option(help="Replace a published encoder.")] = False,
+    new_version: Annotated[
+        bool, typer.Option("--new-version", help="Keep the published encoder loadable as NAME@1, and add the next one.")
+    ] = False,
 ) -> None:
     """Turn a run into an entry: half-precision weights in both forms, recipe, pinned hashes. Run it in a clone."""
     from mizoo.publish import publish as run
 
     described: dict[str, Any] = {} if dataset_name is None else {"dataset": dataset_name}
-    print(json.dumps(run(run_folder, name, licence=licence, replace=replace, **described), indent=2))
+    print(
+        json.dumps(
+            run(run_folder, name, licence=licence, replace=replace, new_version=new_version, **described), indent=2
+        )
+    )
+
+
+app.command()(sharing.bundle)
+app.command()(sharing.push)
 
 
 @app.command()
@@ -325,6 +332,25 @@ def tables() -> None:
 
     for path in report.write_tables():
         print(path)
+
+
+@app.command("report")
+def report_command(
+    encoders: Annotated[
+        list[str] | None,
+        typer.Argument(help="Entries, run folders or .keras files: a section with a verdict for each."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder of the page.")] = Path("report"),
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Pictures to show them on; by default those that each was trained on (their test split)."),
+    ] = None,
+    endpoint: Annotated[str, typer.Option(help="Endpoint whose features are shown.")] = "global",
+) -> None:
+    """Write one HTML page about the zoo, and about encoders and runs of your own: verdict, curves, map, mistakes."""
+    from mizoo.report.page import report as run
+
+    print(run(encoders or (), out, dataset, endpoint))
 
 
 @data_app.command("pack")
@@ -364,6 +390,45 @@ def bench(
     kinds = kind or staircase.KINDS
     staircase.staircase(out, estimator or staircase.ESTIMATORS, kinds, steps, batch_size, seed, tau)
     print((out / "staircase.md").read_text(encoding="utf-8"))
+
+
+@mi_app.command("estimate")
+def mi_estimate(
+    table: Annotated[Path, typer.Argument(help="A table: .csv with a line of names, or .npz with an array for each.")],
+    x: Annotated[str, typer.Option(help="Columns of one side, by name, with commas between.")],
+    y: Annotated[str, typer.Option(help="Columns of the other side.")],
+    given: Annotated[str | None, typer.Option(help="Columns to condition on: I(x; y | given).")] = None,
+    groups: Annotated[str | None, typer.Option(help="A column that names what belongs together.")] = None,
+    bound: Annotated[str, typer.Option(help="infonce, auto, ksg, doe, smile, ...")] = "infonce",
+    permutations: Annotated[int, typer.Option(min=0, help="Test independence by as many permutations.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Average as many estimates.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the curves and the estimate to write.")] = None,
+) -> None:
+    """Estimate the mutual information of columns of a table, in nats."""
+    import warnings
+
+    from mizoo.mi import tables
+    from mizoo.mi.derived import conditional
+    from mizoo.mi.estimator import estimate
+
+    read = tables.read(table, [x, y, *filter(None, [given, groups])])
+    options: dict[str, Any] = {"bound": bound, "seed": seed}
+    if groups is not None:
+        options["groups"] = tables.labels(read, groups)
+    rows, columns = tables.side(read, x), tables.side(read, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # printed below
+        if given is not None:
+            result = conditional(rows, columns, tables.side(read, given), **options)
+        else:
+            result = estimate(rows, columns, permutations=permutations, repeats=repeats, **options)
+    print(result)
+    for message in result.warnings:
+        print(f"warning: {message}", file=sys.stderr)
+    if plot is not None:
+        result.plot(str(plot))
+        print(plot)
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_choice, check_real, check_seed, check_widths
+from mizoo._tools.checks import check_choice, check_real, check_seed, check_size, check_widths
 from mizoo.critics import Network
 
 FAMILIES = ("gaussian", "logistic")
@@ -82,7 +81,7 @@ class Marginal(layers.Layer):
     def __init__(self, size: int, family: str = "gaussian", name: str | None = None) -> None:
         super().__init__(dtype="float32", name=name)
         check_choice(family, "family", FAMILIES)
-        check_whole(size, "size", 1)
+        check_size(size, "size")
         self.family, self.size = family, size
         self.mean = self.add_weight(shape=(size,), initializer="zeros", name="mean")
         unit = keras.initializers.Constant(_UNIT_SCALE[family])
@@ -97,7 +96,10 @@ class Marginal(layers.Layer):
 
     def start_at(self, z: np.ndarray) -> None:
         """Take mean and covariance from samples z (N, d)."""
-        covariance = np.atleast_2d(np.cov(z.T)) + 1e-6 * np.eye(self.size)
+        covariance = np.atleast_2d(np.cov(z.T))
+        variances = np.diag(covariance)
+        # A ridge relative to each coordinate: the density does not depend on units.
+        covariance += np.diag(1e-6 * np.maximum(variances, 1e-12 * max(variances.max(), 1e-300)))
         inverse = np.linalg.inv(np.linalg.cholesky(covariance))  # of unit variance after it
         scale = 1.0 / np.diag(inverse)
         mix = scale[:, None] * inverse
@@ -125,7 +127,7 @@ class PairMoments(layers.Layer):
 
     def __init__(self, size: int, momentum: float = 0.5, name: str | None = None) -> None:
         super().__init__(dtype="float32", name=name)
-        self.size = check_whole(size, "size", 1)
+        self.size = check_size(size, "size")
         self.momentum = check_real(momentum, "momentum", minimum=0, below=1)
         fixed = {"initializer": "zeros", "trainable": False, "aggregation": "mean"}
         self.covariance = self.add_weight(shape=(size, size), name="covariance", **fixed)
@@ -195,8 +197,8 @@ class Conditional(layers.Layer):
         scale_range: float = 3.0,
     ) -> None:
         super().__init__(dtype="float32", name=name)
-        check_whole(condition, "condition", 1)
-        self.size = check_whole(size, "size", 1)
+        check_size(condition, "condition")
+        self.size = check_size(size, "size")
         self.scale_range = check_real(scale_range, "scale_range", minimum=0)
         hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
         self.base = Marginal(size, family)
@@ -207,7 +209,9 @@ class Conditional(layers.Layer):
     def start_at(self, x: np.ndarray, y: np.ndarray) -> None:
         """Start as the linear regression of samples y (N, d_y) on x (N, d_x), with its residual covariance."""
         centre = x.mean(axis=0)
-        gram = (x - centre).T @ (x - centre) + 1e-3 * len(x) * np.eye(x.shape[1])
+        gram = (x - centre).T @ (x - centre)
+        variances = np.diag(gram)
+        gram += np.diag(1e-4 * np.maximum(variances, 1e-12 * max(variances.max(), 1e-300)))  # whatever the units
         slope = np.linalg.solve(gram, (x - centre).T @ (y - y.mean(axis=0)))
         self.base.start_at(y - x @ slope)
         mix = np.eye(self.size) + np.asarray(keras.ops.convert_to_numpy(self.base.mix))

@@ -23,7 +23,7 @@ from mizoo._tools.files import atomic, user_path
 from mizoo._tools.progress import Progress
 from mizoo.data import pictures, search, sound_files
 from mizoo.errors import UserError
-from mizoo.zoo import entries, interface
+from mizoo.zoo import entries, hub, interface
 from mizoo.zoo.loading import load
 from mizoo.zoo.loading import sampling_rate as rate_of
 
@@ -179,14 +179,14 @@ def _choose_runtime(name: str | os.PathLike, runtime: str) -> str:
         raise UserError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}. Received: {runtime!r}")
     if runtime != "auto":
         return runtime
-    if not isinstance(name, (str, os.PathLike)) or (isinstance(name, str) and name in entries.registry()):
+    if not isinstance(name, (str, os.PathLike)) or entries.is_entry(name):
         return "onnx"
-    path = user_path(name)
+    path = hub.fetch(name, *interface.FILES.values()) if hub.is_address(name) else user_path(name)
     onnx, keras = (path / interface.FILES[each] if path.is_dir() else path for each in ("onnx", "keras"))
     if keras.suffix.lower() != ".keras" or not keras.is_file() or (onnx != keras and onnx.is_file()):
         return "onnx"
     print(
-        f"{path} has no ONNX form: {keras.name} is run on Keras, which takes longer to start. `mizoo export` makes the "
+        f"{name} has no ONNX form: {keras.name} is run on Keras, which takes longer to start. `mizoo export` makes the "
         "ONNX form.",
         file=sys.stderr,
     )

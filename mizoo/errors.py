@@ -16,6 +16,10 @@ _EXTRAS = {
     "scipy": "mi",
     "matplotlib": "demo",
     "skimage": "demo",
+    "tensorboard": "tensorboard",
+    "huggingface_hub": "hub",
+    "keras_tuner": "tune",
+    "ai_edge_litert": "litert",
 }
 
 

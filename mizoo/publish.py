@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def publish(
     *,
     licence: str | None = None,
     replace: bool = False,
+    new_version: bool = False,
     root: str | os.PathLike | None = None,
     images: np.ndarray | None = None,
     **fields: str,
@@ -58,6 +60,9 @@ def publish(
         replace: allow an entry that exists to be replaced. Its rows are of other weights then and are taken out of
             `models/<name>/results.json`, those of random weights too if the architecture is another; make them and
             the card again.
+        new_version: let the encoder be the next version of an entry that exists, whose files move to
+            `models/<name>/v1` and `export/<name>/v1`: `mizoo.load("<name>@1")` goes on to give the same numbers. Rows
+            as of `replace`; the old ones go along.
         root: the clone to write into; the one that this package is imported from if None.
         images: pictures to compare the forms on, as for `mizoo.export.export`.
         **fields: summary, objective, dataset, paper: the fields of the registry entry that differ from what the recipe
@@ -74,13 +79,13 @@ def publish(
     if not _NAME.fullmatch(name):
         raise UserError(f"The name of an entry is lower-case words joined by underscores. Received: {name!r}")
     root = _check_root(root)
-    run = _check_run(Path(run_folder))
+    run = check_run(Path(run_folder))
     registry_file = root / entries.REGISTRY
-    old_entry = _check_registry(registry_file, name, replace).get(name, {})
+    old_entry = _check_registry(registry_file, name, replace, new_version).get(name, {})
     recipe = recipes.load(run / RECIPE)
-    description = _describe(recipe, fields, licence, old_entry.get("license"))
+    description = describe(recipe, fields, licence, old_entry.get("license"))
     _check_teachers(name, recipe)
-    public = _public_recipe(recipe, description["dataset"])
+    public = public_recipe(recipe, description["dataset"])
 
     folder = root / "models" / name
     old_rows = read_rows(folder / "results.json") if (folder / "results.json").is_file() else []
@@ -93,7 +98,7 @@ def publish(
         manifest = _write_files(encoder, trained, name, temporary, images)
         if rate := getattr(recipe.encoder, "sampling_rate", None):
             manifest["input"]["sampling_rate"] = rate
-        manifest["trained"] = _public_facts(training_facts(run, recipe.init_from))
+        manifest["trained"] = public_facts(training_facts(run, recipe.init_from))
         written_files = _written_files(temporary)
         destinations = {"encoder.keras": f"models/{name}/encoder.keras", "encoder.onnx": f"export/{name}/encoder.onnx"}
         entry = {
@@ -107,7 +112,11 @@ def publish(
         baselines = _valid_baselines(folder / "encoder.keras", encoder) if old_rows else ()
         recipe_text = (run / RECIPE).read_text(encoding="utf-8") if public == recipe else public.dump()
         with lock_file(registry_file):
-            registry = _check_registry(registry_file, name, replace)  # another process may have published meanwhile
+            registry = _check_registry(registry_file, name, replace, new_version)  # another process may have published
+            if new_version:
+                entry |= _keep_version(root, name, registry[name])
+            elif "earlier" in old_entry:
+                entry |= {key: old_entry[key] for key in ("version", "earlier")}
             for file, destination in destinations.items():
                 os.replace(written_files[file], root / destination)
             if not recipe_stays:
@@ -119,12 +128,42 @@ def publish(
     return entry
 
 
-def _check_registry(registry_file: Path, name: str, replace: bool) -> dict[str, Any]:
+def _check_registry(registry_file: Path, name: str, replace: bool, new_version: bool) -> dict[str, Any]:
     """The registry, if the entry may be written into it."""
     registry = json.loads(registry_file.read_text(encoding="utf-8"))
-    if name in registry and not replace:
-        raise UserError(f"{name} is published already. To put other weights in its place: replace=True (--replace).")
+    if replace and new_version:
+        raise UserError(
+            "`replace` puts other weights in the place of the old ones, `new_version` keeps both: give one."
+        )
+    if new_version and name not in registry:
+        raise UserError(f"{name} is not published yet: its first version needs no `new_version` (--new-version).")
+    if name in registry and not (replace or new_version):
+        raise UserError(
+            f"{name} is published already. To keep it loadable as {name}@{registry[name].get('version', 1)} beside the "
+            "new one: new_version=True (--new-version). To put other weights in its place: replace=True (--replace)."
+        )
     return registry
+
+
+def _keep_version(root: Path, name: str, old: dict[str, Any]) -> dict[str, Any]:
+    """Copy what belongs to an entry's newest version into its own folder; the new entry's `version` and `earlier`."""
+    number = int(old.get("version", 1))
+    described = {key: value for key, value in old.items() if key not in ("version", "earlier", "files")}
+    pinned = {}
+    for file, facts in old["files"].items():
+        kept = Path(facts["path"]).parent / f"v{number}"
+        pinned[file] = {**facts, "path": (kept / file).as_posix()}
+        _copy(root / facts["path"], root / kept)
+    for folder, file in (("models", "results.json"), ("models", RECIPE), ("export", "manifest.json")):
+        if (root / folder / name / file).is_file():
+            _copy(root / folder / name / file, root / folder / name / f"v{number}")
+    earlier = {**old.get("earlier", {}), str(number): {**described, "files": pinned}}
+    return {"version": number + 1, "earlier": earlier}
+
+
+def _copy(file: Path, folder: Path) -> None:
+    with files.atomic(folder / file.name) as temporary:
+        shutil.copyfile(file, temporary)
 
 
 def _check_root(root: str | os.PathLike | None) -> Path:
@@ -135,17 +174,26 @@ def _check_root(root: str | os.PathLike | None) -> Path:
     return clone
 
 
-def _check_run(run: Path) -> Path:
+def check_run(run: Path) -> Path:
+    """A folder, once it is that of a run.
+
+    Raises:
+        UserError: otherwise.
+    """
     for name in (ENCODER, RECIPE):
         if not (run / name).is_file():
             raise UserError(f"A run folder holds {ENCODER} and {RECIPE}. {run} has no {name}")
     return run
 
 
-def _describe(
-    recipe: recipes.Recipe, given: dict[str, str], licence: str | None, old_licence: str | None
+def describe(
+    recipe: recipes.Recipe, given: dict[str, str], licence: str | None, old_licence: str | None = None
 ) -> dict[str, str]:
-    """The descriptive fields of an entry, from its recipe and from what the caller gives."""
+    """The descriptive fields of an entry, from its recipe and from what the caller gives.
+
+    Raises:
+        UserError: no licence, a path in the place of the data's name, an unknown or an empty field.
+    """
     if unknown := sorted(set(given) - set(_FIELDS)):
         raise UserError(f"The registry has the fields {', '.join(_FIELDS)}. Received: {', '.join(unknown)}")
     if licence is not None and "license" in given:
@@ -197,17 +245,19 @@ def _known_to_tfds(name: str) -> bool:
     return True
 
 
-def _public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
+def public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
     """The recipe as it is published: names in the place of paths of this machine."""
     changes: dict[str, Any] = {}
     if is_path(recipe.data.source):
         changes["data"] = recipe.data.model_copy(update={"source": dataset})
+    if recipe.watch and is_path(recipe.watch.source):  # it decides nothing, and nobody else has these pictures
+        changes["watch"] = None
     if recipe.init_from and _OUTSIDE.match(recipe.init_from):
         changes["init_from"] = f"runs/{interface.encoder_name(recipe.init_from)}"
     return recipe.model_copy(update=changes) if changes else recipe
 
 
-def _public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
+def public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
     """How an encoder was trained, with names in the place of paths of this machine, which teachers may have."""
     if facts is None:
         return None
@@ -218,7 +268,7 @@ def _public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
             for name, digest in facts["teachers"].items()
         }
     if "before" in facts:
-        public["before"] = _public_facts(facts["before"])
+        public["before"] = public_facts(facts["before"])
     return public
 
 

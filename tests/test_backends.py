@@ -44,6 +44,14 @@ WITH_REPLICAS_SLOW = [
     case("cpc", negatives="batch", replicas=2),
     case("cpc", negatives="both", replicas=2),
 ]
+IN_BLOCKS = [case("in_blocks", negatives="both", last=7)]
+IN_BLOCKS_JAX = [case("in_blocks", negatives="both")]
+IN_BLOCKS_SLOW = [
+    *(case("in_blocks", bound=bound, last=7) for bound in ("dv", "jsd", "infonce")),
+    case("in_blocks", negatives="locations"),
+    case("in_blocks", negatives="both", last=7, replicas=2),
+    case("in_blocks", bound="dv", replicas=2),
+]
 BY_SCAN = [case("deep_infomax", bound="jsd", epochs=2, scan=True)]
 BY_SCAN_SLOW = [case("distillation", epochs=2, scan=True)]
 
@@ -52,17 +60,27 @@ def on_one_device(each: Case) -> Case:
     return each._replace(replicas=1)
 
 
+def unblocked(each: Case) -> Case:
+    return on_one_device(each)._replace(objective="views")
+
+
 def by_fit(each: Case) -> Case:
     return each._replace(scan=False)
 
 
 PROCESSES = {
     ("tensorflow", False): (
-        [*SAME_ON_BOTH, *WITH_REPLICAS, *map(on_one_device, WITH_REPLICAS)],
+        [*SAME_ON_BOTH, *WITH_REPLICAS, *map(on_one_device, WITH_REPLICAS), *IN_BLOCKS],
         ("augmented", "refused_with_two_replicas"),
     ),
-    ("jax", False): ([*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN)], ("augmented",)),
-    ("tensorflow", True): ([*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW)], ()),
+    ("jax", False): (
+        [*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN), *IN_BLOCKS_JAX, *map(unblocked, IN_BLOCKS_JAX)],
+        ("augmented", "refused_by_scan"),
+    ),
+    ("tensorflow", True): (
+        [*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW), *IN_BLOCKS_SLOW, *map(unblocked, IN_BLOCKS_SLOW)],
+        (),
+    ),
     ("jax", True): ([*SAME_ON_BOTH_SLOW, *BY_SCAN_SLOW, *map(by_fit, BY_SCAN_SLOW)], ()),
 }
 
@@ -121,10 +139,30 @@ def test_replicas_make_the_update_of_one_device(each):
     assert not several.facts["synchronised_in_config"]
 
 
+@pytest.mark.parametrize("each", parameters(IN_BLOCKS, IN_BLOCKS_SLOW))
+def test_scores_by_blocks_make_the_update_of_all_at_once(each):
+    several = result("tensorflow", each)
+    assert several.facts["replicas"] == each.replicas
+    assert_same(result("tensorflow", unblocked(each)), several, rel=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("each", named(IN_BLOCKS_JAX))
+def test_scores_by_blocks_make_the_same_update_on_jax(each):
+    pytest.importorskip("jax")
+    assert_same(result("jax", unblocked(each)), result("jax", each), rel=1e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("each", parameters(BY_SCAN, BY_SCAN_SLOW))
 def test_a_compiled_scan_is_the_same_epoch_as_fit_on_jax(each):
     pytest.importorskip("jax")
     assert_same(result("jax", by_fit(each)), result("jax", each), rel=0.0, atol=1e-4)
+
+
+def test_batches_that_a_scan_cannot_take_are_refused():
+    pytest.importorskip("jax")
+    of_one, too_large, no_number = process("jax")[1]["extra"]["scan"]
+    assert "a batch of one trains on nothing" in of_one and "`batch_size`" in no_number
+    assert too_large == "One batch takes 5 inputs and there are 4: lower `batch_size`."
 
 
 def test_what_cannot_work_with_replicas_is_refused():

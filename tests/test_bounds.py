@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from mizoo import bounds
+from mizoo.errors import UserError
 
 BOUNDS = (bounds.infonce, bounds.infonce_locations, bounds.jsd, bounds.nwj)
 
@@ -180,3 +181,75 @@ def test_candidates_that_depend_on_each_other_are_no_lower_bound():
         scores[np.arange(2), :, np.arange(2)] = 0.0
         values.append(float(bounds.infonce_locations(np.zeros_like(scores) if same else scores, np.arange(2))))
     assert np.mean(values) == pytest.approx(2.09, abs=0.01) and np.mean(values) > 3 * np.log(2)
+
+
+EVERY = (*BOUNDS, bounds.dv, bounds.smile, bounds.club)
+
+
+@pytest.mark.parametrize("bound", EVERY)
+def test_a_masked_column_is_as_one_that_is_not_there(rng, bound):
+    scores, positives = rng.standard_normal((4, 2, 6)).astype("float32"), np.arange(4)
+    masked = scores.copy()
+    masked[:, :, 5] = -np.inf
+    assert float(bound(masked, positives)) == pytest.approx(float(bound(scores[:, :, :5], positives)), abs=1e-5)
+    masked = scores.copy()
+    masked[0, :, 5] = -np.inf  # of one row alone: a false negative
+    assert np.isfinite(float(bound(masked, positives)))
+
+
+@pytest.mark.parametrize("bound", [*EVERY, lambda scores, own: bounds.mine(scores, own, 0.0)[0]])
+def test_masked_scores_and_rows_without_mismatches_leave_gradients_finite(rng, bound):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("gradients by tf.GradientTape")
+    values = rng.standard_normal((4, 1, 4)).astype("float32")
+    values[0, 0, 2] = -np.inf
+    values[1, 0, [0, 2, 3]] = -np.inf  # a row whose other candidates are all masked says nothing
+    scores = tf.constant(values)
+    with tf.GradientTape() as tape:
+        tape.watch(scores)
+        value = bound(scores, np.arange(4))
+    gradient = tape.gradient(value, scores).numpy()
+    assert np.isfinite(float(value)) and np.isfinite(gradient).all()
+    assert gradient[0, 0, 2] == 0 and gradient[0, 0, 0] > 0
+    assert gradient[1, 0, 1] == pytest.approx(0, abs=1e-7) or bound is bounds.infonce_locations
+
+
+@pytest.mark.parametrize("bound", EVERY)
+def test_a_batch_of_one_says_nothing_and_teaches_nothing(bound):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("gradients by tf.GradientTape")
+    scores = tf.constant([[[0.7]]])
+    with tf.GradientTape() as tape:
+        tape.watch(scores)
+        value = bound(scores, np.arange(1))
+    assert float(value) == pytest.approx(0, abs=1e-6) and abs(float(tape.gradient(value, scores)[0, 0, 0])) < 1e-6
+
+
+@pytest.mark.parametrize("bound", EVERY)
+def test_columns_out_of_range_are_no_silent_number(rng, bound):
+    scores = rng.standard_normal((3, 1, 4)).astype("float32")
+    for positives in ([1, 2, 4], [-1, 0, 1]):
+        with pytest.raises(UserError, match="one of the 4 columns"):
+            bound(scores, np.array(positives))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        graph = tf.function(bound, input_signature=[tf.TensorSpec((3, 1, 4)), tf.TensorSpec((3,), tf.int32)])
+        assert np.isnan(float(graph(scores, np.array([1, 2, 4], "int32"))))
+        assert np.isfinite(float(graph(scores, np.array([1, 2, 3], "int32"))))
+
+
+def test_nwj_is_exact_far_out_and_its_gradient_is_bounded():
+    """1 + mean of T - mean of exp T at scores of 3, 30 and 80; the gradient of exp beyond 10 is exp(10)."""
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("gradients by tf.GradientTape")
+    for score, slope in ((3.0, math.exp(3)), (30.0, math.exp(10)), (80.0, math.exp(10))):
+        scores = tf.constant([[[1.0, score]], [[score, 1.0]]])
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            value = bounds.nwj(scores, np.arange(2))
+        assert float(value) == pytest.approx(2 - math.exp(min(score, 60)), rel=1e-5)
+        assert float(tape.gradient(value, scores)[0, 0, 1]) == pytest.approx(-slope / 2, rel=1e-4)

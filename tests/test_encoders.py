@@ -59,13 +59,24 @@ def test_sizes_that_are_none_are_refused_by_name(encoder):
     build = getattr(encoders, encoder)
     given = {"features": 2} if encoder == "series" else {}
     for argument in SIZES[encoder]:
-        for value in (None, "8", -1, 1.5, float("nan"), True, [8]):
+        for value in (None, "8", -1, 1.5, float("nan"), True, [8], 1 << 70):
             with pytest.raises(UserError, match=f"`{argument}`"):
                 build(**(given | {argument: value}))
+        if argument != "blocks":  # a count of layers
+            with pytest.raises(UserError, match=f"`{argument}` is the length of an axis"):
+                build(**(given | {argument: 1 << 31}))
     for argument in LISTS.get(encoder, ()):
         for value in ("abc", (), 1.5, (8, 8.5, 8), (8, 0, 8), (8, None, 8)):
             with pytest.raises(UserError, match=f"`{argument}`"):
                 build(**{argument: value})
+
+
+@pytest.mark.parametrize("encoder", SIZES)
+def test_names_that_keras_does_not_take_are_refused(encoder):
+    given = {"features": 2} if encoder == "series" else {}
+    for name in (3, "a/b", "", ["a"]):
+        with pytest.raises(UserError, match="`name` is letters, digits"):
+            getattr(encoders, encoder)(**given, name=name)
 
 
 @pytest.mark.parametrize("width", [None, "1", float("nan"), float("inf"), True, [1.0]])

@@ -125,14 +125,15 @@ def test_batches_of_one_are_refused_wherever_they_come_from(model):
     ones = [images[i : i + 1] for i in range(4)]
     data = tf.data.Dataset.from_tensor_slices(images)
 
-    class Ones(keras.utils.PyDataset):
-        batch_size = 1
-
+    class Silent(keras.utils.PyDataset):
         def __len__(self):
             return 4
 
         def __getitem__(self, index):
             return ones[index]
+
+    class Ones(Silent):
+        batch_size = 1
 
     for call in (
         lambda: model.fit(images, batch_size=1, verbose=0),
@@ -141,7 +142,11 @@ def test_batches_of_one_are_refused_wherever_they_come_from(model):
         lambda: model.fit(generator(*ones), verbose=0),
         lambda: model.fit(generator(*({"images": each} for each in ones)), verbose=0),
         lambda: model.fit(data.batch(1, drop_remainder=True), verbose=0),
+        lambda: model.fit(data.batch(1), verbose=0),
+        lambda: model.fit(data.batch(1).map(lambda batch: {"images": batch}), verbose=0),
+        lambda: model.fit(data.batch(1).map(lambda batch: (batch, 0)), verbose=0),
         lambda: model.fit(Ones(), verbose=0),
+        lambda: model.fit(Silent(), verbose=0),
         lambda: model.train_on_batch(images[:1]),
     ):
         with pytest.raises(UserError, match="a batch of one trains on nothing"):
@@ -171,6 +176,7 @@ def test_a_last_batch_of_one_is_taken_and_leaves_the_weights_finite():
     for made in (SimCLR(toy_encoder(), augment=VIEWS), DeepInfoMax(toy_encoder(), critic_width=4, negatives="both")):
         made.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
         made.fit(pictures(3), batch_size=2, verbose=0)
+        made.fit(tf.data.Dataset.from_tensor_slices(pictures(3)).batch(2), verbose=0)
         assert all(np.isfinite(np.asarray(v, "float64")).all() for v in made.variables if "seed" not in v.path)
 
 
@@ -224,7 +230,7 @@ def test_a_frozen_encoder_is_told_at_compile():
             around.compile(keras.optimizers.SGD(0.1))
 
 
-NUMBERS = (None, "a", -1, [1], 1.5, float("nan"), True, {}, np.zeros(2))
+NUMBERS = (None, "a", -1, [1], 1.5, 1 << 70, float("nan"), True, {}, np.zeros(2))
 
 
 def test_settings_of_a_wrong_type_are_refused_by_name():
@@ -242,7 +248,7 @@ def test_settings_of_a_wrong_type_are_refused_by_name():
     real |= {"resolution": (InformationMaximization, {"augment": VIEWS}), "beta": (DeepCoTraining, {"augment": VIEWS})}
     for name, (kind, settings) in real.items():
         for value in NUMBERS:
-            if isinstance(value, float) and value == 1.5 or (name == "clip" and value is None):
+            if isinstance(value, (int, float)) and value in (1.5, 1 << 70) or (name == "clip" and value is None):
                 continue
             with pytest.raises(UserError, match=f"`{name}`"):
                 kind(encoder, **settings, **{name: value})

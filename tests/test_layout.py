@@ -20,10 +20,12 @@ FLOORS = (
     {"errors", "_version", "_tools", "bounds"},
     {"augment", "critics", "encoders", "data"},
     {"densities", "optimizers", "zoo"},
-    {"objectives", "mi", "export", "embed", "demo", "finetune"},
+    {"objectives", "mi", "export", "embed", "demo", "finetune", "sklearn"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
-    {"publish", "pretrain"},
+    {"publish", "pretrain", "callbacks", "deploy"},
+    {"push"},
+    {"commands"},
     {"cli"},
 )
 # An old public name that is resolved on use.
@@ -33,6 +35,7 @@ UPWARDS = {("mizoo.export", "mizoo.publish")}
 NEED_KERAS = (
     "mizoo.augment",
     "mizoo.bounds",
+    "mizoo.callbacks",
     "mizoo.critics",
     "mizoo.data.batching",
     "mizoo.densities",

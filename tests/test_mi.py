@@ -163,33 +163,6 @@ def test_the_error_bar_is_that_of_leaving_rows_out(rng, bound):
     assert shares.std(ddof=1) / math.sqrt(60) == pytest.approx(jackknife, rel=0.12)
 
 
-def test_the_gaussian_start_is_the_log_density_ratio(rng):
-    from keras import ops
-    from scipy.stats import multivariate_normal
-
-    from mizoo.mi.gaussian import GaussianTerm
-
-    x = rng.standard_normal((20000, 3))
-    y = x[:, :2] @ np.array([[0.8, 0.1], [0.3, 0.5]]) + 0.5 * rng.standard_normal((20000, 2))
-    term = GaussianTerm(3, 2)
-    assert term.fit(x, y, x, y) == 2
-    scores = ops.convert_to_numpy(term(x[:20].astype("float32"), y[:20].astype("float32")))[:, 0]
-    joint = multivariate_normal(np.zeros(5), np.cov(np.concatenate([x, y], axis=1).T))
-    alone = [multivariate_normal(np.zeros(v.shape[1]), np.cov(v.T)).logpdf(v[:20]) for v in (x, y)]
-    pairs = np.concatenate([np.repeat(x[:20], 20, axis=0), np.tile(y[:20], (20, 1))], axis=1)
-    expected = joint.logpdf(pairs).reshape(20, 20) - alone[0][:, None] - alone[1][None]
-    np.testing.assert_allclose(scores, expected, atol=0.05, rtol=0.01)
-
-
-def test_the_gaussian_start_leaves_spurious_correlations_out(rng):
-    from mizoo.mi.gaussian import GaussianTerm
-
-    x, y = rng.standard_normal((2, 1200, 30))
-    y[:, 0] = x[:, 4] + 0.3 * y[:, 0]
-    term = GaussianTerm(30, 30)
-    assert term.fit(x[:900], y[:900], x[900:], y[900:]) <= 3
-
-
 GOOD = np.random.default_rng(0).standard_normal((100, 2))
 
 
@@ -245,7 +218,7 @@ def test_vectors_and_integers_are_columns(rng):
         (90, 1, "ksg", "^90 scored rows are few"),
         (400, 50, "infonce", "^400 rows are few for 100 columns.*takes about 500 to be fitted"),
         (400, 12, "club", "^400 rows are few for 24 columns.*takes about 480 to be fitted"),
-        (400, 6, "ksg", "too small with 12 columns"),
+        (400, 3, "ksg", "too small with 6 columns"),
     ],
 )
 def test_few_rows_or_many_columns_are_warned_of(rng, rows, columns, bound, message):
@@ -262,12 +235,10 @@ def test_few_rows_or_many_columns_are_warned_of(rng, rows, columns, bound, messa
 
 def test_estimators_of_continuous_values_say_so_of_discrete_ones(rng):
     x = rng.integers(0, 10, 400)
-    with pytest.raises(UserError, match="continuous values, and 400 of 400 rows"):
-        mizoo.mi.estimate(x, x, bound="ksg", progress=False)
     few = {"folds": 1, "hidden": (8,), "max_steps": 50, "progress": False}
     with pytest.warns(UserWarning, match="10 different values in 400 rows, and 'doe'"):
         found = mizoo.mi.estimate(rng.normal(size=400), x, bound="doe", **few)
-    assert len(found.warnings) == 1 and found.settings["max_steps"] == 50
+    assert len(found.warnings) == 1 and not math.isnan(found.nats) and found.settings["max_steps"] == 50
 
 
 @pytest.mark.parametrize("preprocess", ["rank", "none"])
@@ -297,7 +268,7 @@ def test_donsker_varadhan_beyond_its_pairs_is_marked(rng):
     """20 nats between 20 columns: a mean over mismatched rows cannot show that much."""
     x = rng.standard_normal((400, 20))
     y = x + 0.37 * rng.standard_normal((400, 20))
-    with pytest.warns(UserWarning, match="logarithm of the mismatched pairs.*'infonce'"):
+    with pytest.warns(UserWarning, match="half the logarithm of the mismatched pairs.*'infonce'"):
         mizoo.mi.estimate(x, y, bound="dv", critic="bilinear", folds=1, max_steps=1, progress=False)
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from support.encoders import publish, toy_encoder
 
-from mizoo import UserError, export, zoo
+from mizoo import UserError, augment, export, zoo
 from mizoo._tools.files import user_path
+from mizoo.objectives import SimCLR
 from mizoo.zoo import interface
 from mizoo.zoo.onnx_encoder import OnnxEncoder
 
@@ -118,6 +119,8 @@ def test_arguments_of_the_wrong_kind_are_named(published, tmp_path):
     for name in (3, "a/b", ""):
         with pytest.raises(UserError, match="`name` is"):
             zoo.load(file, name=name)
+        with pytest.raises(UserError, match="`name` is"):
+            SimCLR(published.model, augment=augment.preset("views"), name=name)
     for opset in (20, 3, "15", None, 15.5):
         with pytest.raises(UserError, match="`opset` is a whole number from 9 to 18"):
             export.save_onnx(published.model, tmp_path / "x.onnx", opset=opset)

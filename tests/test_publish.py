@@ -97,6 +97,30 @@ def test_an_entry_is_replaced_only_on_request(clone, images, quick_forms):
     assert first["files"] != second["files"]
 
 
+def test_a_new_version_leaves_the_old_one_loadable_with_the_same_numbers(clone, images, quick_forms):
+    root, run = clone
+    with pytest.raises(UserError, match="not published yet"):
+        publish(run, "small_net", root=root, images=images, new_version=True)
+    first = publish(run, "small_net", root=root, images=images)
+    before = values_of(zoo.load("small_net"), images)
+    merge_rows(root / "models/small_net/results.json", [_row("published")])
+    for seed in (4, 5):
+        export.save_keras(shaken_encoder(seed=seed), run / "encoder.keras")
+        newest = publish(run, "small_net", root=root, images=images, new_version=True)
+    assert newest["version"] == 3 and set(newest["earlier"]) == {"1", "2"}
+    assert zoo.info("small_net@1")["files"]["encoder.keras"]["sha256"] == first["files"]["encoder.keras"]["sha256"]
+    again = zoo.load("small_net@1")
+    assert again.name == "small_net_1"  # a name that a layer may have
+    assert max(export.compare(values_of(again, images), before).values()) == 0
+    assert max(export.compare(values_of(zoo.load("small_net"), images), before).values()) > 1e-2
+    assert [row.encoder for row in read_rows(root / "models/small_net/v1/results.json")] == ["published"]
+
+    replaced = publish(run, "small_net", root=root, images=images, replace=True)
+    assert (replaced["version"], replaced["earlier"]) == (3, newest["earlier"])
+    with pytest.raises(UserError, match="give one"):
+        publish(run, "small_net", root=root, images=images, replace=True, new_version=True)
+
+
 def test_replaced_weights_take_their_rows_with_them(clone, images, quick_forms):
     """Rows of random weights stay as long as the network is the same, those of pixels as long as its input is."""
     root, run = clone

@@ -57,7 +57,7 @@ def _masked(value: Any) -> int:
 
 
 def check_whole(value: Any, argument: str, minimum: int = 0) -> int:
-    """`value` as an int, once it is a whole number of at least `minimum`.
+    """`value` as an int, once it is a whole number of at least `minimum` that 64 bits hold.
 
     Raises:
         UserError: otherwise, naming `argument`.
@@ -68,6 +68,8 @@ def check_whole(value: Any, argument: str, minimum: int = 0) -> int:
         number = None
     if number is None or isinstance(value, bool) or number < minimum:
         raise UserError(f"`{argument}` is a whole number, {minimum} or more. Received: {argument}={value!r}")
+    if number >= 1 << 63:
+        raise UserError(f"`{argument}` is a whole number below 2^63. Received: {argument}={value!r}")
     return number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -77,14 +78,42 @@ def check_choice(value: Any, argument: str, choices: Iterable[str]) -> str:
     return value
 
 
+_LARGEST_SIZE = (1 << 31) - 1  # what the kernels of the backends take for one axis
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def check_name(value: Any, argument: str = "name") -> Any:
+    """`value`, once it is a name that Keras gives a model or a layer, or None for one of its own.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if value is not None and not (isinstance(value, str) and _NAME.fullmatch(value)):
+        raise UserError(
+            f"`{argument}` is letters, digits, `_`, `-` and `.`, for a name of a Keras layer. Received: {value!r}"
+        )
+    return value
+
+
+def check_size(value: Any, argument: str) -> int:
+    """`value` as an int, once it is the length of an axis: a whole number from 1 to 2^31 - 1.
+
+    Raises:
+        UserError: otherwise, naming `argument`.
+    """
+    if check_whole(value, argument, 1) > _LARGEST_SIZE:
+        raise UserError(f"`{argument}` is the length of an axis, below 2^31. Received: {argument}={value!r}")
+    return int(value)
+
+
 def check_sizes(**sizes: Any) -> None:
-    """Check arguments, given by name, that are whole numbers from 1 on.
+    """Check arguments, given by name, that are lengths of an axis, from 1 on.
 
     Raises:
         UserError: otherwise, naming the first that is none.
     """
     for argument, value in sizes.items():
-        check_whole(value, argument, 1)
+        check_size(value, argument)
 
 
 def check_each_size(value: Any, argument: str, count: int | None = None) -> tuple[int, ...]:
@@ -97,7 +126,7 @@ def check_each_size(value: Any, argument: str, count: int | None = None) -> tupl
     if not listed or not value or (count is not None and len(value) != count):
         rule = "one whole number or more" if count is None else f"{count} whole numbers"
         raise UserError(f"`{argument}` takes {rule}. Received: {argument}={value!r}")
-    return tuple(check_whole(each, argument, 1) for each in value)
+    return tuple(check_size(each, argument) for each in value)
 
 
 def check_widths(value: Any, argument: str, fewest: int = 1) -> tuple[int, ...]:
@@ -109,7 +138,7 @@ def check_widths(value: Any, argument: str, fewest: int = 1) -> tuple[int, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < fewest:
         rule = "the width of one hidden layer at least" if fewest else "widths of hidden layers"
         raise UserError(f"`{argument}` holds {rule}. Received: {argument}={value!r}")
-    return tuple(check_whole(each, argument, 1) for each in value)
+    return tuple(check_size(each, argument) for each in value)
 
 
 def check_names(value: Any, argument: str) -> tuple[str, ...]:

@@ -28,15 +28,19 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
-    # mkstemp gives 0600; a published file is as readable as any other that the user's umask allows.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
+    allow_reading(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def allow_reading(path: Path) -> None:
+    """Make a file that was created as a temporary one, mode 0600, as readable as any other that the umask allows."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 def user_path(path: str | os.PathLike) -> Path:

@@ -23,13 +23,15 @@ class Progress:
             from rich.progress import Progress as Display
 
             self._display = Display(
-                TextColumn("{task.description}"),
+                # Without markup: a name may hold brackets, and markup is imported at each rendering, which fails in the
+                # display's thread while tensorflow-datasets, with an import function of its own, is being imported.
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("left", markup=False),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=Console(stderr=True),
                 transient=not keep,
             )

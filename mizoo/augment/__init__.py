@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mizoo.augment.compose import Compose
-from mizoo.augment.layers import FromLayer, as_augmentation
+from mizoo.augment.layers import Augment, FromLayer, as_augmentation
 from mizoo.augment.operations import (
     Blur,
     ColourJitter,
@@ -27,6 +27,7 @@ from mizoo.errors import UserError
 
 __all__ = [
     "PRESETS",
+    "Augment",
     "Blur",
     "ColourJitter",
     "Compose",
@@ -39,6 +40,7 @@ __all__ = [
     "Solarise",
     "Translate",
     "as_augmentation",
+    "layer",
     "preset",
 ]
 
@@ -77,3 +79,20 @@ def preset(name: str, side: int | None = None, area: tuple[float, float] | None 
         )
     crop, *others = PRESETS[name].operations
     return Compose([replace(crop, side=side, area=crop.area if area is None else area), *others])
+
+
+def layer(name: str, seed: int | None = None, area: tuple[float, float] | None = None) -> Augment:
+    """The augmentation that a recipe names as a Keras layer, to stand before an encoder that is fine-tuned.
+
+    Args:
+        name: as of `preset`, but for "none".
+        seed: of its noise; a random one if None.
+        area: as of `preset`.
+
+    Raises:
+        UserError: as `preset`.
+    """
+    augmentation = preset(name, area=area)
+    if augmentation is None:
+        raise UserError("A layer augments: leave it out for `none`.")
+    return Augment(augmentation, seed)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_seed
 from mizoo.augment.compose import Compose
 from mizoo.augment.operations import Operation
 from mizoo.errors import UserError
@@ -59,6 +60,54 @@ class FromLayer:
     def from_config(cls, config: dict) -> FromLayer:
         """The augmentation of a `get_config`."""
         return cls(keras.saving.deserialize_keras_object(config["layer"]))
+
+
+@keras.saving.register_keras_serializable("mizoo")
+class Augment(keras.layers.Layer):
+    """An augmentation as a Keras layer, for a classifier: at work while `training`, and nothing otherwise.
+
+    Its noise comes from a generator of its own, so every call draws other views. On the TensorFlow backend it also
+    works in `tf.data`: `dataset.map(lambda x, y: (layer(x, training=True), y))`.
+
+    Args:
+        augmentation: what an objective takes as `augment`: an operation of this package, several in a list, or a
+            `Compose`. It keeps the size of the pictures.
+        seed: of the generator; a random one if None.
+
+    Raises:
+        UserError: for anything else.
+    """
+
+    def __init__(self, augmentation: Any, seed: int | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        made = as_augmentation(augmentation, "augmentation")
+        if not isinstance(made, Compose):
+            raise UserError(f"`augmentation` is made of operations of mizoo.augment. Received: {_said(augmentation)}")
+        self.augmentation = made
+        self.seed = seed if seed is None else check_seed(seed)
+        self.generator = keras.random.SeedGenerator(self.seed)
+
+    def call(self, images, training=None):
+        """Views of pictures (N, H, W, C) in 0..255, float32 of the same shape; the pictures where not `training`."""
+        images = ops.cast(images, "float32")
+        if not training:
+            return images
+        noise = keras.random.uniform((ops.shape(images)[0], self.augmentation.noise_size), seed=self.generator)
+        return self.augmentation(images, noise)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the pictures."""
+        return input_shape
+
+    def get_config(self) -> dict:
+        """The augmentation and the seed, for `model.save`."""
+        augmentation = keras.saving.serialize_keras_object(self.augmentation)
+        return {**super().get_config(), "augmentation": augmentation, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Augment:
+        """The layer of a `get_config`."""
+        return cls(**{**config, "augmentation": keras.saving.deserialize_keras_object(config["augmentation"])})
 
 
 def as_augmentation(value: Any, argument: str = "augment") -> Any:

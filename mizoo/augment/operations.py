@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_real, check_span
+from mizoo._tools.checks import check_real, check_size, check_span
 
 _LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], "float32")
@@ -102,7 +102,7 @@ class RandomResizedCrop(Resample):
         object.__setattr__(self, "area", check_span(self.area, "area", above=0, maximum=1))
         object.__setattr__(self, "aspect", check_span(self.aspect, "aspect", above=0))
         if self.side is not None:
-            check_whole(self.side, "side", 1)
+            check_size(self.side, "side")
 
     def matrices(self, noise, height, width):
         """Interpolation by triangles: two taps where the rectangle grows, wider where it shrinks (antialiased)."""

@@ -1,5 +1,6 @@
 """Critics: two sets of features in, a score matrix out."""
 
+from mizoo.critics import blocks
 from mizoo.critics.maps import (
     ConcatConvolve,
     NearIdentity,
@@ -19,6 +20,7 @@ __all__ = [
     "Network",
     "VectorCritic",
     "aligned_scores",
+    "blocks",
     "dot_scores",
     "log_bilinear",
     "projection",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers, ops
 
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_real
+from mizoo._tools.checks import check_real, check_size
 
 
 class NearIdentity(keras.initializers.Initializer):
@@ -40,8 +39,8 @@ def projection(features: int, width: int, name: str) -> keras.Model:
     Raises:
         UserError: for sizes that are no whole numbers from 1 on.
     """
-    check_whole(features, "features", 1)
-    check_whole(width, "width", 1)
+    check_size(features, "features")
+    check_size(width, "width")
     x = keras.Input((None, features), name=f"{name}_input")
     h = layers.Dense(width, use_bias=False, name=f"{name}_hidden")(x)
     h = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(h)
@@ -84,8 +83,8 @@ def log_bilinear(features: int, width: int, name: str) -> keras.layers.Layer:
     Raises:
         UserError: for sizes that are no whole numbers from 1 on.
     """
-    check_whole(features, "features", 1)
-    check_whole(width, "width", 1)
+    check_size(features, "features")
+    check_size(width, "width")
     layer = layers.Dense(width, use_bias=False, name=name)
     layer.build((None, features))
     return layer
@@ -144,7 +143,7 @@ class ConcatConvolve(layers.Layer):
     def __init__(self, features: int, size: int, width: int = 512, name: str | None = None) -> None:
         super().__init__(name=name)
         for argument, value in (("features", features), ("size", size), ("width", width)):
-            check_whole(value, argument, 1)
+            check_size(value, argument)
         # He, as one layer on features + size inputs would start.
         start = {"stddev": (2.0 / (features + size)) ** 0.5}
         self.row_layer = layers.Dense(width, kernel_initializer=keras.initializers.RandomNormal(**start), name="rows")

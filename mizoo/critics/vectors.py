@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_choice, check_seed, check_widths
+from mizoo._tools.checks import check_choice, check_seed, check_size, check_widths
 from mizoo.errors import UserError
 
 VECTOR_CRITICS = ("separable", "bilinear", "inner", "concat")
@@ -36,7 +35,7 @@ def vector_critic(
     """
     check_choice(kind, "critic", VECTOR_CRITICS)
     for name, size in (("rows", rows), ("columns", columns), ("embedding", embedding)):
-        check_whole(size, name, 1)
+        check_size(size, name)
     seed = check_seed(seed)
     if kind in ("separable", "concat"):
         hidden = check_widths(hidden, "hidden")
@@ -165,8 +164,8 @@ class Network(layers.Layer):
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, seed: int, zero: bool = False) -> None:
         super().__init__(dtype="float32")
-        check_whole(inputs, "inputs", 1)
-        check_whole(outputs, "outputs", 1)
+        check_size(inputs, "inputs")
+        check_size(outputs, "outputs")
         hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
         self.parts = []  # checkpoints hold the weights under this name
         for i, width in enumerate((*hidden, outputs)):

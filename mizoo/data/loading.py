@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mizoo._tools.arrays import check_whole
+from mizoo._tools.checks import check_size
 from mizoo._tools.files import user_path
 from mizoo.data import folder, packed, pictures
 from mizoo.data.arrays import check_array
@@ -47,7 +47,7 @@ def load(
     """
     name, rows = parse_split(split)
     if size is not None:
-        size = check_whole(size, "size", 1)
+        size = check_size(size, "size")
     whole = _load_split(source, name, size, depth)
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from mizoo._tools.checks import check_each_size, check_sizes
+from mizoo._tools.checks import check_each_size, check_name, check_sizes
 from mizoo.encoders._layers import named
 
 
@@ -56,4 +56,4 @@ def conv32(
     y = layers.Dense(global_size, name="output")(fc)
 
     endpoints = named({"local": maps[1], "conv": maps[2], "fc": fc, "global": y})
-    return keras.Model(images, endpoints, name=name)
+    return keras.Model(images, endpoints, name=check_name(name))

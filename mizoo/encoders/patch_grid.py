@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_sizes
+from mizoo._tools.checks import check_name, check_sizes
 from mizoo.encoders._layers import field_and_stride, named
 from mizoo.errors import UserError
 
@@ -65,7 +65,7 @@ def patch_grid(
         "global": layers.GlobalAveragePooling2D(name="mean_z")(z),
     }
     endpoints = named({"local": z, **means})
-    return keras.Model(images, endpoints, name=name)
+    return keras.Model(images, endpoints, name=check_name(name))
 
 
 def patch_geometry(encoder: keras.Model) -> tuple[int, int]:

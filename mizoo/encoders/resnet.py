@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_real, check_sizes
+from mizoo._tools.checks import check_name, check_real, check_size, check_sizes
 from mizoo.encoders._layers import named
 from mizoo.errors import UserError
 
@@ -45,7 +44,7 @@ def resnet18(
     check_sizes(head_size=head_size, global_size=global_size, channels=channels)
     if round(64 * check_real(width, "width", above=0)) < 1:
         raise UserError(f"`width` is a factor of 64 channels that leaves at least one. Received: width={width}")
-    if check_whole(side, "side") < 8 or side % 8:
+    if check_size(side, "side") < 8 or side % 8:
         raise UserError(f"`side` is a multiple of 8. Received: side={side}")
 
     images = keras.Input((side, side, channels), name="images", dtype="float32")
@@ -64,7 +63,7 @@ def resnet18(
     y = layers.Dense(global_size, name="output")(h)
 
     endpoints = named({"local": maps[2], "conv": maps[3], "fc": fc, "global": y})
-    return keras.Model(images, endpoints, name=name)
+    return keras.Model(images, endpoints, name=check_name(name))
 
 
 def _batch_norm(x, name: str, relu: bool = True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from mizoo._tools.checks import check_sizes
+from mizoo._tools.checks import check_name, check_sizes
 from mizoo.encoders._layers import named
 
 
@@ -37,4 +37,4 @@ def series(
     context = layers.GRU(context_size, return_sequences=True, name="gru")(x)
     mean = layers.GlobalAveragePooling1D(name="mean")(context)
     endpoints = named({"local": x, "context": context, "global": mean})
-    return keras.Model(steps, endpoints, name=name)
+    return keras.Model(steps, endpoints, name=check_name(name))

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_each_size, check_sizes
+from mizoo._tools.checks import check_each_size, check_name, check_size, check_sizes
 from mizoo.encoders._layers import named
 from mizoo.errors import UserError
 
@@ -51,7 +50,7 @@ def three_stage(
     """
     widths = check_each_size(widths, "widths", 3)
     check_sizes(head_size=head_size, global_size=global_size, channels=channels)
-    if check_whole(side, "side") < 8 or side % 8:
+    if check_size(side, "side") < 8 or side % 8:
         raise UserError(f"`side` is a multiple of 8. Received: side={side}")
 
     images = keras.Input((side, side, channels), name="images", dtype="float32")
@@ -74,7 +73,7 @@ def three_stage(
 
     fc = layers.Concatenate(name="means")(means)
     endpoints = named({"local": maps[1], "conv": maps[2], "fc": fc, "global": y})
-    return keras.Model(images, endpoints, name=name)
+    return keras.Model(images, endpoints, name=check_name(name))
 
 
 def fit_whitening(encoder: keras.Model, images: np.ndarray, count: int = 5000) -> None:

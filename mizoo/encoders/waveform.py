@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from mizoo._tools.checks import check_each_size, check_sizes
+from mizoo._tools.checks import check_each_size, check_name, check_sizes
 from mizoo.encoders._layers import field_and_stride, named
 from mizoo.errors import UserError
 
@@ -77,7 +77,7 @@ def waveform(
     mean = layers.GlobalAveragePooling1D(name="mean")(context)
 
     endpoints = named({"local": x, "context": context, "global": mean})
-    return keras.Model(samples, endpoints, name=name)
+    return keras.Model(samples, endpoints, name=check_name(name))
 
 
 def receptive_field(encoder: keras.Model) -> tuple[int, int]:

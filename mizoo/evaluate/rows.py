@@ -185,7 +185,7 @@ def keep_rows(path: str | os.PathLike, wanted: Callable[[Row], bool]) -> None:
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
-    """Write a results file of these rows and no others, atomically."""
+    """Write a results file of these rows alone, atomically; `merge_rows` is for one that others may write to."""
     items = [dataclasses.asdict(row) for row in rows]
     for item in items:
         for key in _SINCE_0_1_0:

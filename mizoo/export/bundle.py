@@ -21,7 +21,7 @@ from mizoo.export.onnx import OPSET, endpoint_shapes, save_onnx
 from mizoo.export.parity import TOLERANCE, check_tolerance, compare, compare_rms, run_keras, run_onnx
 from mizoo.export.requirements import library_versions, require_export
 from mizoo.export.samples import sample_inputs
-from mizoo.export.saved_model import run_saved_model, save_saved_model
+from mizoo.export.saved_model import ENCODED, UINT8, run_saved_model, save_saved_model, takes_files
 from mizoo.zoo import entries, interface
 from mizoo.zoo.loading import read_keras, recorded_sampling_rate
 
@@ -121,7 +121,7 @@ def write_forms(
         },
         "endpoints": {key: list(shape) for key, shape in shapes.items()},
         "files": {path.relative_to(folder).as_posix(): files.facts(path) for path in written},
-        "signatures": ["serve", *shapes],
+        "signatures": ["serve", *shapes, *((UINT8, ENCODED) if takes_files(model) else ())],
         "opset": OPSET,
         "versions": library_versions(),
         "pictures": sum(map(len, batches)),

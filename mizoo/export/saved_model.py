@@ -1,10 +1,10 @@
-"""An encoder as a SavedModel."""
+"""An encoder as a SavedModel, for TensorFlow Serving and everything else that reads one."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,12 +17,19 @@ from mizoo.zoo import interface
 if TYPE_CHECKING:
     import keras
 
+UINT8, ENCODED = "serve_uint8", "serve_encoded"
+BYTES = "encoded"
+"""What the input of the signature `serve_encoded` is called."""
+
 
 def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     """Save an encoder as a SavedModel with the signature `serve` (all endpoints) and one for each endpoint.
 
-    Every signature takes `images`, float32 (batch, H, W, C) in 0..255 (`samples` or `series`, as of `save_onnx`), and
-    returns a dict of named endpoints.
+    These take `images`, float32 (batch, H, W, C) in 0..255 (`samples` or `series`, as of `save_onnx`), and return a
+    dict of named endpoints. Of an encoder of square pictures of one size there are two more, with all endpoints:
+    `serve_uint8` takes `images` as uint8, and `serve_encoded` takes `encoded`, the bytes (batch,) of JPEG, PNG, BMP or
+    GIF files of any size: they are decoded, resized and cropped in the graph as `mizoo.data.pictures.square` does,
+    except that EXIF orientation and transparency are not looked at.
 
     Args:
         encoder: as for `save_onnx`.
@@ -36,22 +43,74 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     import tensorflow as tf
 
     encoder = with_endpoints(to_float32(encoder))
-    signature = [tf.TensorSpec((None, *encoder.inputs[0].shape[1:]), tf.float32, name=interface.input_name(encoder))]
+    shape, name = (None, *encoder.inputs[0].shape[1:]), interface.input_name(encoder)
+    signature = [tf.TensorSpec(shape, tf.float32, name=name)]
     archive = keras.export.ExportArchive()
     archive.track(encoder)
     archive.add_endpoint("serve", lambda images: encoder(images, training=False), signature)
-    for name in endpoint_shapes(encoder):
-        archive.add_endpoint(name, lambda images, name=name: {name: encoder(images, training=False)[name]}, signature)
+    for endpoint in endpoint_shapes(encoder):
+        archive.add_endpoint(
+            endpoint, lambda images, name=endpoint: {name: encoder(images, training=False)[name]}, signature
+        )
+    if takes_files(encoder):
+        size, channels = shape[1], shape[-1]
+        archive.add_endpoint(
+            UINT8,
+            lambda images: encoder(tf.cast(images, tf.float32), training=False),
+            [tf.TensorSpec(shape, tf.uint8, name=name)],
+        )
+        archive.add_endpoint(
+            ENCODED,
+            lambda encoded: encoder(_decoded(encoded, size, channels), training=False),
+            [tf.TensorSpec((None,), tf.string, name=BYTES)],
+        )
     with quiet("tensorflow"):
         archive.write_out(os.fspath(user_path(path)), verbose=False)
 
 
+def takes_files(encoder: keras.Model) -> bool:
+    """Whether an encoder takes square pictures of one size, grey or RGB, which a file can be brought to."""
+    shape = interface.input_shape(encoder)
+    return len(shape) == 3 and shape[0] is not None and shape[0] == shape[1] and shape[2] in (1, 3)
+
+
+def _decoded(encoded: Any, size: int, channels: int) -> Any:
+    """Pictures (batch, size, size, channels), whole numbers in 0..255 as float32, of the bytes of files."""
+    import tensorflow as tf
+
+    def square(content: Any) -> Any:
+        picture = tf.io.decode_image(content, channels=3, expand_animations=False)
+        sides = tf.cast(tf.shape(picture)[:2], tf.float32)
+        scale = size / tf.reduce_min(sides)
+        resized = tf.raw_ops.ScaleAndTranslate(
+            images=picture[None],
+            size=[size, size],
+            scale=tf.stack([scale, scale]),
+            translation=(size - sides * scale) / 2,  # the middle of both stays the middle
+            kernel_type="keyscubic",  # the bicubic filter of Pillow
+            antialias=True,
+        )[0]
+        resized = tf.clip_by_value(tf.round(resized), 0.0, 255.0)
+        if channels == 1:  # as Pillow turns RGB to grey (ITU-R 601-2)
+            resized = tf.round(tf.tensordot(resized, tf.constant([0.299, 0.587, 0.114]), 1))[..., None]
+        return tf.ensure_shape(resized, (size, size, channels))
+
+    return tf.map_fn(square, encoded, fn_output_signature=tf.TensorSpec((size, size, channels), tf.float32))
+
+
 def run_saved_model(path: Path, argument: str, batch: np.ndarray, endpoints: list[str]) -> list[dict[str, np.ndarray]]:
-    """Endpoints of a SavedModel twice: by its signature `serve`, and by the signature of each endpoint."""
+    """Endpoints of a SavedModel by its signature `serve`, by that of each endpoint, and by `serve_uint8`, if any.
+
+    The last is compared where the batch holds whole numbers of 0..255.
+    """
     import tensorflow as tf
 
     loaded = tf.saved_model.load(os.fspath(path))
     inputs = {argument: tf.constant(batch)}
     together = {name: value.numpy() for name, value in loaded.signatures["serve"](**inputs).items()}
     alone = {name: loaded.signatures[name](**inputs)[name].numpy() for name in endpoints}
-    return [together, alone]
+    results = [together, alone]
+    if UINT8 in loaded.signatures and np.array_equal(batch, batch.astype(np.uint8)):
+        as_bytes = {argument: tf.constant(batch.astype(np.uint8))}
+        results.append({name: value.numpy() for name, value in loaded.signatures[UINT8](**as_bytes).items()})
+    return results

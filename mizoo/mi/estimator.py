@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mizoo._tools.progress import bar
 from mizoo.errors import UserError
-from mizoo.mi.inputs import check_pairs, rescale
+from mizoo.mi import messages
+from mizoo.mi.inputs import check_groups, check_pairs, one_hot_columns, rescale, spread_ties
 from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings
 
 __all__ = ["BOUNDS", "Estimate", "estimate"]
-
-NEAR_CEILING = 0.1
-FEWEST_SCORED = 100
-"""Scored rows below which an estimate varies by more than its standard error says."""
-ROWS_FOR_EACH_COLUMN = {"club": 20, "doe": 20}
-"""Rows for each column of both sides that the density of an estimator takes; others take `ROWS_FOR_A_CRITIC`."""
-ROWS_FOR_A_CRITIC = 5
-MOST_COLUMNS_OF_NEIGHBOURS = 10
-"""Columns of both sides together up to which nearest neighbours are near: "ksg" comes out far too small beyond."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +24,8 @@ class Estimate:
 
     Attributes:
         nats: the estimate. A lower bound on few rows can come out below zero: read that as no dependence found.
-        standard_error: of `nats`, from the spread over the scored rows, given the fitted critic.
+        standard_error: of `nats`, from the spread over the scored rows (for "ksg" over parts of the rows), given the
+            fitted critic; with `repeats`, how the fits differ is in it too.
         ceiling: the largest value this estimator can report, in nats; None where it has none.
         kind: "lower": in expectation below the truth ("dv" and "mine" as far as their mean over mismatched rows is well
             sampled: there is a warning where it is not). "upper": above it, if the fitted density is right. "neither".
@@ -41,6 +34,11 @@ class Estimate:
         warnings: what a reader of the number has to know.
         rows: scored rows.
         settings: the arguments of `estimate` and what it chose itself.
+        p_value: of the test for independence, if `permutations` were asked for: the share of permuted rows with a
+            statistic at least as large.
+        found: whether there is anything behind the number: False where the critic gives all pairs the same score,
+            because none of what it tried helped on the validation rows.
+        shares: (N,) nats, what each row adds to the estimate, their mean; NaN for rows that were not scored.
     """
 
     nats: float
@@ -52,11 +50,33 @@ class Estimate:
     warnings: tuple[str, ...] = ()
     rows: int = 0
     settings: dict = field(default_factory=dict)
+    p_value: float | None = None
+    found: bool = True
+    shares: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+
+    def plot(self, path: str | None = None, truth: float | None = None):
+        """The curves of the fits, the estimate with two standard errors, its ceiling, and the truth if it is known.
+
+        Args:
+            path: picture to write, or None.
+            truth: in nats.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            UserError: without matplotlib.
+        """
+        from mizoo.mi.plot import plot
+
+        return plot(self, path, truth)
 
     def __str__(self) -> str:
         kind = {"lower": "lower bound", "upper": "upper bound", "neither": "neither bound"}[self.kind]
         ceiling = "no ceiling" if self.ceiling is None else f"ceiling {self.ceiling:.2f}"
-        return f"{self.nats:.3f} ± {self.standard_error:.3f} nats ({self.bound}, {kind}, {ceiling})"
+        nothing = "" if self.found else "; the critic found no dependence"
+        test = "" if self.p_value is None else f"; p = {self.p_value:.3g}"
+        return f"{self.nats:.3f} ± {self.standard_error:.3f} nats ({self.bound}, {kind}, {ceiling}{test}{nothing})"
 
 
 def estimate(
@@ -74,12 +94,15 @@ def estimate(
     embedding: int = 32,
     candidates: int = 15,
     family: str = "gaussian",
-    tau: float = 5.0,
+    tau: float | None = None,
     neighbours: int = 5,
     batch_size: int = 256,
     learning_rate: float = 2e-3,
     max_steps: int = 4000,
     patience: int = 5,
+    groups=None,
+    permutations: int = 0,
+    repeats: int = 1,
     progress: bool = True,
 ) -> Estimate:
     """Estimate the mutual information of paired rows.
@@ -90,28 +113,38 @@ def estimate(
     less.
 
     Args:
-        x: (N, d_x) real numbers, one row for each example; (N,) counts as one column.
+        x: (N, d_x) real numbers, one row for each example; (N,) counts as one column. A list, or a DataFrame of pandas,
+            whose columns of text and categories become one column for each value (`settings` names them).
         y: (N, d_y), paired with x row by row.
         bound: "infonce", "nwj", "jsd" (trained as that, reported as NWJ), "dv", "mine" (DV with its gradient
-            corrected): lower bounds. "club": upper bound. "smile", "doe" (difference of entropies), "ksg" (nearest
+            corrected): lower bounds. "auto": InfoNCE whose critic can also start from rotations by the norm and from
+            waves over ranks. "club": upper bound. "smile", "doe" (difference of entropies), "ksg" (nearest
             neighbours, no network): neither.
         critic: "concat" (the default), "separable", "bilinear", "inner" (`mizoo.critics.vector_critic`). Not for
             "club", "doe" and "ksg".
         seed: of the split, the initial weights and the order of the rows: the same seed, the same estimate.
-        preprocess: "rank" (normal scores of each column), "standardise" or "none". Mutual information does not change
-            under the first two; the first also takes heavy tails away.
-        gaussian: begin at the log density ratio of the Gaussian that fits best in closed form, so that the network
-            learns only what that leaves over; for the bounds with a critic.
+        preprocess: "rank" (normal scores of each column), "standardise" or "none" (one scale for each side). Mutual
+            information does not change under the first two; the first also takes heavy tails away.
+        gaussian: begin at the log density ratio of a Gaussian that is fitted in closed form, so that the network
+            learns only what that leaves over; for the bounds with a critic. Which of a few Gaussians (the leading
+            canonical correlations, all of them shrunken, single correlations that stand out) is chosen on the
+            validation rows.
         norms: let the critics "concat" and "separable" also see the norm of each side.
         folds: number of folds; 1 scores a third of the rows and leaves the others unscored.
         hidden: widths of the hidden layers of the networks.
         embedding: of the separable critic.
         candidates: mismatched columns for each row of a training batch, for the critic "concat"; the others have all.
         family: "gaussian" or "logistic", of the densities of "club" and "doe".
-        tau: the clip of SMILE.
+        tau: the clip of SMILE; the logarithm of the mismatched pairs that are scored together if None.
         neighbours: k of KSG.
         batch_size, learning_rate, max_steps, patience: of the fit; `patience` in evaluations of the validation
             rows, one every 50 steps.
+        groups: (N,) labels of rows that belong together: copies, frames of one film, blocks of a time series. They
+            stay in one fold, count as one draw in the standard error, and are no neighbours of each other.
+        permutations: test independence by as many permutations of the scored rows (of whole groups) under the fitted
+            critic, without fitting it anew: `Estimate.p_value`. 199 make p-values from 0.005 on.
+        repeats: estimate as often, with other splits, weights and orders, and average: the standard error then holds
+            how much the fits differ.
         progress: show progress on standard error.
 
     Returns:
@@ -125,6 +158,7 @@ def estimate(
         UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near
             its ceiling or that is not finite; discrete values where a density is fitted.
     """
+    (x, x_names), (y, y_names) = one_hot_columns("x", x), one_hot_columns("y", y)
     x, y = check_pairs(x, y)
     check_settings(
         bound,
@@ -142,149 +176,137 @@ def estimate(
         hidden=hidden,
         embedding=embedding,
         family=family,
+        permutations=permutations,
+        repeats=repeats,
     )
-    messages = _discrete_warnings(bound, y) if bound in ("club", "doe") else []
-    few = _size_warnings(bound, len(x), x.shape[1] + y.shape[1], folds)
-    x, y = rescale(x, preprocess), rescale(y, preprocess)
+    groups = check_groups(groups, len(x), folds)
+    notes = messages.of_data(bound, x, y, groups is not None)
+    notes_on_size = messages.of_sizes(bound, len(x), x.shape[1] + y.shape[1], folds)
     settings = {"seed": seed, "preprocess": preprocess}
+    settings |= {"x_columns": x_names} if x_names else {}
+    settings |= {"y_columns": y_names} if y_names else {}
+    settings |= {"groups": int(groups.max()) + 1} if groups is not None else {}
+    spreading = np.random.default_rng((seed, 2))
     if bound == "ksg":
-        from mizoo.mi import ksg
-
-        if neighbours >= len(x):
-            raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows.")
-        shares = ksg.ksg(x, y, neighbours)
+        if groups is None:
+            x, y = spread_ties(x, spreading), spread_ties(y, spreading)
+        x, y = rescale(x, preprocess), rescale(y, preprocess)
         settings |= {"neighbours": neighbours}
-        return _result(
-            bound, float(shares.mean()), shares, ksg.ceiling(len(x), neighbours), (), settings, messages, few
-        )
-
-    from mizoo.critics import vector_critic
-    from mizoo.mi import fit, models, scoring
-    from mizoo.mi.gaussian import GaussianTerm
-
-    d_x, d_y = x.shape[1], y.shape[1]
-    schedule = fit.FitSchedule(batch_size, learning_rate, max_steps, patience=patience)
-    settings |= {"hidden": tuple(hidden), "batch_size": batch_size, "learning_rate": learning_rate}
-    settings |= {"max_steps": max_steps, "patience": patience, "folds": folds}
-    if bound in models.DENSITY:
-        settings |= {"family": family}
-        model = models.DensityPair(bound, d_x, d_y, family, hidden, seed)
+        found = _by_neighbours(x, y, neighbours, groups, permutations, seed)
     else:
-        critic = critic or "concat"
-        settings |= {"critic": critic, "gaussian": gaussian, "norms": norms}
+        y = spread_ties(y, spreading) if bound in ("club", "doe") else y
+        x, y = rescale(x, preprocess), rescale(y, preprocess)
+        critic = None if bound in ("club", "doe") else critic or "concat"
+        settings |= {"hidden": tuple(hidden), "batch_size": batch_size, "learning_rate": learning_rate}
+        settings |= {"max_steps": max_steps, "patience": patience, "folds": folds}
+        settings |= {"family": family} if critic is None else {"critic": critic, "gaussian": gaussian, "norms": norms}
         settings |= {"candidates": candidates} if critic == "concat" else {}
         settings |= {"embedding": embedding} if critic == "separable" else {}
-        settings |= {"tau": tau} if bound == "smile" else {}
-        if norms and critic in ("concat", "separable"):
-            network = models.WithNorm(vector_critic(critic, d_x + 1, d_y + 1, hidden, embedding, seed))
-        else:
-            network = vector_critic(critic, d_x, d_y, hidden, embedding, seed)
-        base = GaussianTerm(d_x, d_y) if gaussian else None
-        model = models.Contrast(bound, network, base, candidates if critic == "concat" else None, tau)
-
-    rng = np.random.default_rng(seed)
-    splits = list(_folds(len(x), folds, rng))
-    fitter = fit.Fitter(model, schedule, min(batch_size, min(len(train) for train, _, _ in splits)))
-    values, sizes, shares, curves = [], [], [], []
-    with bar("fitting", len(splits) * max_steps, progress) as advance:
-        for train, validation, test in splits:
-            fitter.restart()
-            if bound in models.DENSITY:
-                model.conditional.start_at(x[train].astype("float64"), y[train].astype("float64"))
-                model.marginal.start_at(y[train].astype("float64"))
-            elif gaussian:
-                base.fit(x[train], y[train], x[validation], y[validation])
-            curve = fitter.fit((x[train], y[train]), (x[validation], y[validation]), rng, advance)
-            advance(max_steps - curve[-1][0])  # what early stopping saved
-            curves.append(tuple(curve))
-            for block in scoring.blocks(len(test)):
-                rows = test[block]
-                if bound == "doe":
-                    share = scoring.log_ratios(model, x[rows], y[rows])
-                    value = float(share.mean())
-                else:
-                    value, share = scoring.value_and_shares(bound, scoring.scores(model, x[rows], y[rows]), tau)
-                values.append(value)
-                sizes.append(len(rows))
-                shares.append(share)
-    nats = float(np.average(values, weights=sizes))
-    ceiling = models.infonce_ceilings(sizes) if bound == "infonce" else None
-    if ceiling is not None:
-        nats = min(nats, ceiling)  # float32 rounds a perfect score up by a few units of its last place
-    log_pairs = sum(size * math.log(size * (size - 1)) for size in sizes) / sum(sizes)
-    if bound in ("dv", "mine") and nats > log_pairs:
-        messages.append(
-            f"The estimate of {nats:.2f} nats is above {log_pairs:.2f}, the logarithm of the mismatched pairs that are "
-            f"scored together: their mean is badly sampled there, and {bound!r} can be far above the truth. Use more "
-            "rows, or 'infonce'."
+        settings |= {"repeats": repeats} if repeats > 1 else {}
+        found = _by_critic(
+            x,
+            y,
+            repeats,
+            groups,
+            progress,
+            bound=bound,
+            critic=critic,
+            gaussian=gaussian,
+            norms=norms,
+            hidden=tuple(hidden),
+            embedding=embedding,
+            candidates=candidates,
+            family=family,
+            tau=tau,
+            folds=folds,
+            seed=seed,
+            permutations=permutations,
+            schedule=(batch_size, learning_rate, max_steps, patience),
         )
-    return _result(bound, nats, np.concatenate(shares), ceiling, tuple(curves), settings, messages, few)
+        if bound == "smile":
+            settings |= {"tau": tau if tau is not None else _usual_tau(found.sizes)}
+    settings |= found.settings
+    result = found.result
+    notes += messages.of_value(bound, result.nats, result.ceiling, found.sizes, tau) + notes_on_size
+    for message in notes:
+        warnings.warn(message, UserWarning, stacklevel=2)
+    return dataclasses.replace(result, settings=settings, warnings=tuple(notes))
 
 
-def _discrete_warnings(bound: str, y: np.ndarray) -> list[str]:
-    """A warning if a column repeats most of its values, as numbers that count or name something do."""
-    fewest = min(len(np.unique(column)) for column in y.T)
-    if fewest >= len(y) / 2:
-        return []
-    return [
-        f"`y` has a column of {fewest} different values in {len(y)} rows, and {bound!r} fits a density of continuous "
-        "values to it: the number depends more on that density than on the information. Use 'infonce'."
-    ]
+@dataclass
+class _Found:
+    """An estimate, with what its warnings and settings need."""
+
+    result: Estimate
+    sizes: list[int]
+    settings: dict = field(default_factory=dict)
 
 
-def _size_warnings(bound: str, rows: int, columns: int, folds: int) -> list[str]:
-    """Warnings of rows that are too few for the columns of both sides together, or to be scored at all."""
-    scored = rows if bound == "ksg" or folds > 1 else rows // 3
-    needed = 0 if bound == "ksg" else columns * ROWS_FOR_EACH_COLUMN.get(bound, ROWS_FOR_A_CRITIC)
-    messages = []
-    if scored < FEWEST_SCORED:
-        messages.append(
-            f"{scored} scored rows are few: the estimate can be wide of the truth by more than its standard error, "
-            f"which leaves out how the fit varies. Use {FEWEST_SCORED} rows at least, better thousands"
-            + (", or folds=3, which scores them all." if scored < rows else ".")
-        )
-    if rows < needed:
-        messages.append(
-            f"{rows} rows are few for {columns} columns of `x` and `y` together: {bound!r} takes about {needed} to be "
-            "fitted. Use more rows, or fewer columns (the first principal components, say)."
-        )
-    if bound == "ksg" and columns > MOST_COLUMNS_OF_NEIGHBOURS:
-        messages.append(
-            f"'ksg' comes out far too small with {columns} columns of `x` and `y` together, where no row is near "
-            f"another. Use {MOST_COLUMNS_OF_NEIGHBOURS} columns at most, or a bound with a critic, such as 'infonce'."
-        )
-    return messages
+def _usual_tau(sizes: list[int]) -> float:
+    from mizoo.mi.models import smile_tau
+
+    return round(smile_tau(max(sizes)), 4)
 
 
-def _result(
-    bound: str,
-    nats: float,
-    shares: np.ndarray,
-    ceiling: float | None,
-    curve,
-    settings: dict,
-    messages: list[str],
-    few: list[str],
-) -> Estimate:
-    messages = list(messages)
-    if ceiling is not None and nats > (1.0 - NEAR_CEILING) * ceiling:
-        messages.append(
-            f"The estimate of {nats:.2f} nats is within 10% of {ceiling:.2f}, the most that {bound!r} can report on "
-            "these rows: the truth may be far above. Use more rows, or an estimator without ceiling ('smile', 'doe')."
-        )
-    if not math.isfinite(nats):
-        messages.append(f"The estimate is not finite: {bound!r} diverged. Use 'infonce', or a smaller `learning_rate`.")
-    messages += few
-    for message in messages:
-        warnings.warn(message, UserWarning, stacklevel=3)
-    error = float(shares.std(ddof=1) / math.sqrt(len(shares)))
-    return Estimate(nats, error, ceiling, KIND_OF_BOUND[bound], bound, curve, tuple(messages), len(shares), settings)
+def _by_neighbours(x, y, neighbours: int, groups, permutations: int, seed: int) -> _Found:
+    from mizoo.mi import ksg, scoring
+
+    largest = 1 if groups is None else int(np.bincount(groups).max())
+    if neighbours + largest > len(x):
+        raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows.")
+    rng = np.random.default_rng((seed, 3))
+    if groups is not None:  # a copy within a group adds nothing, and from outside it would count as a near neighbour
+        _, kept = np.unique(np.column_stack([groups, x, y]), axis=0, return_index=True)
+        kept.sort()
+        x, y = x[kept], y[kept]
+        groups = np.unique(groups[kept], return_inverse=True)[1]
+    shares = ksg.ksg(x, y, neighbours, groups)
+    p_value = None
+    if permutations:
+        drawn = [scoring.permutation(groups, len(x), rng) for _ in range(permutations)]
+        values = [float(shares.mean()), *(ksg.ksg(x, y[each], neighbours).mean() for each in drawn)]
+        p_value = scoring.p_value(np.array(values))
+    error = ksg.standard_error(x, y, neighbours, groups, rng)
+    ceiling = ksg.ceiling(len(x), neighbours)
+    result = Estimate(
+        float(shares.mean()), error, ceiling, "neither", "ksg", rows=len(x), p_value=p_value, shares=shares
+    )
+    return _Found(result, [len(x)])
 
 
-def _folds(rows: int, folds: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows to fit on, rows for early stopping (15% of what is not scored), and rows to score, for each fold."""
-    fold_rows = np.array_split(rng.permutation(rows), max(folds, 3))
-    for i in range(folds):
-        rest = np.concatenate([fold for j, fold in enumerate(fold_rows) if j != i])
-        validation_size = max(len(rest) * 15 // 100, 5)
-        yield rest[validation_size:], rest[:validation_size], fold_rows[i]
+def _by_critic(x, y, repeats: int, groups, progress: bool, schedule, **plan) -> _Found:
+    from mizoo.mi import crossfit, fit, models, scoring
+
+    batch_size, learning_rate, max_steps, patience = schedule
+    plan["schedule"] = fit.FitSchedule(batch_size, learning_rate, max_steps, patience=patience)
+    scored = []
+    for repeat in range(repeats):
+        this = crossfit.Plan(**(plan | {"seed": (plan["seed"] + 1_000_003 * repeat) % (1 << 32)}))
+        scored.append(crossfit.fit_and_score(x, y, this, groups, progress))
+    bound, sizes = plan["bound"], [size for each in scored for size in each.sizes]
+    values = np.array([each.nats for each in scored])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows that no repeat scored
+        shares = np.nanmean([each.shares for each in scored], axis=0)
+    rows = np.isfinite(shares) if np.isfinite(values).all() else ~np.isnan(scored[0].shares)
+    error = scoring.standard_error(shares[rows], None if groups is None else groups[rows])
+    if repeats > 1:
+        error = math.hypot(error, values.std(ddof=1) / math.sqrt(repeats))
+    ceiling = models.infonce_ceilings(sizes) if bound in ("infonce", "auto") else None
+    p_value = None
+    if plan["permutations"]:
+        p_value = scoring.p_value(np.sum([each.statistics for each in scored], axis=0))
+    result = Estimate(
+        float(values.mean()),
+        error,
+        ceiling,
+        KIND_OF_BOUND[bound],
+        bound,
+        tuple(curve for each in scored for curve in each.curves),
+        rows=int(rows.sum()),
+        p_value=p_value,
+        found=any(each.varied for each in scored),
+        shares=shares,
+    )
+    names = tuple(name for each in scored for name in each.starts)
+    return _Found(result, sizes, {"starts": names} if names and plan["gaussian"] else {})

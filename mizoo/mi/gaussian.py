@@ -37,52 +37,38 @@ def canonical_log_ratios(u: np.ndarray, v: np.ndarray, correlations: np.ndarray)
     return -0.5 * np.log(rest) + (correlations * u * v - 0.5 * correlations**2 * (u**2 + v**2)) / rest
 
 
-class GaussianTerm(VectorCritic):
-    """Scores of the Gaussian with the canonical correlations of the fitted rows; constant while a network is trained.
+def coefficients(correlations: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Factors of u v (R,) and of minus u^2 and v^2 (R,), and the constant, of the Gaussian's log density ratio."""
+    rest = 1.0 - correlations**2
+    return correlations / rest, 0.5 * correlations**2 / rest, float(-0.5 * np.log(rest).sum())
 
-    How many of the correlations are used is decided by the likelihood of other rows, so a high dimension with few
-    dependent directions does not drown in spurious ones.
+
+class GaussianTerm(VectorCritic):
+    """Scores of a Gaussian of paired variates, the last columns of both sides; constant while a network is trained.
+
+    Args:
+        variates: their number R; `start` fills in the correlations.
     """
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, variates: int) -> None:
         super().__init__()
-        rank = min(rows, columns)
+        self.variates = variates
 
         def constant(shape, name):
-            """A variable that `fit` fills."""
+            """A variable that `start` fills."""
             return self.add_weight(shape=shape, initializer="zeros", name=name, trainable=False)
 
-        self.row_map, self.column_map = constant((rows, rank), "row_map"), constant((columns, rank), "column_map")
-        self.row_mean, self.column_mean = constant((rank,), "row_mean"), constant((rank,), "column_mean")
-        self.cross, self.square = constant((rank,), "cross"), constant((rank,), "square")
+        self.cross, self.square = constant((variates,), "cross"), constant((variates,), "square")
         self.level = constant((), "level")
 
-    def fit(self, x: np.ndarray, y: np.ndarray, x_other: np.ndarray, y_other: np.ndarray) -> int:
-        """Fit to the rows of x and y, and choose the number of correlations on the other rows; returns that."""
-        row_map, column_map, correlations = canonical(x.astype("float64"), y.astype("float64"))
-        row_mean, column_mean = x.mean(axis=0) @ row_map, y.mean(axis=0) @ column_map
-        u, v = x_other @ row_map - row_mean, y_other @ column_map - column_mean
-        gained = np.concatenate([[0.0], np.cumsum(canonical_log_ratios(u, v, correlations).mean(axis=0))])
-        rank = int(np.argmax(gained))
-        used = np.where(np.arange(len(correlations)) < rank, correlations, 0.0)
-        rest = 1.0 - used**2
-        values = [
-            (self.row_map, row_map),
-            (self.column_map, column_map),
-            (self.row_mean, row_mean),
-            (self.column_mean, column_mean),
-            (self.cross, used / rest),
-            (self.square, 0.5 * used**2 / rest),
-            (self.level, -0.5 * np.log(rest).sum()),
-        ]
-        for variable, value in values:
+    def start(self, correlations: np.ndarray) -> None:
+        """Take the correlations (R,) of the variates."""
+        for variable, value in zip((self.cross, self.square, self.level), coefficients(correlations)):
             variable.assign(value)
-        return rank
 
     def sides(self, x, y):
         """Vectors whose dot product is the log density ratio."""
-        u = ops.matmul(x, self.row_map) - self.row_mean
-        v = ops.matmul(y, self.column_map) - self.column_mean
+        u, v = x[:, -self.variates :], y[:, -self.variates :]
         u_term = self.level - ops.sum(self.square * ops.square(u), axis=-1, keepdims=True)
         v_term = -ops.sum(self.square * ops.square(v), axis=-1, keepdims=True)
         rows = ops.concatenate([u * self.cross, u_term, ops.ones_like(u_term)], axis=-1)

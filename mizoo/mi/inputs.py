@@ -9,6 +9,7 @@ from mizoo.errors import UserError
 
 PREPROCESS = ("rank", "standardise", "none")
 MINIMUM_ROWS = 50
+LARGEST_RATIO = 1000.0
 
 
 def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
@@ -67,11 +68,15 @@ def rescale(values: np.ndarray, how: str) -> np.ndarray:
     Args:
         values: (N, d) float64.
         how: "rank": normal scores, the Gaussian quantile of each value's rank (ties share their mean rank), so heavy
-            tails and monotone warps of a column are gone. "standardise": mean 0, standard deviation 1. "none": as they
-            are, less their mean, which float32 would keep instead of the differences.
+            tails and monotone warps of a column are gone. "standardise": mean 0, standard deviation 1. "none": less
+            their mean and over one number, the root mean square of the columns' standard deviations, so that the unit
+            of a side does not matter and the columns keep their sizes against each other.
 
     Returns:
         (N, d) float32.
+
+    Raises:
+        UserError: for "none" and columns whose standard deviations differ by more than a factor of 1,000.
     """
     if how == "rank":
         from scipy.special import ndtri
@@ -83,4 +88,115 @@ def rescale(values: np.ndarray, how: str) -> np.ndarray:
         values = (values - values.mean(axis=0)) / values.std(axis=0)
     else:
         values = values - values.mean(axis=0)
+        spread = values.std(axis=0)
+        if spread.max() > LARGEST_RATIO * spread.min():
+            raise UserError(
+                "preprocess='none' leaves the sizes of columns as they are, and the small ones would not count: give "
+                f"them comparable units, or take 'rank' or 'standardise'. Received: standard deviations from "
+                f"{spread.min():.2g} to {spread.max():.2g}."
+            )
+        values = values / np.sqrt(np.mean(np.square(spread)))
     return values.astype("float32")
+
+
+def spread_ties(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Spread values (N, d) that occur more than once, at random, over half the way to the values beside them.
+
+    The value can be read off the result, and the rest is noise of its own for each row and column: mutual information
+    is the same, and estimators of continuous values can be used. Values that occur once stay.
+    """
+    values = values.copy()
+    for column in values.T:
+        distinct, place, counts = np.unique(column, return_inverse=True, return_counts=True)
+        if len(distinct) == len(column):
+            continue
+        gaps = np.diff(distinct)
+        gaps = np.minimum(np.r_[gaps[0], gaps], np.r_[gaps, gaps[-1]])
+        tied = counts[place] > 1
+        column[tied] += (0.98 * gaps[place] * rng.uniform(-0.5, 0.5, len(column)))[tied]
+    return values
+
+
+def largest_point_mass(values: np.ndarray) -> tuple[float, float]:
+    """The value that most rows of one column of (N, d) share, and the share of the rows that have it."""
+    found = (0.0, 0.0)
+    for column in values.T:
+        distinct, counts = np.unique(column, return_counts=True)
+        if counts.max() / len(column) > found[1]:
+            found = float(distinct[counts.argmax()]), float(counts.max() / len(column))
+    return found
+
+
+def coinciding(x: np.ndarray, y: np.ndarray) -> int:
+    """How many rows equal another in all columns of x and y, where a column of continuous values says that it is no
+    accident.
+
+    A column counts as continuous if the gaps between its values are nearly all different: whole numbers and decimals
+    have few sizes of gaps. A value that also other rows have in that column is a point mass, not a copy.
+    """
+    both = np.concatenate([x, y], axis=1)
+    _, row, copies = np.unique(both, axis=0, return_inverse=True, return_counts=True)
+    copies = copies[row.reshape(-1)]
+    if copies.max() == 1:
+        return 0
+    copied = np.zeros(len(both), bool)
+    for column in both.T:
+        distinct, place, counts = np.unique(column, return_inverse=True, return_counts=True)
+        gaps = np.unique(np.round(np.diff(distinct) / (np.ptp(distinct) or 1.0), 9))
+        if len(distinct) >= 20 and len(gaps) > 0.5 * (len(distinct) - 1):
+            copied |= (counts[place] == copies) & (copies > 1) & (copies < len(both) / 4)
+    return int(copied.sum())
+
+
+def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:
+    """Numbers (N,) of the groups, from 0 on.
+
+    Raises:
+        UserError: for anything else than one label for each row, and fewer groups than folds.
+    """
+    if groups is None:
+        return None
+    labels = to_numpy(groups, "groups")
+    if labels.shape != (rows,):
+        raise UserError(f"`groups` has one label for each of the {rows} rows. Received: shape {labels.shape}.")
+    distinct, numbers = np.unique(labels, return_inverse=True)
+    if len(distinct) < 2 * max(folds, 3):
+        raise UserError(
+            f"`groups` are kept whole, in {max(folds, 3)} folds: there are {2 * max(folds, 3)} of them at least. "
+            f"Received: {len(distinct)} different ones."
+        )
+    return numbers.reshape(-1)
+
+
+def one_hot_columns(name: str, values) -> tuple[object, tuple[str, ...] | None]:
+    """A DataFrame or Series of pandas as an array and the names of its columns; anything else as it is, and None.
+
+    Columns of numbers and truth values stay; of others (text, categories) each value becomes a column of its own.
+    """
+    if not (hasattr(values, "to_numpy") and hasattr(values, "dtypes")):
+        return values, None
+    frame = values.to_frame() if not hasattr(values, "columns") else values
+    columns, names = [], []
+    for i, label in enumerate(frame.columns):
+        column = frame.iloc[:, i]
+        if column.isna().any():
+            raise UserError(
+                f"`{name}` has missing values: leave these rows out, or fill them. Received: "
+                f"{int(column.isna().sum())} of them in column {label!r}."
+            )
+        kind = getattr(column.dtype, "kind", "O")
+        if kind in "fiub" and getattr(column.dtype, "name", "") != "category":
+            columns.append(column.to_numpy())
+            names.append(str(label))
+        else:
+            distinct = sorted(column.unique().tolist(), key=str)
+            if len(distinct) > len(frame) / 5:
+                raise UserError(
+                    f"`{name}` has a column of text whose values are nearly all different, which no estimate can use: "
+                    f"leave it out. Received: column {label!r} with {len(distinct)} values in {len(frame)} rows."
+                )
+            # The last value is the absence of the others.
+            for value in distinct[:-1] if len(distinct) > 1 else distinct:
+                columns.append((column == value).to_numpy().astype("float64"))
+                names.append(f"{label}={value}")
+    return np.column_stack(columns) if columns else np.zeros((len(frame), 0)), tuple(names)

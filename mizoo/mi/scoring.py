@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from mizoo.mi.models import REPORTED, reported_value
+from mizoo.bounds import LARGEST_EXPONENT
+from mizoo.mi.models import REPORTED, smile_tau
 
 BLOCK = 1024  # candidates at most: larger score matrices cost more and change little
 
@@ -27,31 +28,77 @@ def log_ratios(model, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ops.convert_to_numpy(conditional).astype("float64") - ops.convert_to_numpy(marginal)
 
 
-def value_and_shares(bound: str, scores: np.ndarray, tau: float) -> tuple[float, np.ndarray]:
-    """Value of scores (N, 1, N) whose positives are the diagonal, and what each row adds to it.
+def value_and_shares(bound: str, scores: np.ndarray, tau: float | None) -> tuple[float, np.ndarray]:
+    """Value of scores (N, 1, N) whose positives are the diagonal, and what each row adds to it, both in float64.
 
     The shares (N,) have the value as their mean. A row counts as a pair and, in its columns, as a candidate of the
     other rows; the spread of the shares over sqrt(N) is the standard error of the value (Hoeffding's projection of a
     two-sample statistic).
     """
-    value = float(reported_value(bound, scores.astype("float32"), np.arange(len(scores)), tau))
     matrix = scores[:, 0].astype("float64")
     positive = np.diag(matrix).copy()
-    name = REPORTED.get(bound, bound)
+    name, rows = REPORTED.get(bound, bound), len(matrix)
     if name == "infonce":
         top = matrix.max(axis=1, keepdims=True)
         weights = np.exp(matrix - top)
         total = weights.sum(axis=1, keepdims=True)
-        shares = positive - (np.log(total) + top)[:, 0] - (weights / total).sum(axis=0)
+        log_loss = positive - (np.log(total) + top)[:, 0]
+        # A perfect score is log N exactly, and rounding passes it.
+        value = min(float(log_loss.mean()) + np.log(rows), np.log(rows))
+        shares = log_loss - (weights / total).sum(axis=0)
+        return value, shares - shares.mean() + value
+    if name == "smile":
+        tau = tau or smile_tau(rows)
+        matrix = np.clip(matrix, -tau, tau)
+    level = 0.0
+    if name in ("dv", "smile"):
+        level = matrix.max()
+        matrix = np.exp(matrix - level)
+    elif name == "nwj":
+        matrix = np.exp(np.minimum(matrix, LARGEST_EXPONENT))
+    np.fill_diagonal(matrix, 0.0)
+    row, column = matrix.sum(axis=1) / (rows - 1), matrix.sum(axis=0) / (rows - 1)
+    mean = row.mean()
+    if name in ("dv", "smile"):
+        value, scale = positive.mean() - np.log(max(mean, 1e-300)) - level, max(mean, 1e-300)
     else:
-        if name == "smile":
-            matrix = np.clip(matrix, -tau, tau)
-        if name != "club":
-            # Beyond the range of exp only the size of the error bar is at stake.
-            matrix = np.exp(matrix - matrix.max() if name in ("dv", "smile") else np.minimum(matrix, 80.0))
-        np.fill_diagonal(matrix, 0.0)
-        others = len(matrix) - 1
-        row, column = matrix.sum(axis=1) / others, matrix.sum(axis=0) / others
-        scale = max(row.mean(), 1e-300) if name in ("dv", "smile") else 1.0
-        shares = positive - (row + column) / scale
-    return value, shares - shares.mean() + value
+        value, scale = (name == "nwj") + positive.mean() - mean, 1.0
+    shares = positive - (row + column) / scale
+    return float(value), shares - shares.mean() + value
+
+
+def standard_error(shares: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Of the mean of shares (N,); rows of one group (N,) count as one draw."""
+    rest = shares - shares.mean()
+    if groups is None:
+        return float(rest.std(ddof=1) / np.sqrt(len(rest)))
+    sums = np.bincount(groups, rest)
+    count = len(np.unique(groups))
+    return float(np.sqrt(np.square(sums).sum() * count / max(count - 1, 1)) / len(rest))
+
+
+def permuted(scores: np.ndarray, permutations: list[np.ndarray]) -> np.ndarray:
+    """Sums of the own scores of (N, 1, N), then of those under each permutation of the columns; standardised.
+
+    What else a bound is made of does not change when its rows are paired anew.
+    """
+    rows = np.arange(len(scores))
+    sums = np.array([scores[rows, 0, each].sum(dtype="float64") for each in (rows, *permutations)])
+    return (sums - sums.mean()) / max(sums.std(), 1e-300)
+
+
+def permutation(groups: np.ndarray | None, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """A random pairing of `rows` rows; whole groups are exchanged, each in its own order."""
+    if groups is None:
+        return rng.permutation(rows)
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    moved = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
+    pairing = np.empty(rows, int)
+    pairing[order] = moved
+    return pairing
+
+
+def p_value(statistics: np.ndarray) -> float:
+    """The share of statistics (1 + B,) that are at least the first."""
+    return float(np.mean(statistics >= statistics[0] - 1e-12))

@@ -8,6 +8,7 @@ from mizoo.errors import UserError
 from mizoo.mi.inputs import PREPROCESS
 
 KIND_OF_BOUND = {
+    "auto": "lower",
     "infonce": "lower",
     "nwj": "lower",
     "jsd": "lower",
@@ -41,6 +42,8 @@ def check_settings(
     hidden=(64,),
     embedding=32,
     family="gaussian",
+    permutations=0,
+    repeats=1,
 ) -> None:
     """Refuse what `estimate` cannot do.
 
@@ -64,5 +67,8 @@ def check_settings(
         check_whole(value, name, 1)
     if check_whole(batch_size, "batch_size") < 2:
         raise UserError(f"`batch_size` is 2 or more: other rows of a batch are the mismatches. Received: {batch_size}")
-    check_real(tau, "tau", above=0)
+    if tau is not None:
+        check_real(tau, "tau", above=0)
+    check_whole(permutations, "permutations")
+    check_whole(repeats, "repeats", 1)
     check_real(learning_rate, "learning_rate", above=0)

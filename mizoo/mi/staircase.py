@@ -38,14 +38,6 @@ def correlation(nats: float, dimensions: int = DIMENSIONS) -> float:
     return math.sqrt(1.0 - math.exp(-2.0 * nats / dimensions))
 
 
-def smile_tau(batch_size: int) -> float:
-    """The clip of SMILE: the logarithm of the number of mismatched pairs, which is the largest weight they can resolve.
-
-    The paper's 5 adds 2.0 nats to the value of the best critic at 10 nats, this (8.3 at batch 64) 0.9.
-    """
-    return math.log(batch_size * (batch_size - 1))
-
-
 def sample(rng: np.random.Generator, kind: str, nats: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """x and y of `shape`, the last axis the coordinates, float32."""
     rho = correlation(nats, shape[-1])
@@ -115,7 +107,7 @@ def staircase(
         steps: of a level, 8 or more.
         batch_size: pairs in a step.
         seed: of pairs and weights.
-        tau: clip of SMILE; `smile_tau(batch_size)` if None.
+        tau: clip of SMILE; `mizoo.mi.models.smile_tau(batch_size)` if None.
         progress: show progress on standard error.
 
     Returns:
@@ -136,6 +128,8 @@ def staircase(
     if steps < 8 or batch_size < 2:
         raise UserError(f"A level has 8 steps at least, a batch 2 pairs. Received: {steps} steps, batch {batch_size}")
     folder = Path(folder)
+    from mizoo.mi.models import smile_tau
+
     tau = round(smile_tau(batch_size) if tau is None else tau, 4)
     settings = {"steps": steps, "batch_size": batch_size, "seed": seed, "tau": tau}
     rows, curves = [], {}

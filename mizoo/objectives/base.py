@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ from keras import ops
 
 from mizoo._tools import keras_private
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_real, check_seed
+from mizoo._tools.checks import check_name, check_real, check_seed
 from mizoo._tools.keras_backend import training_backend
 from mizoo.augment.layers import as_augmentation, layer_of
 from mizoo.errors import UserError
@@ -52,7 +53,7 @@ class Objective(Step, keras.Model):
     def __init__(
         self, encoder: keras.Model, augment=None, views: int = 1, seed: int = 0, name: str | None = None
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=check_name(name))
         if not isinstance(encoder, keras.Model) or not isinstance(getattr(encoder, "output", None), dict):
             raise UserError(
                 "`encoder` is a keras.Model whose output is a dict of named endpoints, such as "
@@ -70,6 +71,9 @@ class Objective(Step, keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_metrics = {}
         self.seen_larger_batch = False
+        self.batch_rows: int | None = (
+            None  # of the batches of `fit`, where they are known: a step on TensorFlow may not
+        )
 
     # What a subclass defines.
 
@@ -80,6 +84,9 @@ class Objective(Step, keras.Model):
     fewest_views = 1  # of each picture, for an objective that compares views
     fewest_rows = 2  # inputs in a batch: with one there is nothing to tell it apart from
 
+    target_size = 0  # columns of the targets that a batch brings, appended to the noise that `compute_terms` takes
+    targets_are = "targets"  # what they are, for messages
+
     inner_steps = 1  # steps of the second optimiser for each update: the first with it, the others by `inner_loss`
 
     def compute_terms(self, images, noise):
@@ -88,7 +95,7 @@ class Objective(Step, keras.Model):
         Args:
             images: float32 (views * N, H, W, C) in 0..255, augmented: the first view of every picture, then the
                 second, and so on.
-            noise: (N, K), uniform in [0, 1): the columns that the augmentation left over.
+            noise: (N, K), uniform in [0, 1): the columns that the augmentation left over, and the targets after them.
 
         Returns:
             The loss to minimise, a scalar, and a dict with a scalar for each of `term_names`; with several
@@ -170,7 +177,10 @@ class Objective(Step, keras.Model):
         return inputs.check_inputs(values, inputs.wanted_shape(self.encoder))
 
     def unpack(self, data):
-        """Pictures (or sequences) and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures."""
+        """Pictures (or sequences) and noise of a batch: a dict from `mizoo.data.batches`, or plain pictures.
+
+        The targets of an objective that takes some stand behind the columns of noise.
+        """
         if isinstance(data, (tuple, list)):
             data = data[0]
         if not isinstance(data, dict):
@@ -186,7 +196,16 @@ class Objective(Step, keras.Model):
                 f"A batch for {type(self).__name__} brings {self.noise_size} columns of noise. Received: "
                 f"{noise.shape[-1]}. Pass `noise_size=model.noise_size` to mizoo.data.batches."
             )
-        return images, noise
+        if not self.target_size:
+            return images, noise
+        targets = data.get("targets")
+        if targets is None or targets.shape[-1] != self.target_size:
+            received = "none" if targets is None else f"{targets.shape[-1]} columns"
+            raise UserError(
+                f"A batch for {type(self).__name__} brings {self.targets_are}, {self.target_size} columns. Received: "
+                f"{received}. Pass `targets=` to mizoo.data.batches, or batches with the key `targets`."
+            )
+        return images, ops.concatenate([noise, ops.cast(targets, "float32")], axis=1)
 
     def _check_batch(self, images) -> None:
         """Refuse a batch by what is known of it while the step is traced: its shape, and whether it holds one input."""
@@ -315,16 +334,24 @@ class Objective(Step, keras.Model):
             steps_per_epoch = getattr(x, "steps_per_epoch", None)
         if inputs.is_arrays(x):
             x = inputs.check_arrays(self, x)
-            inputs.check_batch_size(self, batch_size, inputs.rows_of(x))
+            rows = inputs.check_batch_size(self, batch_size, inputs.rows_of(x))
         elif inputs.is_generator(x):
-            x = inputs.with_first_batch_checked(self, x)
+            x, rows = inputs.with_first_batch_checked(self, x)
         else:
-            inputs.check_declared_rows(self, x)
+            rows = inputs.check_declared_rows(self, x)
+        if rows != self.batch_rows:
+            self.batch_rows, self.train_function = rows, None  # traced again: how the scores are formed may change
         if self.replicas > 1:
             _check_shared(x, batch_size, self.replicas)
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
-        return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
+        named: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if hasattr(x, "element_spec") and hasattr(x, "enumerate"):
+            from mizoo.objectives import _tf_data
+
+            x, named = _tf_data.with_first_rows_checked(self, x), _tf_data.errors_named(self)
+        with named:
+            return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
 
     def train_on_batch(self, x, *args, **kwargs):
         """As `keras.Model.train_on_batch`; `x` is a batch as of `fit`, checked likewise."""

@@ -9,7 +9,7 @@ from keras import ops
 
 from mizoo import bounds, critics
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_choice, check_names
+from mizoo._tools.checks import check_choice, check_names, check_size
 from mizoo.augment.layers import as_augmentation, layer_of
 from mizoo.encoders.patch_grid import PATCHES, patch_geometry
 from mizoo.errors import UserError
@@ -220,7 +220,7 @@ class CPC(Objective):
         if set(self.directions) - set(DIRECTIONS):
             raise UserError(f"`directions` are some of {', '.join(DIRECTIONS)}. Received: {self.directions}")
         for name in ("steps", "context_size", "context_blocks"):
-            check_whole(getattr(self, name), name, 1)
+            check_size(getattr(self, name), name)
         if check_whole(self.first_step, "first_step", 1) > self.steps:
             raise UserError(f"`first_step` is 1 to `steps`. Received: first_step={self.first_step}, steps={self.steps}")
         shapes = {key: value.shape[1:] for key, value in self.encoder.output.items()}

@@ -10,12 +10,12 @@ import keras
 from keras import ops
 
 from mizoo import bounds, critics
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_choice, check_real
+from mizoo._tools.checks import check_choice, check_real, check_size
 from mizoo.augment import Occlude
 from mizoo.errors import UserError
 from mizoo.objectives.base import Objective
-from mizoo.objectives.prior_matching import discriminator, prior_losses
+from mizoo.objectives.coordinates import coordinate_classifier, coordinate_losses
+from mizoo.objectives.prior_matching import PRIORS, discriminator, prior_losses
 
 BOUNDS = ("infonce", "jsd", "dv")
 NEGATIVES = ("images", "locations", "both")
@@ -28,7 +28,8 @@ class DeepInfoMax(Objective):
 
     Maximises `local_weight` I(local features; Y) + `global_weight` I(whole feature map; Y), both by the chosen bound
     and critic, minus `prior_weight` times the non-saturating loss that pulls sigmoid(Y) towards
-    the uniform distribution on [0, 1]^d. The paper's DIM(L) is (1, 0, 0.1), DIM(G) is (0, 1, 1).
+    the uniform distribution on [0, 1]^d, or Y towards the standard Gaussian. The paper's DIM(L) is (1, 0, 0.1), DIM(G)
+    is (0, 1, 1).
 
     With `views=2` the two sides of a pair come from two augmented views of a picture, both ways (Bachman et al. 2019:
     AMDIM), and a term is the mean of the two directions.
@@ -39,6 +40,8 @@ class DeepInfoMax(Objective):
         local_weight: beta, weight of the mean of the terms of `pairs`.
         global_weight: alpha, weight of the global term.
         prior_weight: gamma, weight of prior matching; 0 leaves the discriminator out.
+        prior: "uniform": sigmoid(Y) is matched to the uniform distribution on [0, 1]^d, so that `global`, which is Y,
+            is logistic where it succeeds; "gaussian": Y itself to the standard Gaussian.
         bound: "infonce", "jsd" or "dv". JSD is trained as itself and also reported as the NWJ value of the same critic.
             Donsker-Varadhan compares the mean score of a location with its own vector to the logarithm of the mean of
             exp(score) over all locations of the (gathered) batch with all vectors of other pictures: one expectation
@@ -62,6 +65,10 @@ class DeepInfoMax(Objective):
             vectors (the second endpoint of each pair, Y of the global term and of the prior) are computed, and not
             where the features are (Hjelm et al. 2018, appendix: occlusion); a second pass through the encoder. 0 for
             none.
+        coordinates_weight: weight of the coordinates task of the paper's appendix: row and column of each local feature
+            are told from it and Y, the sum of two cross-entropies, minimised. With `occlusion` Y is that of the covered
+            picture. Logged as `coordinates`, in nats, with `accuracy_coordinates`, the share of which both are right.
+            0 for none.
         augment: augmentation applied in the step, such as `mizoo.augment.preset("dim")`, or None.
         seed: seed of noise that a batch does not bring.
 
@@ -79,7 +86,7 @@ class DeepInfoMax(Objective):
     """
 
     settings = ("local_weight", "global_weight", "prior_weight", "bound", "negatives", "critic_width", "views", "pairs")
-    settings += ("clip", "score_penalty", "critic", "occlusion")
+    settings += ("clip", "score_penalty", "critic", "occlusion", "prior", "coordinates_weight")
 
     def __init__(
         self,
@@ -96,6 +103,8 @@ class DeepInfoMax(Objective):
         score_penalty: float = 0.0,
         critic: str = "encode_dot",
         occlusion: float = 0.0,
+        prior: str = "uniform",
+        coordinates_weight: float = 0.0,
         augment=None,
         seed: int = 0,
         name: str | None = None,
@@ -112,6 +121,8 @@ class DeepInfoMax(Objective):
         self.score_penalty = score_penalty
         self.critic = critic
         self.occlusion = occlusion
+        self.prior = prior
+        self.coordinates_weight = coordinates_weight
         self._check_arguments()
         self.occlude = Occlude(occlusion) if occlusion else None
 
@@ -141,6 +152,8 @@ class DeepInfoMax(Objective):
             }
         if prior_weight:
             self.discriminator = discriminator(self.size)
+        if coordinates_weight:
+            self.coordinates = coordinate_classifier(shapes["local"], self.size)
         self.track_terms()
 
     def _paired_endpoints(self) -> list[str]:
@@ -165,6 +178,7 @@ class DeepInfoMax(Objective):
         for term in [*self._pair_names(), *(["global"] if self.global_weight else [])]:
             names += [f"{term}_mi"] + ([f"{term}_jsd"] if self.bound == "jsd" else [])
         names += ["score_penalty"] if self.score_penalty else []
+        names += ["coordinates", "accuracy_coordinates"] if self.coordinates_weight else []
         return tuple(names) + (("prior", "adversary") if self.prior_weight else ())
 
     @property
@@ -226,9 +240,13 @@ class DeepInfoMax(Objective):
         if self.score_penalty:
             terms["score_penalty"] = sum(penalties) / len(penalties)
             loss = loss + self.score_penalty * terms["score_penalty"]
+        if self.coordinates_weight:
+            places, right = coordinate_losses(self.coordinates, endpoints["local"], occluded["global"])
+            loss = loss + self.coordinates_weight * places
+            terms |= {"coordinates": places, "accuracy_coordinates": right}
         if self.prior_weight:
             samples = ops.reshape(noise, (-1, self.size))
-            prior, adversary = prior_losses(self.discriminator, occluded["global"], samples)
+            prior, adversary = prior_losses(self.discriminator, occluded["global"], samples, self.prior)
             loss = loss + self.prior_weight * prior + adversary
             terms |= {"prior": prior, "adversary": adversary}
         return loss, terms
@@ -292,28 +310,81 @@ class DeepInfoMax(Objective):
 
     def _bound_terms(self, term: str, features, vectors, positives, negatives: str):
         """Of one direction, from features (N, L, U) and vectors (N, U) of this replica."""
-        if self.bound == "dv":
-            scores, square = self._scores(term, features, self.gather(vectors))
-            positive, log_mean = bounds.joint_and_log_mean(scores, positives)
-            log_mean = self._over_replicas(log_mean, ops.cast(ops.shape(features)[0], "float32"))
-            return positive - log_mean, {f"{term}_mi": positive - log_mean}, square
+        columns = self.gather(vectors)
+        if self.bound == "infonce":
+            value, square = self._infonce(term, features, vectors, columns, positives, negatives)
+            return value, {f"{term}_mi": value}, square
+        of_scores = bounds.joint_and_log_mean if self.bound == "dv" else _jsd_and_nwj
+        blocks = self._either(
+            (features, columns),
+            lambda: ops.stack(self._statistics(term, of_scores, features, columns, positives))[None],
+            lambda: self._by_rows(term, of_scores, features, columns, positives),
+        )
+        *means, square = ops.unstack(ops.mean(blocks, axis=0), 3)
         if self.bound == "jsd":
-            scores, square = self._scores(term, features, self.gather(vectors))
-            value = bounds.jsd(scores, positives)
-            return value, {f"{term}_mi": bounds.nwj(scores, positives), f"{term}_jsd": value}, square
-        values, squares = [], []
-        if negatives != "locations":
-            scores, square = self._scores(term, features, self.gather(vectors))  # (N, L, M)
-            values.append(bounds.infonce(scores, positives))
-            squares.append(square)
-        if negatives != "images":
-            every = self.gather(features)
-            if not values or every is not features:  # on one device both kinds have the same scores
-                scores, square = self._scores(term, every, vectors)  # (M, L, N)
-            values.append(bounds.infonce_locations(ops.transpose(scores, (2, 1, 0)), positives))
-            squares.append(square)
-        value = sum(values) / len(values)
-        return value, {f"{term}_mi": value}, sum(squares) / len(squares)
+            return means[0], {f"{term}_mi": means[1], f"{term}_jsd": means[0]}, square
+        log_mean = ops.logsumexp(blocks[:, 1]) - ops.log(ops.cast(ops.shape(blocks)[0], "float32"))
+        log_mean = self._over_replicas(log_mean, ops.cast(ops.shape(features)[0], "float32"))
+        return means[0] - log_mean, {f"{term}_mi": means[0] - log_mean}, square
+
+    def _infonce(self, term: str, features, vectors, columns, positives, negatives: str):
+        """The mean of InfoNCE over the kinds of negatives, and the mean squared score."""
+        every = self.gather(features) if negatives != "images" else features
+
+        def at_once():
+            """From all scores."""
+            values, squares = [], []
+            if negatives != "locations":
+                scores, square = self._scores(term, features, columns)  # (N, L, M)
+                values.append(bounds.infonce(scores, positives))
+                squares.append(square)
+            if negatives != "images":
+                if not values or every is not features:  # on one device both kinds have the same scores
+                    scores, square = self._scores(term, every, vectors)  # (M, L, N)
+                    squares.append(square)
+                values.append(bounds.infonce_locations(ops.transpose(scores, (2, 1, 0)), positives))
+            return ops.stack([sum(each) / len(each) for each in (values, squares)])
+
+        def by_block():
+            """From the scores of one block after the other."""
+            kinds = []
+            if negatives != "locations":
+                kinds.append(self._by_rows(term, _infonce, features, columns, positives))
+            if negatives != "images":
+                kinds.append(self._by_columns(term, _infonce_locations, every, vectors, positives))
+            return sum(ops.mean(blocks, axis=0) for blocks in kinds) / len(kinds)
+
+        return ops.unstack(self._either((features, columns), at_once, by_block), 2)
+
+    def _either(self, sides, at_once, by_block):
+        """By blocks where the scores of an encode-and-dot critic would pass the budget, otherwise all at once."""
+        if self.critic == "encode_dot" and critics.blocks.needed(*sides, self.batch_rows, self.replicas):
+            return by_block()
+        return at_once()
+
+    def _by_rows(self, term: str, of_scores, rows, columns, positives):
+        """`_statistics` of blocks of rows (N, L, U) with all columns (M, U): (blocks, K)."""
+
+        def of_block(columns, rows, positives):
+            """Of one block: (K,)."""
+            return ops.stack(self._statistics(term, of_scores, rows, columns, positives))
+
+        return critics.blocks.mapped(of_block, columns, rows, positives)
+
+    def _by_columns(self, term: str, of_scores, rows, columns, positives):
+        """`_statistics` of all rows (N, L, U) with blocks of columns (M, U), which pick among them: (blocks, K)."""
+
+        def of_block(rows, columns, positives):
+            """Of one block: (K,)."""
+            turned = lambda scores, positives: of_scores(ops.transpose(scores, (2, 1, 0)), positives)  # noqa: E731
+            return ops.stack(self._statistics(term, turned, rows, columns[:, 0], positives))
+
+        return critics.blocks.mapped(of_block, rows, columns[:, None], positives)
+
+    def _statistics(self, term: str, of_scores, rows, columns, positives) -> list:
+        """What `of_scores` makes of the scores and the positives, and the mean square of the scores: scalars."""
+        scores, square = self._scores(term, rows, columns)
+        return [*of_scores(scores, positives), square]
 
     def _over_replicas(self, log_mean, rows):
         """The logarithm of the mean over the batch, from that over this replica's rows."""
@@ -326,32 +397,47 @@ class DeepInfoMax(Objective):
             scores = critics.dot_scores(rows, columns)
         else:
             scores = (self.global_critic if term == "global" else self.local_critic)[term].pair(rows, columns)
-        square = ops.mean(ops.square(scores)) if self.score_penalty else 0.0
+        square = ops.mean(ops.square(scores)) if self.score_penalty else ops.zeros((), "float32")
         return scores if self.clip is None else self.clip * ops.tanh(scores / self.clip), square
 
     def _check_arguments(self) -> None:
-        for name in ("local_weight", "global_weight", "prior_weight", "score_penalty"):
+        for name in ("local_weight", "global_weight", "prior_weight", "score_penalty", "coordinates_weight"):
             check_real(getattr(self, name), name, minimum=0)
         if not (self.local_weight or self.global_weight):
             raise UserError("Nothing is maximised: `local_weight` and `global_weight` are both 0.")
         check_choice(self.bound, "bound", BOUNDS)
         check_choice(self.negatives, "negatives", NEGATIVES)
         check_choice(self.critic, "critic", CRITICS)
-        check_whole(self.critic_width, "critic_width", 1)
+        check_choice(self.prior, "prior", PRIORS)
+        check_size(self.critic_width, "critic_width")
         check_real(self.occlusion, "occlusion", minimum=0, maximum=1, what="a share of a picture's side")
         if self.clip is not None:
             check_real(self.clip, "clip", above=0)
         _check_pairs(self.pairs, self.views)
         needed = set(self._paired_endpoints()) if self.local_weight else set()
-        needed |= {"local", "global"} if self.global_weight else set()
+        needed |= {"local", "global"} if self.global_weight or self.coordinates_weight else set()
         needed |= {"global"} if self.prior_weight else set()
         self.require_endpoints(needed)
+        if self.coordinates_weight and len(self.encoder.output["local"].shape) != 4:
+            raise UserError("`coordinates_weight` takes an encoder whose `local` is a map (B, h, w, C).")
         free = [name for name, value in self.encoder.output.items() if None in value.shape[1:]]
         if free:
             raise UserError(
                 f"Deep InfoMax takes maps of known size, and the size of {', '.join(free)} is free: give the encoder's "
                 "Input a height and a width."
             )
+
+
+def _infonce(scores, positives) -> tuple:
+    return (bounds.infonce(scores, positives),)
+
+
+def _infonce_locations(scores, positives) -> tuple:
+    return (bounds.infonce_locations(scores, positives),)
+
+
+def _jsd_and_nwj(scores, positives) -> tuple:
+    return bounds.jsd(scores, positives), bounds.nwj(scores, positives)
 
 
 def _as_pairs(pairs: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:

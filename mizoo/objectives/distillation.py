@@ -8,9 +8,7 @@ import keras
 from keras import layers, ops
 
 from mizoo import bounds
-from mizoo._tools.arrays import check_whole
-from mizoo._tools.checks import check_names
-from mizoo.errors import UserError
+from mizoo._tools.checks import check_names, check_size
 from mizoo.objectives.base import Objective
 
 
@@ -55,6 +53,7 @@ class Distillation(Objective):
     ```
     """
 
+    targets_are = "the teacher's vectors"
     settings = ("teacher_size", "endpoints", "temperature", "head_width")
 
     def __init__(
@@ -69,14 +68,14 @@ class Distillation(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, seed=seed, name=name)
-        self.teacher_size = teacher_size
+        self.teacher_size = self.target_size = teacher_size
         self.endpoints = check_names(endpoints, "endpoints")
         self.temperature = temperature
         self.head_width = head_width
         self.require_endpoints(self.endpoints)
         self.require_positive("teacher_size", "temperature", "head_width")
         for size in ("teacher_size", "head_width"):
-            check_whole(getattr(self, size), size, 1)
+            check_size(getattr(self, size), size)
         self.heads = {key: self._head(key) for key in self.endpoints}
         self.term_names = tuple(f"{key}_mi" for key in self.endpoints)
         self.track_terms()
@@ -93,20 +92,6 @@ class Distillation(Objective):
     def ceilings(self, batch_size: int) -> dict[str, float]:
         """The largest value of each bound at a (gathered) batch of `batch_size` pictures, in nats."""
         return dict.fromkeys(self.term_names, bounds.infonce_ceiling(batch_size))
-
-    def unpack(self, data):
-        """As of every objective, with the teacher's vectors behind the columns of noise."""
-        if isinstance(data, (tuple, list)):
-            data = data[0]
-        targets = data.get("targets") if isinstance(data, dict) else None
-        if targets is None or targets.shape[-1] != self.teacher_size:
-            received = "none" if targets is None else f"{targets.shape[-1]} columns"
-            raise UserError(
-                f"A batch for Distillation brings the teacher's vectors, {self.teacher_size} columns. Received: "
-                f"{received}. Pass `targets=` to mizoo.data.batches, or batches with the key `targets`."
-            )
-        images, noise = super().unpack(data)
-        return images, ops.concatenate([noise, ops.cast(targets, "float32")], axis=1)
 
     def compute_terms(self, images, noise):
         """Loss and terms of one batch; see `Objective.compute_terms`. The columns left over are the teacher's."""

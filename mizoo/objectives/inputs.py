@@ -114,8 +114,8 @@ def rows_of(x: Any) -> int:
     return len(x[input_key(x)] if isinstance(x, dict) else x)
 
 
-def with_first_batch_checked(model: Any, batches: Iterator[Any]) -> Iterator[Any]:
-    """The batches of a generator, of which the first is looked at before the training begins.
+def with_first_batch_checked(model: Any, batches: Iterator[Any]) -> tuple[Iterator[Any], int | None]:
+    """The batches of a generator, of which the first is looked at before the training begins, and its inputs if known.
 
     Raises:
         UserError: if there is none, or as of `check_arrays` and `check_rows`.
@@ -124,9 +124,11 @@ def with_first_batch_checked(model: Any, batches: Iterator[Any]) -> Iterator[Any
     if first is None:
         raise UserError("`x` is a generator that gives no batch: it may have been used before. Make a new one.")
     content = first[0] if isinstance(first, (tuple, list)) and len(first) else first
+    rows = None
     if is_arrays(content):
-        check_rows(model, rows_of(check_arrays(model, content)))
-    return _again(first, batches)
+        rows = rows_of(check_arrays(model, content))
+        check_rows(model, rows)
+    return _again(first, batches), rows
 
 
 def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -152,21 +154,39 @@ def check_rows(model: Any, rows: int) -> None:
         )
 
 
-def check_declared_rows(model: Any, x: Any) -> None:
-    """Refuse a data set that says of its batches that they hold too few inputs: by `batch_size`, or as tf.data does.
+def check_declared_rows(model: Any, x: Any) -> int | None:
+    """Refuse a data set whose batches hold too few inputs: by its `batch_size`, its shape, or its first batch.
+
+    Returns:
+        How many inputs a batch holds, where the data set tells.
+
+    A `keras.utils.PyDataset` that does not say is asked for its batch 0. A `tf.data.Dataset` of batches of any size is
+    looked at when its first batch is there, in `_tf_data.py`.
 
     Raises:
         UserError: as of `check_rows`.
     """
     declared = getattr(x, "batch_size", None)
-    content = getattr(x, "element_spec", None)
-    while isinstance(content, (tuple, list, dict)) and content:
-        content = next(iter(content.values() if isinstance(content, dict) else content))
-    shape = getattr(content, "shape", None)
+    if declared is None and isinstance(x, keras.utils.PyDataset):
+        declared = _rows_of_first(x[0])
+    shape = getattr(_first_leaf(getattr(x, "element_spec", None)), "shape", None)
     if shape is not None and getattr(shape, "rank", None):
         declared = shape[0]
-    if isinstance(declared, int) and not isinstance(declared, bool):
-        check_rows(model, declared)
+    if not isinstance(declared, int) or isinstance(declared, bool):
+        return None
+    check_rows(model, declared)
+    return declared
+
+
+def _first_leaf(content: Any) -> Any:
+    while isinstance(content, (tuple, list, dict)) and content:
+        content = next(iter(content.values() if isinstance(content, dict) else content))
+    return content
+
+
+def _rows_of_first(batch: Any) -> int | None:
+    content = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    return rows_of(content) if is_arrays(content) else None
 
 
 def check_batch_size(model: Any, batch_size: Any, rows: int | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 from mizoo._tools import files, keras_private
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
+from mizoo.callbacks import OnlineProbe
 from mizoo.errors import UserError
 from mizoo.evaluate import measures
 from mizoo.export.keras_file import to_float32
 from mizoo.pretrain.inputs import Job
+from mizoo.runs.columns import CEILING, PROBE
 from mizoo.runs.folder import (
     CHECKPOINT,
     ENCODER,
@@ -39,11 +42,21 @@ class Record(keras.callbacks.Callback):
         folder: the run folder.
         start: the epoch that this training begins at.
         last: the epoch that it ends at.
+        probes: measured at the end of an epoch, on the encoder for whole pictures.
     """
 
-    def __init__(self, job: Job, encoder: keras.Model, folder: Path, start: int, last: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        encoder: keras.Model,
+        folder: Path,
+        start: int,
+        last: int,
+        probes: Sequence[OnlineProbe] = (),
+    ) -> None:
         super().__init__()
         self.job, self.encoder, self.folder, self.last = job, encoder, folder, last
+        self.probes = probes
         self.kind = "pictures" if job.window is None else "sequences"
         logged = read_log(folder) if (folder / LOG).exists() else []
         self.lines = [line for line in logged if line["epoch"] <= start]
@@ -55,7 +68,7 @@ class Record(keras.callbacks.Callback):
         self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        """Log the terms, the ceilings and the collapse measures; save."""
+        """Log the terms, the ceilings, the collapse measures and the probes, also for later callbacks; save."""
         elapsed = time.perf_counter() - self.began
         self.seconds += elapsed
         training = self.job.training
@@ -65,17 +78,21 @@ class Record(keras.callbacks.Callback):
                 f"{_REMEDY}"
             )
         _check_finite(self.model, epoch + 1)
-        features = self._whole_encoder().predict(self.job.sample, batch_size=250, verbose=0)["global"]
+        encoder = self._whole_encoder()
+        features = encoder.predict(self.job.sample, batch_size=250, verbose=0)["global"]
         optimizer = self.model.optimizer
         optimizer = optimizer.optimizers[-1] if hasattr(optimizer, "optimizers") else optimizer
         line = {"epoch": epoch + 1, **{key: float(logs[key]) for key in self.model.term_metrics}}
-        line |= {f"{key}_ceiling": value for key, value in self.model.ceilings(training.batch_size).items()}
+        line |= {f"{key}{CEILING}": value for key, value in self.model.ceilings(training.batch_size).items()}
         line |= {"spread": measures.spread(features), "effective_rank": measures.effective_rank(features)}
         line |= {
             "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
             f"{self.kind}_per_second": self.params["steps"] * training.batch_size / elapsed,
             "seconds": self.seconds,
         }
+        for probe in self.probes:
+            line |= probe.measure(encoder, epoch + 1)
+        logs.update({key: value for key, value in line.items() if key != "epoch"})
         self.lines.append({key: float(f"{value:.6g}") for key, value in line.items()})
         if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == self.last:
             self.save(epoch + 1)
@@ -166,6 +183,8 @@ class ProgressLines(keras.callbacks.Callback):
             for key in self.model.term_metrics
             if not key.startswith("accuracy")  # the log has them
         )
+        probes = [key for key in logs if key.startswith(PROBE)]
+        terms = "  ".join([terms, *(f"{key.removeprefix(PROBE)} {logs[key]:.1f} %" for key in probes)])
         self.line.advance((done - self.steps) * batches.batch_size, note=terms)
         self.steps = done
         elapsed = time.perf_counter() - self.began

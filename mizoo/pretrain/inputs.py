@@ -102,13 +102,16 @@ def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) 
         UserError: for data that are not there or do not fit, weights of `init_from` that do not fit, and a run that
             began with other targets than its teachers give now.
     """
-    inputs = _load(recipe)
+    inputs, labels = _load(recipe)
     if recipe.objective.teacher_endpoints:  # they take minutes: what would be refused after them is refused now
         _batches(recipe, inputs, 0, state.epochs, None)
         if recipe.init_from and not state.epochs:
             copy_weights(recipe, recipe.encoder.build())
     hashes = teacher_hashes(recipe)
-    targets, targets_hash = _targets(recipe, hashes, inputs, folder, state.targets_hash)
+    if recipe.objective.takes_labels:
+        targets, targets_hash = _class_targets(recipe, labels, folder, state.targets_hash)
+    else:
+        targets, targets_hash = _targets(recipe, hashes, inputs, folder, state.targets_hash)
     return Job(
         name=recipe.name,
         recipe_text=recipe.dump(),
@@ -166,18 +169,19 @@ def _phases(recipe: recipes.Recipe, start: int, last: int) -> Iterator[Phase]:
             begin = stop
 
 
-def _load(recipe: recipes.Recipe) -> np.ndarray | Sounds:
-    """The pictures, uint8 (N, H, W, C), or the sounds that the recipe names."""
+def _load(recipe: recipes.Recipe) -> tuple[np.ndarray | Sounds, np.ndarray | None]:
+    """The pictures, uint8 (N, H, W, C), with their labels if they have some, or the sounds that the recipe names."""
     source = recipe.data
     if source.window is None:
-        return data.load(source.source, source.split, size=interface.side(recipe.encoder.build())).images
+        loaded = data.load(source.source, source.split, size=interface.side(recipe.encoder.build()))
+        return loaded.images, loaded.labels
     sounds = data.sounds.load(source.source, source.split, source.without_speakers)
     if sounds.sampling_rate != recipe.encoder.sampling_rate:
         raise UserError(
             f"`encoder.sampling_rate` is {recipe.encoder.sampling_rate} Hz and {sounds.name!r} has "
             f"{sounds.sampling_rate} Hz. Change the one, or resample the other."
         )
-    return sounds
+    return sounds, None
 
 
 def _batches(
@@ -195,6 +199,21 @@ def _sample(inputs: np.ndarray | Sounds, window: int | None) -> np.ndarray:
         step = -(-len(inputs) // _SAMPLE)
         return np.stack([cut(clip, window or 0, 0.5) for clip in inputs.clips[::step]])
     return inputs[:_SAMPLE]
+
+
+def _class_targets(
+    recipe: recipes.Recipe, labels: np.ndarray | None, folder: Path, saved_hash: str | None
+) -> tuple[np.ndarray, str]:
+    """The classes of the data as float16 (N, classes), for the objective that is trained with them, and their hash."""
+    if labels is None:
+        raise UserError(
+            f"`objective.name: {recipe.objective.name}` trains with labels, and {recipe.data.source} has none: a "
+            "folder has them as class folders."
+        )
+    key = hashlib.sha256(labels.tobytes()).hexdigest()
+    if saved_hash not in (None, key):
+        raise UserError(f"{folder} has been trained with other labels. Choose another folder with --out.")
+    return np.eye(int(labels.max()) + 1, dtype="float16")[labels], key
 
 
 def _targets(

@@ -16,12 +16,14 @@ from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
 from mizoo._tools.locks import lock_folder
+from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
 from mizoo.pretrain.callbacks import ProgressLines, Record
 from mizoo.pretrain.inputs import Job, prepare
 from mizoo.recipes.objectives import Phase
 from mizoo.runs.checks import busy, check_first
-from mizoo.runs.folder import CHECKPOINT, MACHINE, RECIPE, saved_state, settle_checkpoints
+from mizoo.runs.folder import CHECKPOINT, EVENTS, MACHINE, RECIPE, saved_state, settle_checkpoints
+from mizoo.zoo import interface
 
 
 def pretrain(
@@ -31,6 +33,7 @@ def pretrain(
     jit_compile: bool | str = "auto",
     stop_after: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    tensorboard: bool = False,
 ) -> Path:
     """Train an encoder, or resume a run from its last checkpoint.
 
@@ -44,21 +47,23 @@ def pretrain(
             accelerator. Not for TensorFlow.
         jit_compile: as in `keras.Model.compile`.
         stop_after: stop after this many epochs of the recipe (its schedules stay those of the whole length).
-        callbacks: Keras callbacks, called after those of the run; their logs hold the terms. A run in stages trains
-            each one by itself, and calls them for each. One that stops the training (`EarlyStopping`) ends the run,
-            which is saved as it is then, before weights that a callback puts back; resumed, it goes on. An epoch by
-            scan has no batches to call them for. What a callback keeps is in no checkpoint.
+        callbacks: Keras callbacks, called after those of the run; their logs hold all that it logs. A run in stages
+            trains each one by itself, and calls them for each. One that stops the training (`EarlyStopping`) ends the
+            run, which is saved as it is then, before weights that a callback puts back; resumed, it goes on. An epoch
+            by scan has no batches to call them for. What a callback keeps is in no checkpoint. A
+            `mizoo.callbacks.OnlineProbe` is measured before the epoch is logged, and is in the log.
+        tensorboard: also write all that is logged for TensorBoard, to the folder `tensorboard` of the run folder.
 
     Returns:
         The run folder: recipe.yaml, machine.json, log.csv (a line an epoch), encoder.keras (float32), the last two
         checkpoints, checkpoint.weights.h5 and previous.weights.h5, and their hashes in checkpoint.sha256; with teachers
-        also targets.npz, their mean features of the pictures.
+        also targets.npz, their mean features of the pictures; with `tensorboard` its event files.
 
     Raises:
         UserError: if another process trains in the folder; if it holds the run of another recipe, or no checkpoint that
             is whole (a recipe with a trapezoid schedule may be given another length, and an occlusion that begins
             later, as long as the rate is constant); if the data have fewer pictures than a batch takes; if the loss or
-            the weights stop being finite; for callbacks that are none of Keras.
+            the weights stop being finite; for callbacks that are none of Keras; for what a probe cannot be drawn from.
     """
     callbacks = _check_callbacks(callbacks)
     folder = Path(out or Path("runs") / recipe.name)
@@ -72,10 +77,17 @@ def pretrain(
         if state.epochs >= last:
             print(f"{folder} is already trained for {state.epochs} epochs.", file=sys.stderr)
             return folder
+        if recipe.watch is not None:
+            callbacks = [OnlineProbe(**recipe.watch.arguments), *callbacks]
+        for each in callbacks:
+            if isinstance(each, OnlineProbe):  # what cannot be drawn is said before the targets of teachers are made
+                each.load(interface.side(recipe.encoder.build()))
+        if tensorboard:
+            TensorBoard(folder / EVENTS)  # as is a writer that is not installed
         job = prepare(recipe, folder, state, last)
         settle_checkpoints(folder, state)
         for phase in job.phases:
-            if not _train(job, phase, folder, by_scan, jit_compile, callbacks):
+            if not _train(job, phase, folder, by_scan, jit_compile, callbacks, tensorboard):
                 break
     return folder
 
@@ -95,6 +107,7 @@ def _train(
     by_scan: bool,
     jit_compile: bool | str,
     further: Sequence[keras.callbacks.Callback] = (),
+    tensorboard: bool = False,
 ) -> bool:
     """Train one phase, from the checkpoint in `folder` unless it starts at epoch 0; whether it came to its end."""
     start, last = phase.start, phase.last
@@ -110,7 +123,11 @@ def _train(
     files.write_text(folder / RECIPE, job.recipe_text)
     machine = {"hardware": hardware(), "backend": keras.backend.backend()}
     files.write_json(folder / MACHINE, machine | dict(job.facts))
-    callbacks = [Record(job, encoder, folder, start, last), ProgressLines(job, batches, last), *further]
+    probes = [each for each in further if isinstance(each, OnlineProbe)]
+    record = Record(job, encoder, folder, start, last, probes)
+    callbacks = [record, ProgressLines(job, batches, last), *(each for each in further if each not in probes)]
+    if tensorboard:
+        callbacks.append(TensorBoard(folder / EVENTS, record.lines))
     if by_scan and isinstance(batches.images, np.ndarray):
         _fit_by_scan(model, batches, start, last, callbacks)
     else:

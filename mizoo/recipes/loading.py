@@ -16,14 +16,14 @@ from mizoo.recipes.encoders import ENCODERS, CustomEncoderSettings
 from mizoo.recipes.objectives import OBJECTIVES, CustomObjectiveSettings
 from mizoo.recipes.recipe import Recipe
 from mizoo.recipes.section import CUSTOM, Section, Settings
-from mizoo.recipes.training import Data, Optimizer, Training
+from mizoo.recipes.training import Data, Optimizer, Training, Watch
 from mizoo.zoo import entries
 
 _TABLES: dict[str, dict[str, type[Settings]]] = {
     "encoder": {**ENCODERS, CUSTOM: CustomEncoderSettings},
     "objective": {**OBJECTIVES, CUSTOM: CustomObjectiveSettings},
 }
-_SECTIONS: dict[str, type[Section]] = {"data": Data, "optimizer": Optimizer, "training": Training}
+_SECTIONS: dict[str, type[Section]] = {"data": Data, "optimizer": Optimizer, "training": Training, "watch": Watch}
 
 
 def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None) -> Recipe:
@@ -103,7 +103,7 @@ def _explain(problem: Any) -> str:
         section = table[location.pop(1)]  # the section that the validator took `name` for: no key of the recipe
     else:
         for parent in location[:-1]:
-            section = section.model_fields[parent].annotation
+            section = _SECTIONS.get(parent) or section.model_fields[parent].annotation
     key = ".".join(location) or "recipe"
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
         given = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]

@@ -28,12 +28,14 @@ class ObjectiveSettings(Settings):
         second_optimizer: the key to change for a model with one optimiser, such as "prior_weight: 0"; "" where it has
             one.
         teacher_views: views of each picture that the teachers see.
+        takes_labels: whether the classes of the data are its targets: the supervised baseline alone.
         required_endpoints: endpoints that the recipe names, so that the encoder has to have them.
         paper: where the objective comes from, for the registry and the card.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("pictures",)
     second_optimizer: ClassVar[Any] = ""
+    takes_labels: ClassVar[bool] = False
     required_endpoints: ClassVar[Any] = ()
     paper: ClassVar[Any] = ""
     if TYPE_CHECKING:  # class attributes of some subclasses, fields of others
@@ -97,6 +99,8 @@ class DeepInfoMaxSettings(ObjectiveSettings):
     clip: PositiveFloat | None = None
     score_penalty: float = Field(0.0, ge=0)
     occlusion: float = Field(0.0, ge=0, le=1)
+    prior: Literal["uniform", "gaussian"] = "uniform"
+    coordinates_weight: float = Field(0.0, ge=0)
     occlusion_from: int = Field(0, ge=0)
 
     builds: ClassVar[str] = "mizoo.objectives:DeepInfoMax"
@@ -118,7 +122,8 @@ class DeepInfoMaxSettings(ObjectiveSettings):
     @property
     def required_endpoints(self) -> tuple[str, ...]:
         """Those of the pairs, where their terms count."""
-        return tuple(dict.fromkeys(key for pair in self.pairs for key in pair)) if self.local_weight else ()
+        needed = [key for pair in self.pairs for key in pair] if self.local_weight else []
+        return tuple(dict.fromkeys([*needed, *(("local", "global") if self.coordinates_weight else ())]))
 
     @property
     def second_optimizer(self) -> str:
@@ -304,6 +309,56 @@ class CustomObjectiveSettings(ObjectiveSettings):
         return model
 
 
+class AutoencoderSettings(ObjectiveSettings):
+    """What the recipes of autoencoders share: one view, and the decoder that mirrors the encoder."""
+
+    views: ClassVar[int] = 1
+
+    @property
+    def required_endpoints(self) -> tuple[str, ...]:
+        """The code, and what a VAE's variance is computed from."""
+        return ("fc", "global")
+
+
+class VAESettings(AutoencoderSettings):
+    """Arguments of `mizoo.VAE`."""
+
+    name: Literal["vae"] = "vae"
+
+    builds: ClassVar[str] = "mizoo.objectives:VAE"
+    paper: ClassVar[str] = "Kingma and Welling 2013, Auto-encoding variational Bayes, arXiv:1312.6114"
+
+
+class AAESettings(AutoencoderSettings):
+    """Arguments of `mizoo.AAE`."""
+
+    name: Literal["aae"] = "aae"
+    prior_weight: PositiveFloat = 0.1
+    prior: Literal["uniform", "gaussian"] = "uniform"
+
+    builds: ClassVar[str] = "mizoo.objectives:AAE"
+    second_optimizer: ClassVar[str] = "objective.name: vae"
+    paper: ClassVar[str] = "Makhzani et al. 2015, Adversarial autoencoders, arXiv:1511.05644"
+
+
+class SupervisedSettings(ObjectiveSettings):
+    """`mizoo.Supervised`: its targets are the labels of the data."""
+
+    name: Literal["supervised"] = "supervised"
+
+    builds: ClassVar[str] = "mizoo.objectives:Supervised"
+    views: ClassVar[int] = 1
+    takes_labels: ClassVar[bool] = True
+    paper: ClassVar[str] = (
+        "the supervised baseline of Hjelm et al. 2018, Learning deep representations by mutual information estimation "
+        "and maximization, arXiv:1808.06670"
+    )
+
+    def build(self, encoder: Any, augment: Any, seed: int, target_size: int | None = None) -> Any:
+        """Build the objective around `encoder`; arguments as of `ObjectiveSettings.build`."""
+        return self.constructor()(encoder, target_size, augment=augment, seed=seed, **self.arguments)
+
+
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     "deep_infomax": DeepInfoMaxSettings,
     "simclr": SimCLRSettings,
@@ -311,4 +366,7 @@ OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     "cpc": CPCSettings,
     "deep_co_training": DeepCoTrainingSettings,
     "distillation": DistillationSettings,
+    "vae": VAESettings,
+    "aae": AAESettings,
+    "supervised": SupervisedSettings,
 }

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mizoo.recipes.encoders import ENCODERS, Conv32Settings, CustomEncoderSettings, EncoderSettings
 from mizoo.recipes.objectives import OBJECTIVES, CustomObjectiveSettings, DeepInfoMaxSettings, ObjectiveSettings
 from mizoo.recipes.section import Section, one_of
-from mizoo.recipes.training import Data, Optimizer, Training
+from mizoo.recipes.training import Data, Optimizer, Training, Watch
 
 if TYPE_CHECKING:
     AnyEncoder = EncoderSettings
@@ -38,6 +38,7 @@ class Recipe(Section):
     data: Data
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
+    watch: Watch | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -91,6 +92,19 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _watches_what_is_there(self):
+        if self.watch is None:
+            return self
+        if self.encoder.takes == "sounds":
+            raise ValueError(f"`watch` is of pictures, and `encoder.name: {self.encoder.name}` takes sounds")
+        if self.encoder.endpoints and self.watch.endpoint not in self.encoder.endpoints:
+            raise ValueError(
+                f"`encoder.name: {self.encoder.name}` has no endpoint {self.watch.endpoint}, which `watch` names; it "
+                f"has {', '.join(self.encoder.endpoints)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _endpoints_are_there(self):
         missing = [name for name in self.objective.required_endpoints if name not in self.encoder.endpoints]
         if missing and self.encoder.endpoints:
@@ -127,7 +141,8 @@ class Recipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the weights: a checkpoint resumes under a recipe of the same identity alone."""
-        return self.model_dump(mode="json", exclude={"name": True, "summary": True, "training": {"checkpoint_epochs"}})
+        decides_nothing: Any = {"name": True, "summary": True, "watch": True, "training": {"checkpoint_epochs"}}
+        return self.model_dump(mode="json", exclude=decides_nothing)
 
     def can_resume(self, saved: Recipe, epochs: int) -> bool:
         """Whether a run of the recipe `saved` that has trained for `epochs` epochs is also a run of this one.

@@ -1,4 +1,4 @@
-"""The sections of a recipe that every run has: data, optimiser and training."""
+"""The sections of a recipe that are the same for every objective: data, optimiser, training, and what is watched."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from mizoo.evaluate.protocols import PROBES, choose
 from mizoo.recipes.section import Section
 
 
@@ -67,6 +68,30 @@ class Data(Section):
             if epoch < end:
                 return stage, end
         return Stage(view_side=self.view_side), None
+
+
+class Watch(Section):
+    """A probe that is measured while the run trains: arguments of `mizoo.callbacks.OnlineProbe`.
+
+    Its labels and pictures decide nothing of the run: a recipe may be given another at any time.
+    """
+
+    source: str
+    split: str = "train"
+    protocol: str = "knn"
+    every: PositiveInt = 1
+    endpoint: str = "global"
+
+    @model_validator(mode="after")
+    def _is_a_probe(self):
+        if not choose((self.protocol,))[0].labelled:
+            raise ValueError(f"`protocol` is a probe, {', '.join(PROBES)} or one of your own: {self.protocol} is none")
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the probe."""
+        return {"data": self.source, **self.model_dump(exclude={"source"})}
 
 
 class Optimizer(Section):

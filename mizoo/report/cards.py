@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from mizoo._tools import markdown, yaml_text
 from mizoo._tools.files import write_text
 from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
-from mizoo.evaluate.rows import public_command
+from mizoo.evaluate.rows import Row, public_command
+from mizoo.report.card_metadata import front_matter, metadata
 from mizoo.report.tables import entry_rows, table
 from mizoo.zoo import entries, interface
 
@@ -31,11 +33,12 @@ SECTIONS = (
 )
 
 
-def card(name: str) -> str:
-    """The model card of an entry as markdown.
+def card(name: str, address: str | None = None) -> str:
+    """The model card of an entry as markdown, headed by the YAML block that the Hugging Face hub reads.
 
     Args:
         name: an entry of `mizoo.list_models()`.
+        address: what `mizoo.load` takes in the examples, such as "hf://owner/name"; the name if None.
 
     Returns:
         The text of models/<entry>/README.md.
@@ -49,20 +52,50 @@ def card(name: str) -> str:
     earlier = [f"models/{file.parent.name}/{file.name}" for file in recipes.ancestors(recipe.get("init_from"))]
     _check_hashes(name, info, manifest)
     rows = entry_rows(name)
-    written = (
-        _summary(info),
-        _example(name, info),
-        _endpoints(info, recipe),
-        _training(recipe, manifest.get("trained"), earlier),
-        _results(rows),
-        _files(info, manifest),
-        _reproduce(name, recipe["name"], rows, earlier),
-        _limits(info),
-        _licence(info),
-        _citation(info),
-    )
-    sections = [f"# {name}", "Written by `mizoo card`: change the recipe, the rows or the registry, not this page."]
-    sections += [f"## {title}\n\n{text}" for title, text in zip(SECTIONS, written, strict=True)]
+    written = describe(address or name, info, recipe, manifest.get("trained"), rows, earlier)
+    written["Files"] = _files(info, manifest)
+    written["Make it again"] = _reproduce(name, recipe["name"], rows, earlier)
+    return page(name, info, rows, written)
+
+
+def describe(
+    address: str,
+    info: dict[str, Any],
+    recipe: dict[str, Any],
+    trained: dict[str, Any] | None,
+    rows: list[Row],
+    earlier: Sequence[str] = (),
+) -> dict[str, str]:
+    """Title -> text of the sections of a card that any encoder has.
+
+    Args:
+        address: what `mizoo.load` takes.
+        info: summary, objective, dataset, paper, license, input and endpoints, as in the registry.
+        recipe: the content of its recipe.yaml.
+        trained: how long and on what it was trained, as in a manifest.
+        rows: its rows; none are possible.
+        earlier: the recipes of the runs before it.
+    """
+    return {
+        "What it is": _summary(info),
+        "Load it": _example(address, info),
+        "Endpoints": _endpoints(info, recipe),
+        "Training": _training(recipe, trained, list(earlier)),
+        **({"Results": _results(rows)} if rows else {}),
+        "Limits": _limits(info, rows),
+        "Licence": _licence(info),
+        "Citation": _citation(info),
+    }
+
+
+def page(name: str, info: dict[str, Any], rows: list[Row], written: dict[str, str]) -> str:
+    """A whole card: its head for the hub, its title, and its sections in their order."""
+    head = front_matter(metadata(name, _kind(info), info, rows))
+    sections = [
+        f"{head}\n# {name}",
+        "Written by `mizoo card`: change the recipe, the rows or the registry, not this page.",
+    ]
+    sections += [f"## {title}\n\n{written[title]}" for title in SECTIONS if title in written]
     return "\n\n".join(sections) + "\n"
 
 
@@ -215,7 +248,7 @@ def _kind(described: dict[str, Any]) -> str:
     return interface.kind_of(described.get("input", {}).get("shape", (0, 0, 0)))
 
 
-def _limits(info: dict[str, Any]) -> str:
+def _limits(info: dict[str, Any], rows: list[Row]) -> str:
     if rate := info["input"].get("sampling_rate"):
         scope = (
             f"- It covers frequencies up to {rate // 2} Hz; sounds of another sampling rate have to be resampled to "
@@ -228,11 +261,12 @@ def _limits(info: dict[str, Any]) -> str:
             "lost.\n"
         )
     kind = _kind(info)
+    accuracies = "The accuracies above are" if rows else "Accuracies, where they are given, are"
     return (
         scope
         + f"- It was trained on {markdown.plain(info['dataset'])} alone; on other kinds of {kind} its features may be "
         "no better than those of random weights. Measure before relying on them.\n"
-        "- The accuracies above are of probes fitted with labels of the same data set; no number above is about "
+        f"- {accuracies} of probes fitted with labels of the same data set; no number above is about "
         f"fairness or about robustness to corrupted or adversarial {kind}.\n"
         f"- Features are not a way of making {kind} anonymous."
     )

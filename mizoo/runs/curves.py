@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mizoo._tools.files import atomic
 from mizoo.errors import UserError
+from mizoo.runs.columns import CEILING, PROBE, group_of
 from mizoo.runs.folder import read_log
 
-_CEILING = "_ceiling"
-_BOUND, _ACCURACY = re.compile(r"mi_\d+|\w*_mi"), re.compile(r"accuracy_\d+")
 _LABELS = {
     "loss": "loss",
     "spread": "spread of the embedding",
@@ -28,8 +26,9 @@ _COLUMNS = 2  # panels side by side
 def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     """Draw everything that a run logs by epoch, under its name: a panel for each kind of column.
 
-    Bounds are in nats, with their ceilings; then come the shares of right picks, the loss, further terms, and what the
-    run measures of itself: spread and effective rank of the embedding, learning rate, speed and time.
+    Bounds are in nats, with their ceilings; then come the accuracy of watched probes, the shares of right picks, the
+    loss, further terms, and what the run measures of itself: spread and effective rank of the embedding, learning rate,
+    speed and time.
 
     Args:
         run: a run folder, which holds log.csv.
@@ -48,7 +47,7 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     run = Path(run)
     out = run / "curves.png" if out is None else Path(out)
     lines = read_log(run)
-    panels = _panels(list(dict.fromkeys(key for line in lines for key in line)))
+    panels = panels_of(list(dict.fromkeys(key for line in lines for key in line)))
     if not panels:
         raise UserError(f"The log of {run} holds nothing to draw: its columns are {', '.join(lines[0])}.")
     columns = min(len(panels), _COLUMNS)
@@ -57,7 +56,7 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     figure.suptitle(run.resolve().name)
     every = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (keys, unit) in zip(every, panels):
-        _draw(axes, lines, keys, unit)
+        draw(axes, lines, keys, unit)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     with atomic(out) as temporary:
@@ -65,34 +64,43 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     return out
 
 
-def _panels(columns: Sequence[str]) -> list[tuple[list[str], str]]:
+def panels_of(columns: Sequence[str]) -> list[tuple[list[str], str]]:
     """What is drawn together, and the name of its axis: every column of a log but the epoch."""
-    ceilings = [key for key in columns if key.endswith(_CEILING)]
-    left = [key for key in columns if key != "epoch" and key not in ceilings]
-    bounds = [key for key in left if _BOUND.fullmatch(key) or key + _CEILING in ceilings]
-    accuracies = [key for key in left if _ACCURACY.fullmatch(key)]
+    left = [key for key in columns if key != "epoch" and not key.endswith(CEILING)]
+    by_group: dict[str, list[str]] = {}
+    for key in left:
+        by_group.setdefault(group_of(key, columns), []).append(key)
     speeds = [key for key in left if key.endswith("_per_second")]
-    known = {*bounds, *accuracies, *speeds, *_LABELS}
-    others = [key for key in left if key not in known]
-    panels = [(bounds, "nats"), (accuracies, "share of right picks"), (["loss"], _LABELS["loss"])]
-    panels += [(others, "other terms")]
+    panels = [
+        (by_group.get("nats", []), "nats"),
+        (by_group.get("probe", []), "accuracy of the probe, %"),
+        (by_group.get("accuracy", []), "share of right picks"),
+        (["loss"], _LABELS["loss"]),
+        (by_group.get("terms", []), "other terms"),
+    ]
     panels += [([key], label) for key, label in _LABELS.items() if key not in ("loss", "seconds")]
     panels += [([key], key.replace("_", " ")) for key in speeds] + [(["seconds"], _LABELS["seconds"])]
     return [(keys, unit) for keys, unit in panels if set(keys) & set(left)]
 
 
-def _draw(axes: Any, lines: list[dict[str, float]], keys: list[str], unit: str) -> None:
-    """One panel: its columns by epoch, and their ceilings."""
+def draw(
+    axes: Any,
+    lines: Sequence[Mapping[str, float]],
+    keys: Sequence[str],
+    unit: str,
+    shades: tuple[float, float] = (0.0, 0.9),
+) -> None:
+    """One panel: its columns by epoch, and their ceilings; `shades` of viridis, for the first and the last column."""
     from matplotlib import colormaps
 
-    marker = "o" if len(lines) == 1 else None  # a line through one point is none
     epochs = [line["epoch"] for line in lines]
     for i, key in enumerate(sorted(keys, key=_step_number)):
-        colour = colormaps["viridis"](0.9 * i / max(len(keys) - 1, 1))
-        values = [line.get(key, math.nan) for line in lines]
-        axes.plot(epochs, values, color=colour, label=key, marker=marker)
+        colour = colormaps["viridis"](shades[0] + (shades[1] - shades[0]) * i / max(len(keys) - 1, 1))
+        known = [(epoch, line[key]) for epoch, line in zip(epochs, lines) if key in line]  # a probe skips epochs
+        marker = "o" if len(known) == 1 else None  # a line through one point is none
+        axes.plot(*zip(*known), color=colour, label=key.removeprefix(PROBE), marker=marker)
     last = lines[-1]
-    for ceiling in sorted({last[key + _CEILING] for key in keys if key + _CEILING in last}):
+    for ceiling in sorted({last[key + CEILING] for key in keys if key + CEILING in last}):
         axes.axhline(ceiling, linestyle="--", color="grey", linewidth=1)
         place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
         axes.annotate("ceiling", (0.99, ceiling), color="grey", **place)

@@ -23,6 +23,7 @@ DAMAGED = "damaged.weights.h5"
 HASHES = "checkpoint.sha256"
 TARGETS = "targets.npz"
 MACHINE = "machine.json"
+EVENTS = "tensorboard"
 
 _STATE = "mizoo"  # the attribute of a checkpoint that holds the state
 
@@ -61,9 +62,10 @@ def read_log(run: str | os.PathLike) -> list[dict[str, float]]:
 
 
 def write_log(run: Path, lines: Sequence[dict[str, float]]) -> None:
-    """Write the lines of a run's log.csv, atomically."""
+    """Write the lines of a run's log.csv, atomically; a value that a line does not have is left empty."""
+    columns = dict.fromkeys(key for line in lines for key in line)
     with files.atomic(run / LOG) as path, open(path, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, lines[0])
+        writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(lines)
 

@@ -1,6 +1,9 @@
 """Published entries: names -> descriptions and files, returned only once their hash is checked.
 
-The hashes are pinned in `registry.json` inside the package, not next to the files that they guard.
+The hashes are pinned in `registry.json` inside the package, not next to the files that they guard. A file that is not
+installed is looked up in the cache, and downloaded into it (`mizoo.zoo.fetching`).
+
+`name` is the newest version of an entry, and `name@1` its first one, whose files stay what they were.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mizoo.errors import UserError
+from mizoo.zoo.fetching import Wanted, fetch
 from mizoo.zoo.reading import EncoderFile, read_checked
 
 # The top-level folders that a clone tracks, and the packages as which they are installed.
@@ -96,16 +100,22 @@ def info(name: str) -> dict[str, Any]:
     """The description of one published encoder.
 
     Args:
-        name: an entry of `list_models()`.
+        name: an entry of `list_models()`, or one of its versions, such as "simclr_cifar10@1".
 
     Returns:
         dict with name, summary, objective, dataset, paper, license, input, endpoints (name -> shape) and files
-        (file name -> path, sha256, bytes).
+        (file name -> path, sha256, bytes); `version` and `earlier` (number -> the same of an earlier version) where
+        there are several.
 
     Raises:
-        UserError: for an unknown name, with the nearest ones.
+        UserError: for an unknown name, with the nearest ones, or an unknown version.
     """
     return {"name": name, **entry(name)}
+
+
+def is_entry(name: Any) -> bool:
+    """Whether this is the name of an entry, with or without a version; the version need not exist."""
+    return isinstance(name, str) and name.partition("@")[0] in registry()
 
 
 def entry(name: str) -> dict[str, Any]:
@@ -113,13 +123,23 @@ def entry(name: str) -> dict[str, Any]:
     if not isinstance(name, str):
         raise UserError(f"An entry is called by its name, such as those of `list_models()`. Received: {name!r}")
     entries = registry()
-    if name in entries:
-        return entries[name]
+    base, at, version = name.partition("@")
+    if base in entries:
+        return _version(entries[base], base, version) if at else entries[base]
     if not entries:
         raise UserError(f"No encoder called {name!r}: this version publishes none. A path to an encoder loads as well.")
     near = difflib.get_close_matches(name.lower(), entries, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Published: {', '.join(sorted(entries))}."
     raise UserError(f"No published encoder and no file is called {name!r}. {hint}")
+
+
+def _version(newest: dict[str, Any], name: str, version: str) -> dict[str, Any]:
+    """One version of an entry; an entry that was published once has version 1."""
+    versions = {**newest.get("earlier", {}), str(newest.get("version", 1)): newest}
+    if version not in versions:
+        known = ", ".join(f"{name}@{each}" for each in sorted(versions, key=int))
+        raise UserError(f"{name} has no version {version!r}. Its versions: {known}.")
+    return versions[version]
 
 
 def path(name: str, filename: str) -> Path:
@@ -130,14 +150,38 @@ def path(name: str, filename: str) -> Path:
         filename: one of the entry's files, such as "encoder.keras" or "encoder.onnx".
 
     Raises:
-        UserError: unknown name or file, a file that is missing, or one whose hash differs.
+        UserError: unknown name or file, a file that is missing and cannot be downloaded, or one whose hash differs.
     """
     return read(name, filename).path
 
 
+def wanted(name: str, filename: str) -> Wanted:
+    """What the registry pins of a published file; arguments and errors as of `path`."""
+    return _wanted(name, filename)[1]
+
+
 def read(name: str, filename: str) -> EncoderFile:
     """The bytes of a published file, whose SHA-256 equals the pinned one; arguments and errors as of `path`."""
-    pinned = _pinned(name)
+    relative, wanted = _wanted(name, filename)
+    file = locate(relative)
+    if not file.is_file():
+        missing = f"The file of {name} is missing: {file}. {_remedy(relative)}"
+        return read_checked(fetch(wanted, missing), wanted.sha256)
+    found = read_checked(file)
+    if found.sha256 != wanted.sha256:
+        raise UserError(
+            f"{file} is not the published file and was not opened.\n"
+            f"  expected SHA-256: {wanted.sha256} ({wanted.size:,} bytes)\n"
+            f"  found SHA-256:    {found.sha256} ({len(found.content):,} bytes)\n{_remedy(relative)}"
+        )
+    return found
+
+
+def _wanted(name: str, filename: str) -> tuple[str, Wanted]:
+    """Where a published file lies in a clone, and what is pinned of it."""
+    pinned = entry(name).get("files")
+    if not isinstance(pinned, dict):
+        raise UserError(f"The registry is damaged: {name} has no files. {_remedy(REGISTRY)}")
     if not isinstance(filename, str) or filename not in pinned:
         raise UserError(f"{name} has no file {filename!r}. Its files: {', '.join(sorted(pinned))}.")
     try:
@@ -145,22 +189,4 @@ def read(name: str, filename: str) -> EncoderFile:
         size = int(pinned[filename]["bytes"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"The registry is damaged: {filename} of {name} has no path. {_remedy(REGISTRY)}") from error
-    file = locate(relative)
-    if not file.is_file():
-        raise UserError(f"The file of {name} is missing: {file}. {_remedy(relative)}")
-    found = read_checked(file)
-    if found.sha256 != expected:
-        raise UserError(
-            f"{file} is not the published file and was not opened.\n"
-            f"  expected SHA-256: {expected} ({size:,} bytes)\n"
-            f"  found SHA-256:    {found.sha256} ({len(found.content):,} bytes)\n{_remedy(relative)}"
-        )
-    return found
-
-
-def _pinned(name: str) -> dict[str, Any]:
-    """The files of an entry as the registry pins them."""
-    pinned = entry(name).get("files")
-    if not isinstance(pinned, dict):
-        raise UserError(f"The registry is damaged: {name} has no files. {_remedy(REGISTRY)}")
-    return pinned
+    return relative, Wanted(name.partition("@")[0], filename, expected, size)

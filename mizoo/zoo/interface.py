@@ -151,8 +151,8 @@ def encoder_name(encoder: Any) -> str:
     """What an encoder is called in messages, rows and manifests.
 
     Args:
-        encoder: a model, which has a name; a published entry; a folder, called by its own name; or a file, called by
-            its own name too, or by that of its folder if it is "encoder.keras" or "encoder.onnx".
+        encoder: a model, which has a name; a published entry; a folder, also one on the hub, called by its own name; or
+            a file, called by its own name too, or by that of its folder if it is "encoder.keras" or "encoder.onnx".
     """
     if not isinstance(encoder, (str, os.PathLike)):
         return str(getattr(encoder, "name", "encoder"))

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mizoo._tools import yaml_text
+from mizoo._tools.checks import check_name
 from mizoo._tools.files import user_path
 from mizoo.errors import UserError, not_installed
-from mizoo.zoo import entries, interface, reading
+from mizoo.zoo import entries, hub, interface, reading
 from mizoo.zoo.reading import EncoderFile
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mizoo.zoo.onnx_encoder import OnnxEncoder
 
 RUNTIMES = ("keras", "onnx")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")  # what no name of a layer holds on every backend
 
 
@@ -64,8 +64,9 @@ def load(
 
     Args:
         encoder: a published entry, or the path of a `.keras` or `.onnx` file or of a folder that holds
-            `encoder.keras` or `encoder.onnx` (a run folder, an export folder). Only published files have a pinned
-            hash: load no other file that you do not trust.
+            `encoder.keras` or `encoder.onnx` (a run folder, an export folder); "name@1" is the first version of an
+            entry, and "hf://owner/name" a folder on the Hugging Face hub (`mizoo.zoo.hub`). Only published files have
+            a pinned hash: load no other file that you do not trust.
         endpoint: one endpoint, returned as an array; all of them in a dict if None.
         runtime: "keras", or "onnx" for ONNX Runtime (no Keras import, ready at once, inference only).
         name: what the model is called; that of the entry, or of the folder or file, with `_<endpoint>` if one was
@@ -90,14 +91,12 @@ def load_hashed(
 ) -> tuple[Any, str]:
     """The encoder as `load` gives it, and the SHA-256 of the bytes that it was loaded from; errors as there."""
     _check_text("endpoint", endpoint, "the name of one endpoint, or None for all of them")
-    _check_text("name", name, "what the model is called")
-    if name is not None and not _NAME.fullmatch(name):
-        raise UserError(f"`name` is letters, digits, `_`, `-` and `.`, for a name of a Keras layer. Received: {name!r}")
+    check_name(name)
     published = _is_published(encoder, runtime)
     if published:
         _check_endpoint(endpoint, entries.entry(encoder).get("endpoints", ()), encoder)
     file = read_encoder(encoder, runtime)
-    title = interface.encoder_name(file.path)
+    title = interface.encoder_name(encoder if published or hub.is_address(encoder) else file.path)
     if runtime == "onnx":
         from mizoo.zoo.onnx_encoder import OnnxEncoder
 
@@ -137,14 +136,19 @@ def read_encoder(encoder: str | os.PathLike, runtime: str = "keras") -> EncoderF
     """The bytes of the file that `load` opens for `encoder`, and their hash; errors as there."""
     if _is_published(encoder, runtime):
         return entries.read(os.fspath(encoder), interface.FILES[runtime])
-    return reading.read_checked(_local_file(encoder, runtime))
+    return reading.read_checked(_local_file(_here(encoder, runtime), runtime))
 
 
 def encoder_file(encoder: str | os.PathLike, runtime: str = "keras") -> Path:
     """The file that `load` opens for `encoder`; errors as there, but for a damaged file of one's own."""
     if _is_published(encoder, runtime):
         return entries.path(os.fspath(encoder), interface.FILES[runtime])
-    return _local_file(encoder, runtime)
+    return _local_file(_here(encoder, runtime), runtime)
+
+
+def _here(encoder: str | os.PathLike, runtime: str) -> str | os.PathLike:
+    """The path of an encoder: that of what was downloaded, if it is an address on the hub."""
+    return hub.fetch(encoder, interface.FILES[runtime]) if hub.is_address(encoder) else encoder
 
 
 def _is_published(encoder: Any, runtime: str = "keras") -> bool:
@@ -156,7 +160,7 @@ def _is_published(encoder: Any, runtime: str = "keras") -> bool:
         )
     if runtime not in RUNTIMES:
         raise UserError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}. Received: {runtime!r}")
-    return isinstance(encoder, str) and encoder in entries.registry()
+    return entries.is_entry(encoder)
 
 
 def _check_text(argument: str, value: Any, meaning: str) -> None:
@@ -195,7 +199,7 @@ def recorded_sampling_rate(name: str | os.PathLike) -> int | None:
     """The same as `sampling_rate`, or None if none is recorded."""
     if _is_published(name):
         return entries.entry(str(name)).get("input", {}).get("sampling_rate")
-    path = user_path(name)
+    path = hub.fetch(name) if hub.is_address(name) else user_path(name)
     folder = path if path.is_dir() else path.parent
     if (folder / "manifest.json").is_file():
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

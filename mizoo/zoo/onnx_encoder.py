@@ -16,13 +16,16 @@ from mizoo.errors import UserError
 from mizoo.zoo.interface import kind_of
 from mizoo.zoo.reading import EncoderFile, check_onnx, read_checked
 
+_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+
 
 class OnnxEncoder:
     """An encoder exported to ONNX: pictures in 0..255 in (or sounds, or series), named endpoints out. No Keras.
 
     Args:
-        path: an ONNX file with one input, float32 (B, H, W, C) of pictures, (B, T) of sounds or (B, T, d) of series,
-            and named outputs; or its bytes, as `mizoo.zoo.reading.read_checked` gives them. All of it is in one file.
+        path: an ONNX file with one input, float32 or uint8 (B, H, W, C) of pictures, float32 (B, T) of sounds or
+            (B, T, d) of series, and named outputs; or its bytes, as `mizoo.zoo.reading.read_checked` gives them. All of
+            it is in one file.
         endpoint: compute and return this output only, as an array; all of them in a dict if None.
         name: what messages call the encoder; the file's name if None.
         providers: names of execution providers of ONNX Runtime, in order of preference.
@@ -60,9 +63,10 @@ class OnnxEncoder:
         self.name = name or path.stem
         self._session = _session(file, self.providers)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape: list = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+        self._dtype = _TYPES.get(inputs[0].type) if len(inputs) == 1 else None
+        shape: list = inputs[0].shape if self._dtype else []
         free_length = len(shape) in (2, 3) and not isinstance(shape[1], int)
-        if len(shape) != 4 and not free_length:
+        if len(shape) != 4 and not (free_length and self._dtype is np.float32):
             received = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in inputs)
             raise UserError(
                 f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}. (Those "
@@ -109,7 +113,7 @@ class OnnxEncoder:
         images = self._check_input(images, self.input_shape[1:], cast=False)
         results: dict[str, np.ndarray] = {}
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].astype(np.float32, copy=False)
+            batch = images[start : start + batch_size]
             for key, value in self._run(batch).items():
                 if key not in results:
                     results[key] = np.empty((len(images), *value.shape[1:]), value.dtype)
@@ -117,6 +121,9 @@ class OnnxEncoder:
         return self._chosen(results)
 
     def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        if self._dtype is np.uint8 and batch.dtype != np.uint8:
+            batch = np.round(batch)
+        batch = batch.astype(self._dtype, copy=False)
         if self.kind == "sounds" and (values := self._attempt(batch)) is None:
             samples, shortest = batch.shape[1], self.shortest()
             if samples < shortest:

@@ -96,6 +96,14 @@ def build_views(**settings):
     return build_deep_infomax(**{"views": 2, "augment": augment.preset("amdim"), **usual, **settings})
 
 
+def build_in_blocks(**settings):
+    """The same with all its scores formed by blocks, of 4 rows of `local` at most."""
+    from mizoo.critics import blocks
+
+    blocks.BUDGET, blocks.BLOCK = 0, 4 * 4 * 64 * 16
+    return build_views(**settings)
+
+
 def build_simclr(**settings):
     """SimCLR."""
     from mizoo import augment
@@ -138,6 +146,7 @@ def build_distillation(**settings):
 BUILDERS = {
     "deep_infomax": build_deep_infomax,
     "views": build_views,
+    "in_blocks": build_in_blocks,
     "simclr": build_simclr,
     "cpc": build_cpc,
     "deep_co_training": build_deep_co_training,
@@ -157,10 +166,12 @@ def _prepared(case: Case):
     import numpy as np
 
     from mizoo import augment
+    from mizoo.critics import blocks
 
     settings = dict(case.settings)
     if "augment" in settings:
         settings["augment"] = augment.preset(settings["augment"])
+    blocks.BUDGET = 1 << 28  # a case with blocks sets another
     model = BUILDERS[case.objective](**settings)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
@@ -245,6 +256,36 @@ def augmented() -> dict[str, Any]:
     return {"augmented": np.stack(made)}
 
 
+def message(call, *arguments, **settings) -> str:
+    """What a call is refused with; empty if it is not."""
+    from mizoo.errors import UserError
+
+    try:
+        call(*arguments, **settings)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def small_model():
+    """Deep InfoMax with a narrow encoder."""
+    from mizoo.encoders import conv32
+    from mizoo.objectives import DeepInfoMax
+
+    return DeepInfoMax(conv32(widths=(4, 4, 4), fc_size=8, global_size=4), critic_width=4)
+
+
+def refused_by_scan() -> dict[str, Any]:
+    """The messages of batches that an epoch by scan cannot take."""
+    import keras
+    import numpy as np
+
+    model = small_model()
+    model.compile(keras.optimizers.SGD(0.1))
+    pictures = np.zeros((4, 32, 32, 3), np.uint8)
+    return {"scan": [message(model.scan_epoch, pictures, size, 0, 0) for size in (1, 5, 1.5)]}
+
+
 def refused_with_two_replicas() -> dict[str, Any]:
     """The messages of what cannot work with two replicas, and how many of their draws of noise differ."""
     import keras
@@ -252,21 +293,8 @@ def refused_with_two_replicas() -> dict[str, Any]:
     import tensorflow as tf
 
     from mizoo import data
-    from mizoo.encoders import conv32
-    from mizoo.errors import UserError
-    from mizoo.objectives import DeepInfoMax
 
     replicated = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-    def small_model() -> DeepInfoMax:
-        return DeepInfoMax(conv32(widths=(4, 4, 4), fc_size=8, global_size=4), critic_width=4)
-
-    def message(call, *arguments, **settings) -> str:
-        try:
-            call(*arguments, **settings)
-        except UserError as error:
-            return str(error)
-        return ""
 
     def compile_message(model, accumulate: int | None = None, **settings) -> str:
         optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate)

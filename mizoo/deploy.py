@@ -1,0 +1,176 @@
+"""Forms of an encoder for serving, beside those of `mizoo export`: inputs of bytes, 8-bit weights, LiteRT.
+
+What is in 8 bits is written only if a probe on its features keeps its accuracy.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mizoo._tools import files
+from mizoo._tools.checks import check_choice
+from mizoo._tools.progress import Progress
+from mizoo.errors import UserError
+from mizoo.export import quantization
+from mizoo.export.onnx import save_onnx
+from mizoo.export.parity import check_tolerance, compare, run_keras
+from mizoo.export.samples import sample_inputs
+from mizoo.zoo import interface
+from mizoo.zoo.loading import read_keras
+from mizoo.zoo.onnx_encoder import OnnxEncoder
+
+if TYPE_CHECKING:
+    import keras
+
+FORMS, INPUTS, QUANTIZED = ("onnx", "litert"), ("float32", "uint8"), ("none", "int8")
+LARGEST_LOSS = 0.5
+"""Points of accuracy that a probe may lose by 8 bits."""
+CALIBRATION, PROBE_TRAIN, PROBE_TEST = 256, 8000, 5000
+_PREFERRED = ("fc", "global")  # the endpoint that is probed, if the encoder has it; otherwise the last
+_COMPARED = 64
+
+Run = Callable[[np.ndarray], Any]  # from pictures to a dict of endpoints
+
+
+def deploy(
+    encoder: str | os.PathLike | keras.Model,
+    out: str | os.PathLike,
+    form: str = "onnx",
+    inputs: str = "float32",
+    quantize: str = "none",
+    dataset: Any = "cifar10",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write one file for serving an encoder of pictures, once it is shown to compute what the encoder computes.
+
+    Without quantisation every endpoint agrees with Keras within the tolerance of `mizoo.export.export`. With "int8" it
+    cannot; instead a logistic regression is fitted on features of the float32 form and scored on those of both, all
+    from the training split of labelled data, of which no picture is used twice: 256 to calibrate the ranges, 8,000 to
+    fit on and the last 5,000 to score, or a tenth, a half and a quarter of fewer.
+
+    Args:
+        encoder: as for `mizoo.export.export`.
+        out: the folder; the file is called "encoder.onnx", "encoder.uint8.onnx", "encoder.int8.onnx",
+            "encoder.int8.uint8.onnx", "encoder.tflite" or "encoder.int8.tflite".
+        form: "onnx" or "litert".
+        inputs: "float32", or "uint8" of ONNX.
+        quantize: "none" or "int8".
+        dataset: the labelled pictures for "int8", as for `mizoo.data.load`.
+        progress: show a bar.
+
+    Returns:
+        dict with `file`, `sha256`, `bytes`; `differences` by endpoint, relative to the largest value; and with "int8"
+        `probe`: endpoint, dataset, accuracy of `float32` and `int8` in percent, and `train` and `test` sizes.
+
+    Raises:
+        UserError: for an encoder of sounds or series, a form that differs, or a probe that loses more than 0.5 point;
+            nothing is written then.
+    """
+    check_choice(form, "form", FORMS)
+    check_choice(inputs, "inputs", INPUTS)
+    check_choice(quantize, "quantize", QUANTIZED)
+    if form == "litert" and inputs != "float32":
+        raise UserError("`inputs='uint8'` (--input uint8) is for ONNX. Received: form='litert'")
+    import keras
+
+    model = encoder if isinstance(encoder, keras.Model) else read_keras(encoder)[0]
+    quantization.check_pictures(model)
+    name = interface.encoder_name(encoder)
+    parts = ["encoder", *(["int8"] if quantize == "int8" else []), *(["uint8"] if inputs == "uint8" else [])]
+    target = files.user_path(out) / f"{'.'.join(parts)}.{'tflite' if form == 'litert' else 'onnx'}"
+    data = _split(dataset, model) if quantize == "int8" else None
+    with tempfile.TemporaryDirectory(prefix="mizoo-") as folder, Progress(progress) as display:
+        plain, written = Path(folder) / "plain.onnx", Path(folder) / target.name
+        line = display.start(f"writing {target.name}")
+        save_onnx(model, plain)
+        _write(form, inputs, model, plain, written, None if data is None else data["calibration"])
+        run = _runner(form, written)
+        facts: dict[str, Any] = {"file": str(target), **files.facts(written)}
+        pictures = np.round(sample_inputs(model, _COMPARED)[0]).astype(np.uint8)
+        reference = run_keras(quantization.as_exported(model), pictures.astype(np.float32))
+        facts["differences"] = compare(run(pictures), reference)
+        if data is None:
+            check_tolerance(name, target.name, facts["differences"])
+        else:
+            facts["probe"] = _probe(OnnxEncoder(plain).predict, run, data, line)
+            _check_probe(name, facts["probe"])
+        with files.atomic(target) as temporary:
+            temporary.write_bytes(written.read_bytes())
+    return facts
+
+
+def _write(form: str, inputs: str, model: Any, plain: Path, written: Path, calibration: np.ndarray | None) -> None:
+    """Write the one form that is wanted."""
+    if form == "litert":
+        quantization.save_litert(model, written, calibration)
+        return
+    source = plain
+    if calibration is not None:
+        source = plain.with_name("int8.onnx")
+        quantization.quantize_onnx(plain, source, calibration)
+    if inputs == "uint8":
+        quantization.take_uint8(source, written)
+    else:
+        written.write_bytes(source.read_bytes())
+
+
+def _runner(form: str, path: Path) -> Run:
+    if form == "litert":
+        return lambda pictures: quantization.run_litert(path, pictures)
+    return OnnxEncoder(path).predict
+
+
+def _split(dataset: Any, model: Any) -> dict[str, Any]:
+    """Pictures to calibrate on, to fit on and to score, of the training split."""
+    from mizoo import data
+
+    whole = data.load(dataset, "train", size=interface.side(model))
+    if whole.labels is None:
+        raise UserError(f"8 bits are checked by a probe, which takes labels. {whole.name} has none: pass `dataset`.")
+    order = np.random.default_rng(0).permutation(len(whole))
+    sizes = [
+        min(most, int(len(order) * share))
+        for most, share in ((CALIBRATION, 0.1), (PROBE_TRAIN, 0.5), (PROBE_TEST, 0.25))
+    ]
+    if min(sizes) < 1:
+        raise UserError(f"8 bits are checked by a probe, for which {len(order)} pictures are too few.")
+    parts = np.split(order, np.cumsum(sizes))[:3]
+    calibration, train, test = ((whole.images[part], whole.labels[part]) for part in parts)
+    return {"name": whole.name, "calibration": calibration[0], "train": train, "test": test}
+
+
+def _probe(exact: Run, run: Run, data: dict[str, Any], line: Any) -> dict[str, Any]:
+    """Accuracy of one classifier, fitted on exact features, on those of both forms."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    (train_x, train_y), (test_x, test_y) = data["train"], data["test"]
+    line.resize(len(train_x) + 2 * len(test_x))
+    found = exact(train_x)
+    endpoint = next((each for each in _PREFERRED if each in found), list(found)[-1])
+    line.advance(len(train_x), f"probe on {endpoint}")
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    classifier.fit(found[endpoint].reshape(len(train_x), -1), train_y)
+    accuracies = {}
+    for form, each in (("float32", exact), ("int8", run)):
+        features = each(test_x)[endpoint].reshape(len(test_x), -1)
+        accuracies[form] = round(100 * float(classifier.score(features, test_y)), 2)
+        line.advance(len(test_x))
+    return {"endpoint": endpoint, "dataset": data["name"], **accuracies, "train": len(train_x), "test": len(test_x)}
+
+
+def _check_probe(name: str, probe: dict[str, Any]) -> None:
+    lost = probe["float32"] - probe["int8"]
+    if not lost <= LARGEST_LOSS:
+        raise UserError(
+            f"In 8 bits {name} loses {lost:.2f} points of a probe on {probe['endpoint']!r} ({probe['float32']:.2f} to "
+            f"{probe['int8']:.2f} % on {probe['dataset']}), where {LARGEST_LOSS} is allowed: nothing was written. "
+            "Serve it in float32, or calibrate on pictures like those that it will get (`dataset`)."
+        )

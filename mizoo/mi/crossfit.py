@@ -1,0 +1,179 @@
+"""Fit on some folds of the rows, score the others: values, what each row adds, and the test by permutation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mizoo._tools.progress import bar
+from mizoo.mi import scoring
+
+SEEN_VARIATES = 4
+"""Of the chosen start, how many the network of "auto" sees."""
+
+
+@dataclass
+class Scored:
+    """What scoring the folds gave.
+
+    Attributes:
+        values, sizes: value in nats and rows of each block that was scored together.
+        shares: (N,) what each row adds, NaN for rows that were not scored.
+        statistics: (1 + B,) of the rows as they are and permuted; empty without permutations.
+        curves: of the fits.
+        starts: the name of the start of each fold, without a start "none".
+        varied: whether any block's scores differ between pairs.
+    """
+
+    shares: np.ndarray
+    statistics: np.ndarray
+    values: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    curves: list[tuple] = field(default_factory=list)
+    starts: list[str] = field(default_factory=list)
+    varied: bool = False
+
+    @property
+    def nats(self) -> float:
+        """The mean over all scored rows."""
+        return float(np.average(self.values, weights=self.sizes))
+
+
+def split(rows: int, folds: int, rng: np.random.Generator, groups: np.ndarray | None = None) -> Iterator[tuple]:
+    """Rows to fit on, rows for early stopping (15% of what is not scored), and rows to score, for each fold.
+
+    Groups (N,) are kept whole in each of the three.
+    """
+    if groups is None:
+        parts = np.array_split(rng.permutation(rows), max(folds, 3))
+    else:
+        order = np.argsort(groups, kind="stable")
+        units = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+        parts = np.array_split(rng.permutation(len(units)), max(folds, 3))
+    for i in range(folds):
+        rest = np.concatenate([part for j, part in enumerate(parts) if j != i])
+        if groups is None:
+            held_out = max(len(rest) * 15 // 100, 5)
+            yield rest[held_out:], rest[:held_out], parts[i]
+        else:
+            held_out = max(len(rest) * 15 // 100, 1)
+            of_units = (rest[held_out:], rest[:held_out], parts[i])
+            yield tuple(rng.permutation(np.concatenate([units[unit] for unit in each])) for each in of_units)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fitted and how; see `mizoo.mi.estimate` for the arguments."""
+
+    bound: str
+    critic: str | None
+    gaussian: bool
+    norms: bool
+    hidden: tuple[int, ...]
+    embedding: int
+    candidates: int
+    family: str
+    tau: float | None
+    folds: int
+    seed: int
+    schedule: Any
+    permutations: int = 0
+
+
+def fit_and_score(
+    x: np.ndarray, y: np.ndarray, plan: Plan, groups: np.ndarray | None = None, progress: bool = True
+) -> Scored:
+    """Fit to the folds in turn and score what each leaves out; x (N, d_x) and y (N, d_y), float32."""
+    from mizoo.mi import fit, models, starts
+
+    rng, pairing = np.random.default_rng(plan.seed), np.random.default_rng((plan.seed, 1))
+    splits = list(split(len(x), plan.folds, rng, groups))
+    model, variates = _model(plan, x.shape[1], y.shape[1])
+    kinds = starts.ALL if plan.bound == "auto" else starts.GAUSSIAN
+    batch_size = min(plan.schedule.batch_size, min(len(train) for train, _, _ in splits))
+    fitter = fit.Fitter(model, plan.schedule, batch_size)
+    scored = Scored(np.full(len(x), np.nan), np.zeros(1 + plan.permutations if plan.permutations else 0))
+    max_steps = plan.schedule.max_steps
+    with bar("fitting", len(splits) * max_steps, progress) as advance:
+        for train, validation, test in splits:
+            fitter.restart()
+            rows, columns = x, y
+            if plan.bound in models.DENSITY:
+                model.conditional.start_at(x[train].astype("float64"), y[train].astype("float64"))
+                model.marginal.start_at(y[train].astype("float64"))
+            elif variates:
+                start = starts.choose(x[train], y[train], x[validation], y[validation], kinds)
+                rows = np.concatenate([x, _padded(start.row_variates(x), variates)], axis=1)
+                columns = np.concatenate([y, _padded(start.column_variates(y), variates)], axis=1)
+                if plan.gaussian:
+                    model.base.start(_padded(start.correlations[None], variates)[0])
+                scored.starts.append(start.name)
+            curve = fitter.fit((rows[train], columns[train]), (rows[validation], columns[validation]), rng, advance)
+            advance(max_steps - curve[-1][0])  # what early stopping saved
+            scored.curves.append(tuple(curve))
+            _score(scored, model, plan, (rows, columns), (x[train], y[train]), test, groups, pairing)
+    return scored
+
+
+def _padded(variates: np.ndarray, count: int) -> np.ndarray:
+    """Variates (N, R) as (N, count) float32, zeros after them."""
+    padded = np.zeros((len(variates), count), "float32")
+    padded[:, : variates.shape[1]] = variates[:, :count]
+    return padded
+
+
+def _model(plan: Plan, d_x: int, d_y: int):
+    """What is fitted, and the number of variates that follow the columns."""
+    from mizoo.critics import vector_critic
+    from mizoo.mi import models, starts
+    from mizoo.mi.gaussian import GaussianTerm
+
+    if plan.bound in models.DENSITY:
+        return models.DensityPair(plan.bound, d_x, d_y, plan.family, plan.hidden, plan.seed), 0
+    auto = plan.bound == "auto"
+    most = max(min(d_x, d_y), starts.MOST_VARIATES) if auto else min(d_x, d_y)
+    variates = most if plan.gaussian else 0
+    seen = min(SEEN_VARIATES, variates) if auto and plan.critic in ("concat", "separable") else 0
+    norms = plan.norms and plan.critic in ("concat", "separable")
+    sizes = (models.inputs(d_x, norms, seen), models.inputs(d_y, norms, seen))
+    network = vector_critic(plan.critic, *sizes, plan.hidden, plan.embedding, plan.seed)
+    network = models.Inputs(network, d_x, d_y, norms, seen)
+    base = GaussianTerm(variates) if variates else None
+    candidates = plan.candidates if plan.critic == "concat" else None
+    return models.Contrast("infonce" if auto else plan.bound, network, base, candidates, plan.tau), variates
+
+
+def _score(scored: Scored, model, plan: Plan, data, train, test, groups, pairing) -> None:
+    """Score the rows `test` of data (x, y) in blocks; `train` are the rows that were fitted, without variates."""
+    x, y = data
+    bound = "infonce" if plan.bound == "auto" else plan.bound
+    for block in scoring.blocks(len(test)):
+        rows = test[block]
+        scores = scoring.scores(model, x[rows], y[rows]) if bound != "doe" or plan.permutations else None
+        if bound == "doe":
+            share = scoring.log_ratios(model, x[rows], y[rows])
+            value, varied = float(share.mean()), True
+        else:
+            value, share = scoring.value_and_shares(bound, scores, plan.tau)
+            varied = bool(np.ptp(scores) > 0)
+        scored.values.append(value)
+        scored.sizes.append(len(rows))
+        scored.shares[rows] = share
+        scored.varied |= varied
+        if plan.permutations:
+            if not varied:  # a critic that found nothing: test by correlations, spurious or not
+                scores = _spare_scores(train, x[rows], y[rows])
+            own = None if groups is None else groups[rows]
+            drawn = [scoring.permutation(own, len(rows), pairing) for _ in range(plan.permutations)]
+            scored.statistics = scored.statistics + scoring.permuted(scores, drawn)
+
+
+def _spare_scores(train, x, y) -> np.ndarray:
+    """Scores (N, 1, N) of all canonical correlations of the training rows."""
+    from mizoo.mi.starts import every_correlation
+
+    d_x, d_y = train[0].shape[1], train[1].shape[1]
+    return every_correlation(*train).scores(x[:, :d_x], y[:, :d_y])[:, None]

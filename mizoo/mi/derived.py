@@ -1,0 +1,102 @@
+"""Quantities made of several mutual informations: conditional information and total correlation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mizoo.errors import UserError
+from mizoo.mi.estimator import Estimate, estimate
+from mizoo.mi.inputs import one_hot_columns
+
+_RESERVED = ("permutations", "repeats")
+
+
+def conditional(x, y, z, bound: str = "infonce", **options) -> Estimate:
+    """Estimate the conditional mutual information I(x; y | z) = I(x; (y, z)) - I(x; z) of paired rows (chain rule).
+
+    Both are estimated on the same folds, so that the standard error is that of the difference row by row.
+
+    Args:
+        x, y, z: (N, d) or (N,), as `mizoo.mi.estimate` takes them.
+        bound: the estimator of both.
+        options: of `mizoo.mi.estimate`; not `permutations` and `repeats`.
+
+    Returns:
+        An `Estimate` of kind "neither": a difference of two bounds is no bound. It has no ceiling of its own.
+
+    Raises:
+        UserError: as `mizoo.mi.estimate`.
+    """
+    y_values, z_values = _columns("y", y), _columns("z", z)
+    if len(y_values) != len(z_values):
+        raise UserError(f"`y` and `z` are paired row by row. Received: {len(y_values)} rows and {len(z_values)} rows.")
+    _check(options)
+    both = estimate(x, np.concatenate([y_values, z_values], axis=1), bound, **options)
+    known = estimate(x, z_values, bound, **options)
+    return _combined([both, known], (1.0, -1.0), bound, options.get("groups"))
+
+
+def total_correlation(*variables, bound: str = "infonce", **options) -> Estimate:
+    """Estimate the total correlation of several variables: the sum of I(x_k; (x_1, ..., x_k-1)) over k (Watanabe 1960).
+
+    Args:
+        variables: two or more arrays (N, d) or (N,); one array of several columns stands for its columns.
+        bound: the estimator of each term.
+        options: of `mizoo.mi.estimate`; not `permutations` and `repeats`.
+
+    Returns:
+        An `Estimate` of the kind of its terms: a sum of lower bounds is one.
+
+    Raises:
+        UserError: for fewer than two variables, and as `mizoo.mi.estimate`.
+    """
+    columns = [_columns("variables", each) for each in variables]
+    if len(columns) == 1:
+        columns = [columns[0][:, i : i + 1] for i in range(columns[0].shape[1])]
+    if len(columns) < 2:
+        raise UserError(f"A total correlation is one of two variables or more. Received: {len(columns)}.")
+    if len({len(each) for each in columns}) > 1:
+        raise UserError(
+            f"The variables are paired row by row. Received: {', '.join(str(len(each)) for each in columns)} rows."
+        )
+    _check(options)
+    terms = [
+        estimate(columns[k], np.concatenate(columns[:k], axis=1), bound, **options) for k in range(1, len(columns))
+    ]
+    combined = _combined(terms, (1.0,) * len(terms), bound, options.get("groups"))
+    return dataclasses.replace(combined, kind=terms[0].kind)
+
+
+def _columns(name: str, values) -> np.ndarray:
+    array = np.asarray(one_hot_columns(name, values)[0])
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _check(options: dict) -> None:
+    if given := [name for name in _RESERVED if name in options]:
+        raise UserError(f"These are of a single estimate, not of a sum of several. Received: {', '.join(given)}")
+
+
+def _combined(terms: list[Estimate], signs, bound: str, groups) -> Estimate:
+    from mizoo.mi.scoring import standard_error
+
+    shares = np.sum([sign * term.shares for sign, term in zip(signs, terms)], axis=0)
+    rows = np.isfinite(shares)
+    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1][rows]
+    error = standard_error(shares[rows], numbers)
+    if bound == "ksg":  # terms of neighbours depend on each other: an upper limit from both errors
+        error = float(np.sqrt(sum(term.standard_error**2 for term in terms)))
+    return Estimate(
+        float(sum(sign * term.nats for sign, term in zip(signs, terms))),
+        error,
+        None,
+        "neither",
+        bound,
+        warnings=tuple(dict.fromkeys(text for term in terms for text in term.warnings)),
+        rows=int(rows.sum()),
+        settings={"terms": tuple(term.nats for term in terms), **terms[0].settings},
+        found=any(term.found for term in terms),
+        shares=shares,
+    )

@@ -1,0 +1,290 @@
+"""What users have: rounded values, copies, units, point masses, blocks, nothing at all; each with its right value."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+import mizoo
+from mizoo.errors import UserError
+from mizoo.mi import crossfit, inputs, ksg, scoring
+
+pytest.importorskip("scipy")
+QUICK = {"critic": "separable", "hidden": (16,), "max_steps": 100, "progress": False}
+
+
+def pair(rng, rows: int, rho: float = 0.8, columns: int = 1):
+    x = rng.standard_normal((rows, columns))
+    return x, rho * x + math.sqrt(1 - rho**2) * rng.standard_normal((rows, columns))
+
+
+TRUTH = -0.5 * math.log(1 - 0.64)
+
+
+@pytest.mark.parametrize("preprocess", ["rank", "standardise", "none"])
+@pytest.mark.parametrize("step", [1 / 30, 0.3])
+def test_rounding_adds_no_information(rng, preprocess, step):
+    x, y = (step * np.round(each / step) for each in pair(rng, 3000))
+    found = mizoo.mi.estimate(x, y, "ksg", preprocess=preprocess)
+    assert found.nats == pytest.approx(TRUTH - 0.5 * step**2 * 0.1, abs=2.5 * found.standard_error + 0.01)
+
+
+def test_neighbours_of_discrete_values(rng):
+    """y equals x in nine of ten rows: the table of both gives the information."""
+    x = rng.integers(0, 4, 3000)
+    y = np.where(rng.random(3000) < 0.9, x, rng.integers(0, 4, 3000))
+    same, other = 0.925 / 4, 0.025 / 4
+    truth = 4 * same * math.log(same * 16) + 12 * other * math.log(other * 16)
+    assert mizoo.mi.estimate(x, y, "ksg").nats == pytest.approx(truth, abs=0.08)
+
+
+def test_spread_ties_keep_order_and_values(rng):
+    x = np.column_stack([rng.integers(0, 5, 300), rng.standard_normal(300)]).astype("float64")
+    spread = inputs.spread_ties(x, rng)
+    np.testing.assert_array_equal(np.round(spread[:, 0]), x[:, 0])
+    np.testing.assert_array_equal(spread[:, 1], x[:, 1])
+    assert len(np.unique(spread[:, 0])) == 300
+
+
+def test_the_error_bar_of_neighbours_covers(rng):
+    """Of 60 estimates nine in ten lie within two standard errors of their mean, which has the bias, too."""
+    found = [mizoo.mi.estimate(*pair(rng, 500, 0.6), "ksg") for _ in range(60)]
+    values, errors = (np.array([getattr(each, name) for each in found]) for name in ("nats", "standard_error"))
+    assert (np.abs(values - values.mean()) < 2 * errors).mean() >= 0.88
+    assert errors.mean() == pytest.approx(values.std(), rel=0.3)
+
+
+def test_copies_are_warned_of_and_kept_together_by_groups(rng):
+    x, y = rng.standard_normal((2, 100, 1))
+    group = np.repeat(np.arange(100), 15)
+    with pytest.warns(UserWarning, match="1500 of 1500 rows equal another row.*`groups`"):
+        apart = mizoo.mi.estimate(x[group], y[group], "ksg")
+    assert apart.nats > 1
+    for bound, options in (("ksg", {}), ("infonce", QUICK)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = mizoo.mi.estimate(x[group], y[group], bound, groups=group, **options)
+        assert abs(found.nats) < 0.05 + 3 * found.standard_error
+
+
+def test_discrete_rows_and_common_zeros_are_no_copies(rng):
+    counts = rng.integers(0, 10, (2, 2000, 1)).astype("float64")
+    decimals = np.round(rng.standard_normal((2, 2000, 1)), 1)
+    zeros = np.maximum(rng.standard_normal((2, 2000, 2)), 0)
+    for x, y in (counts, decimals, zeros, rng.standard_normal((2, 2000, 1))):
+        assert inputs.coinciding(x, y) == 0
+    x, y = rng.standard_normal((2, 2000, 2))
+    x[50:60], y[50:60] = x[:10], y[:10]
+    assert inputs.coinciding(x, y) == 20
+
+
+@pytest.mark.parametrize("folds", [1, 4])
+def test_groups_stay_whole_in_every_part(rng, folds):
+    groups = rng.integers(0, 60, 700)
+    scored = []
+    for parts in crossfit.split(700, folds, rng, groups):
+        of_part = [set(groups[part]) for part in parts]
+        assert not (of_part[0] & of_part[1] or of_part[0] & of_part[2] or of_part[1] & of_part[2])
+        np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(700))
+        scored.append(parts[2])
+    if folds > 1:
+        np.testing.assert_array_equal(np.sort(np.concatenate(scored)), np.arange(700))
+
+
+def test_blocks_of_slow_series_are_no_dependence(rng):
+    from scipy.signal import lfilter
+
+    series = lfilter([1.0], [1.0, -0.99], rng.standard_normal((2, 6000)), axis=1)[:, 2000:]
+    blocks = np.arange(4000) // 200
+    found = mizoo.mi.estimate(*series, groups=blocks, folds=5, **QUICK)
+    assert found.nats < 2.5 * found.standard_error + 0.01
+    shares = np.repeat(rng.standard_normal(50), 20)
+    assert scoring.standard_error(shares, np.arange(1000) // 20) > 4 * scoring.standard_error(shares)
+
+
+def test_wrong_groups_are_refused(rng):
+    x, y = pair(rng, 100)
+    for groups, message in (
+        (np.arange(99), "one label for each of the 100 rows"),
+        (np.zeros(100), "6 of them at least"),
+    ):
+        with pytest.raises(UserError, match=message):
+            mizoo.mi.estimate(x, y, groups=groups, progress=False)
+
+
+def test_nothing_found_is_said_and_its_value_and_error_agree(rng):
+    found = mizoo.mi.estimate(*rng.standard_normal((2, 600, 2)), **{**QUICK, "learning_rate": 1e-9, "gaussian": False})
+    assert found.nats == 0 and found.standard_error == 0 and not found.found and "found no dependence" in str(found)
+    assert np.nanmean(found.shares) == pytest.approx(found.nats, abs=1e-12)
+
+
+def test_the_test_for_independence_has_its_level_and_power(rng):
+    options = {"bound": "infonce", "critic": "bilinear", "folds": 1, "max_steps": 1, "permutations": 99}
+    p = [mizoo.mi.estimate(*rng.standard_normal((2, 150, 2)), progress=False, **options).p_value for _ in range(40)]
+    assert 0 <= np.sum(np.array(p) < 0.05) <= 7 and np.mean(p) == pytest.approx(0.5, abs=0.16)
+    assert mizoo.mi.estimate(*pair(rng, 300), progress=False, **options).p_value == pytest.approx(0.01)
+    assert mizoo.mi.estimate(*pair(rng, 300), "ksg", permutations=19).p_value == pytest.approx(0.05)
+    assert mizoo.mi.estimate(*pair(rng, 300), "ksg").p_value is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bound", ["infonce", "ksg"])
+def test_of_200_independent_pairs_4_to_18_have_p_below_5_percent(bound):
+    p = []
+    for seed in range(200):
+        x, y = np.random.default_rng(seed).standard_normal((2, 200, 2))
+        options = {"critic": "separable", "hidden": (8,), "max_steps": 50, "folds": 3} if bound == "infonce" else {}
+        p.append(mizoo.mi.estimate(x, y, bound, permutations=99, progress=False, **options).p_value)
+    assert 4 <= np.sum(np.array(p) < 0.05) <= 18
+
+
+def test_whole_groups_are_exchanged(rng):
+    groups = np.repeat(np.arange(8), 25)
+    pairing = scoring.permutation(groups, 200, rng)
+    np.testing.assert_array_equal(np.sort(pairing), np.arange(200))
+    for block in pairing.reshape(8, 25):
+        np.testing.assert_array_equal(block, block[0] + np.arange(25))
+
+
+@pytest.mark.parametrize("bound", ["ksg", "doe", "club", "infonce"])
+@pytest.mark.parametrize("preprocess", ["none", "standardise"])
+def test_units_do_not_matter(rng, bound, preprocess):
+    x, y = pair(rng, 400)
+    options = {} if bound == "ksg" else {"hidden": (8,), "max_steps": 20, "folds": 1, "progress": False}
+    plain, tiny = (mizoo.mi.estimate(x, unit * y, bound, preprocess=preprocess, **options).nats for unit in (1, 1e-6))
+    assert tiny == pytest.approx(plain, abs=2e-3)
+
+
+def test_columns_of_very_different_units_are_refused_as_they_are(rng):
+    x, y = pair(rng, 200, columns=2)
+    with pytest.raises(UserError, match="comparable units"):
+        mizoo.mi.estimate(x * np.array([1, 1e-6]), y, "ksg", preprocess="none")
+
+
+def test_densities_do_not_depend_on_units(rng):
+    from keras import ops
+
+    from mizoo.densities import Conditional, Marginal
+
+    x, y = pair(rng, 2000, 0.99999, 2)
+    for unit in (1.0, 1e-5, 1e5):
+        marginal, conditional = Marginal(2), Conditional(2, 2, hidden=(4,))
+        marginal.start_at(unit * y)
+        conditional.start_at(unit * x, unit * y)
+        given = [(unit * each).astype("float32") for each in (x, y)]
+        value = np.mean(ops.convert_to_numpy(conditional(*given)) - ops.convert_to_numpy(marginal(given[1])))
+        assert value == pytest.approx(-math.log(1 - 0.99999**2), abs=0.1)
+
+
+def test_point_masses_are_warned_of(rng):
+    x, y = pair(rng, 1000)
+    with pytest.warns(UserWarning, match="4[0-9]% of the rows have the value 0.*worth less|different values"):
+        found = mizoo.mi.estimate(
+            x, np.maximum(y + 0.126, 0), "doe", hidden=(8,), max_steps=20, folds=1, progress=False
+        )
+    assert found.nats < 0.45  # the truth is 0.42
+
+
+@pytest.mark.parametrize(("bound", "nats", "warned"), [("nwj", 7.5, True), ("nwj", 3.0, False), ("smile", 9.0, True)])
+def test_values_out_of_an_estimators_reach_are_warned_of(bound, nats, warned):
+    from mizoo.mi import messages
+
+    assert bool(messages.of_value(bound, nats, None, [1024], 5.0)) == warned
+
+
+def test_smile_with_its_own_clip_stays_near_the_truth_at_8_nats(rng):
+    """With the exact critic of 1,000 pairs; a clip of 5 is 1.4 nats too high."""
+    rho = math.sqrt(1 - math.exp(-2 * 8.3 / 20))
+    values = {None: [], 5.0: []}
+    for _ in range(10):
+        x, y = pair(rng, 1000, rho, 20)
+        squares = np.square(y[None] - rho * x[:, None]).sum(-1) / (1 - rho**2)
+        scores = -0.5 * squares - 10 * math.log(1 - rho**2) + 0.5 * np.square(y).sum(-1)[None]
+        for tau in values:
+            values[tau].append(scoring.value_and_shares("smile", scores[:, None], tau)[0])
+    assert np.mean(values[None]) == pytest.approx(8.3, abs=0.4) and np.mean(values[5.0]) > 9
+
+
+def test_repeats_are_averaged(rng):
+    x, y = pair(rng, 400)
+    one, two = (mizoo.mi.estimate(x, y, repeats=count, **{**QUICK, "max_steps": 50}) for count in (1, 2))
+    assert two.settings["repeats"] == 2 and len(two.curve) == 6 and two.rows == 400
+    assert two.nats != one.nats and two.nats == pytest.approx(TRUTH, abs=4 * two.standard_error)
+
+
+def test_conditional_information_and_total_correlation_of_gaussians(rng):
+    """A chain x - z - y has none given z; a common cause has it without."""
+    z = rng.standard_normal(3000)
+    x, y = (z + rng.standard_normal(3000) for _ in range(2))
+    assert mizoo.mi.estimate(x, y, "ksg").nats == pytest.approx(-0.5 * math.log(1 - 0.25), abs=0.05)
+    found = mizoo.mi.conditional(x, y, z, "infonce", critic="bilinear", max_steps=1, folds=3, progress=False)
+    assert found.nats == pytest.approx(0, abs=0.02 + 3 * found.standard_error)
+    total = mizoo.mi.total_correlation(x, y, z, critic="bilinear", max_steps=1, progress=False)
+    truth = -0.5 * math.log(np.linalg.det(np.corrcoef([x, y, z])))
+    assert total.kind == "lower" and total.nats == pytest.approx(truth, abs=0.03 + 3 * total.standard_error)
+    v = x + y  # given the sum, independent x and y depend on each other
+    a, b = rng.standard_normal((2, 3000))
+    c = a + b + rng.standard_normal(3000)
+    found = mizoo.mi.conditional(a, b, c, critic="bilinear", max_steps=1, progress=False)
+    assert found.nats == pytest.approx(0.5 * math.log(4 / 3), abs=0.03 + 3 * found.standard_error) and len(v)
+    with pytest.raises(UserError, match="permutations"):
+        mizoo.mi.conditional(a, b, c, permutations=9)
+
+
+def test_lists_and_data_frames_are_taken(rng):
+    pandas = pytest.importorskip("pandas")
+    x, y = pair(rng, 400)
+    colour = np.where(x[:, 0] > 0, "red", np.where(x[:, 0] > -1, "green", "blue"))
+    frame = pandas.DataFrame({"size": x[:, 0], "colour": colour})
+    listed = mizoo.mi.estimate(x[:, 0].tolist(), y[:, 0].tolist(), "ksg")
+    assert listed.nats == mizoo.mi.estimate(frame["size"], y, "ksg").nats
+    found = mizoo.mi.estimate(frame, y, **{**QUICK, "folds": 1})
+    assert found.settings["x_columns"] == ("size", "colour=blue", "colour=green")
+    frame["name"] = [f"row {i}" for i in range(400)]
+    with pytest.raises(UserError, match="nearly all different.*'name'"):
+        mizoo.mi.estimate(frame, y)
+
+
+def test_a_table_is_estimated_from_the_command_line(rng, tmp_path, capsys, monkeypatch):
+    from mizoo import cli
+
+    x, y = pair(rng, 600)
+    lines = ["a,b,kind", *(f"{p},{q},{'up' if p > 0 else 'down'}" for p, q in zip(x[:, 0], y[:, 0]))]
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    arguments = ["mizoo", "mi", "estimate", str(tmp_path / "data.csv"), "--x", "a,kind", "--y", "b", "--bound", "ksg"]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and "nats (ksg" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*arguments[:-3], "c", *arguments[-2:]])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and "columns a, b, kind. Received: c" in capsys.readouterr().err
+
+
+def test_an_estimate_is_drawn(rng, tmp_path):
+    pytest.importorskip("matplotlib")
+    found = mizoo.mi.estimate(*pair(rng, 300), **{**QUICK, "folds": 1})
+    figure = found.plot(tmp_path / "curve.png", truth=TRUTH)
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert any("truth 0.51" in text for text in labels) and any("ceiling 4.61" in text for text in labels)
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_neighbours_with_groups_are_their_definition(rng):
+    """Against counts by a double loop that leaves the own group out."""
+    from scipy.special import digamma
+
+    x, y = pair(rng, 60, columns=2)
+    groups = rng.integers(0, 12, 60)
+    apart = [np.abs(v[:, None] - v[None]).max(axis=-1) for v in (x, y)]
+    both, expected = np.maximum(*apart), []
+    for i in range(60):
+        others = np.flatnonzero(groups != groups[i])
+        radius = np.sort(both[i, others])[2]
+        counts = [(side[i, others] < radius).sum() for side in apart]
+        expected.append(digamma(3) + digamma(len(others) + 1) - digamma(counts[0] + 1) - digamma(counts[1] + 1))
+    np.testing.assert_allclose(ksg.ksg(x, y, 3, groups), expected, rtol=1e-9)

@@ -1,0 +1,242 @@
+"""The page of `mizoo report` holds what was measured, carries all that it needs, and is made again from its cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import shapes
+from support.reported import EPOCHS, reported
+
+from mizoo import data, recipes, zoo
+from mizoo._tools.progress import Progress
+from mizoo.errors import UserError
+from mizoo.report.page import report
+from mizoo.report.page.kept import kept
+from mizoo.report.page.results import label_curves, results_table
+from mizoo.report.page.sections import evidence_of
+from mizoo.report.page.study import study
+from mizoo.report.page.subject import Subject, find
+from mizoo.report.tables import entry_rows
+
+
+@pytest.fixture(scope="module")
+def made():
+    return reported()
+
+
+@pytest.fixture(scope="module")
+def arrays(made):
+    """What the page is made of."""
+    with Progress(False) as progress:
+        subject = find(made.run, None, progress)
+        return study(subject, "global", made.folder / "cache", progress)
+
+
+def fetched(page: str) -> list[str]:
+    """Every address that a browser would fetch by itself."""
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            for name, value in attributes:
+                if name in ("src", "srcset", "poster", "data", "action") or (name == "href" and tag != "a"):
+                    found.append(value)
+
+    Reader().feed(page)
+    return found + re.findall(r"url\(([^)]*)\)", page)
+
+
+def test_the_page_needs_nothing_but_itself_and_names_no_path(made):
+    assert all(address.startswith(("data:", "#")) for address in fetched(made.page))
+    assert str(made.data.parent) not in made.page and "my shapes" in made.page
+    assert made.file.stat().st_size < 5e6
+    ids = re.findall(r'\sid="([^"]*)"', made.page)
+    assert len(ids) == len(set(ids))
+
+
+def test_it_has_the_verdict_the_curves_with_the_ceiling_and_the_watched_probe(made):
+    assert made.page.count('class="verdict') == 1
+    assert f"{EPOCHS} epochs" not in made.page  # enough of them
+    drawings = re.findall(r"<figure><svg.*?</svg></figure>", made.page, re.DOTALL)
+    texts = [re.findall(r"<text[^>]*>([^<]*)</text>", each) for each in drawings]
+    assert any("ceiling" in each and "nats" in each for each in texts)
+    assert any("accuracy of the probe, %" in each for each in texts)
+
+
+def test_what_is_shown_is_what_loops_compute(made, arrays):
+    encoder = zoo.load(made.run)
+    shown, bank = data.load(made.data, "test"), data.load(made.data, "train")
+    features = [encoder.predict(each.images, verbose=0)["global"].astype("float16") for each in (shown, bank)]
+    scored, fitted = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in features)
+    order = {image.tobytes(): i for i, image in enumerate(shown.images)}
+    rows = [order[image.tobytes()] for image in arrays["thumbnails"]]
+    for query, others in zip(arrays["queries"], arrays["neighbours"]):
+        similar = scored @ scored[rows[query]]
+        similar[rows[query]] = -1
+        np.testing.assert_allclose(similar[[rows[i] for i in others]], np.sort(similar)[::-1][: len(others)], atol=1e-3)
+    hits = 0
+    for i, row in enumerate(rows):
+        votes = np.zeros(4)
+        for similarity, label in zip(fitted @ scored[row], bank.labels):
+            votes[label] += np.exp(similarity / 0.1)
+        hits += votes.argmax() == arrays["taken_for"][i]
+    assert hits >= len(rows) - 1  # but for a tie in half precision
+    np.testing.assert_array_equal(arrays["labels"], shown.labels[rows])
+    assert arrays["histogram"].sum() == features[0].size
+    right = np.mean(arrays["taken_for"] == arrays["labels"])
+    assert evidence_of(_subject(made), arrays).accuracy[0] == pytest.approx(100 * right)
+    assert f"is right on {100 * right:.1f} %" in made.page
+
+
+def _subject(made) -> Subject:
+    with Progress(False) as progress:
+        return find(made.run, None, progress)
+
+
+def test_a_dot_stands_near_those_of_similar_pictures(arrays):
+    place = arrays["place"]
+    assert place.min() == 0 and place.max() == 1
+    far = np.linalg.norm(place[:, None] - place[None], axis=-1)
+    near = [far[query, others[:3]].mean() for query, others in zip(arrays["queries"], arrays["neighbours"])]
+    assert np.mean(near) < 0.5 * far.mean()
+
+
+FROM_CACHE = """
+import sys
+from mizoo.report.page import report
+report([sys.argv[1]], sys.argv[2], progress=False)
+heavy = {"keras", "tensorflow", "jax"} & set(sys.modules)
+sys.exit(", ".join(heavy) or 0)
+"""
+
+
+def test_the_same_page_comes_from_the_cache_without_an_encoder(made, tmp_path):
+    shutil.copytree(made.folder / "cache", tmp_path / "report/cache")
+    command = [sys.executable, "-c", FROM_CACHE, str(made.run), str(tmp_path / "report")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "report/index.html").read_text(encoding="utf-8") == made.page
+
+
+def test_a_damaged_cache_is_computed_anew_and_other_content_is_not_mistaken_for_it(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"a": np.arange(5.0)}
+
+    for _ in range(2):
+        np.testing.assert_array_equal(kept(tmp_path, {"x": 1}, compute)["a"], np.arange(5.0))
+    assert len(calls) == 1
+    kept(tmp_path, {"x": 2}, compute)
+    assert len(calls) == 2
+    for damage in (lambda whole: b"", lambda whole: whole[:100], lambda whole: whole[:-300] + whole[-300:][::-1]):
+        for file in tmp_path.glob("*.npz"):
+            file.write_bytes(damage(file.read_bytes()))
+        before = len(calls)
+        np.testing.assert_array_equal(kept(tmp_path, {"x": 1}, compute)["a"], np.arange(5.0))
+        assert len(calls) == before + 1
+
+
+def test_other_pictures_of_the_same_name_are_other_data(made, tmp_path):
+    copy = tmp_path / made.data.name
+    shutil.copytree(made.data, copy)
+    with Progress(False) as progress:
+        same = find(made.run, copy, progress).source
+        assert same == find(made.run, made.data, progress).source
+        file = next(copy.rglob("*.png"))
+        Image.new("RGB", (32, 32)).save(file)
+        assert find(made.run, copy, progress).source != same
+
+
+def test_pictures_without_labels_have_a_map_and_no_mistakes_and_names_are_escaped(made, tmp_path):
+    folder = tmp_path / "<img src=x>"
+    folder.mkdir()
+    for i, image in enumerate(shapes.draw(60, 9)[0]):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    page = report([made.run], tmp_path / "report", folder, progress=False).read_text(encoding="utf-8")
+    assert "<canvas" in page and "<h3>Mistakes" not in page and "confusion" not in page.split("<body>")[1]
+    assert "the pictures have no labels" in page
+    assert "<img src=x>" not in page and "&lt;img src=x&gt;" in page
+
+
+def test_pictures_that_were_trained_on_are_not_the_others_of_the_memory_test(made, tmp_path):
+    with Progress(False) as progress:
+        seen = study(find(made.run, made.data / "train", progress), "global", tmp_path, progress)
+    assert not seen["picks"].any()  # the fifth that is shown was trained on, all of it
+    few = {**seen, "labels": seen["labels"][:10]}
+    subject = dataclasses.replace(_subject(made), lines=())
+    assert evidence_of(subject, few).rank is None and evidence_of(subject, seen).rank > 1
+
+
+def test_an_encoder_of_sounds_has_a_verdict_without_a_map(tmp_path):
+    page = report(["cpc_spoken_digit"], tmp_path, progress=False).read_text(encoding="utf-8")
+    assert "Cannot tell" in page or "cannot tell" in page
+    assert "<canvas" not in page.split("<body>")[1]
+
+
+def test_only_the_epochs_since_the_views_changed_count():
+    recipe = recipes.validate(
+        {
+            "name": "staged",
+            "encoder": {"name": "three_stage"},
+            "objective": {"name": "simclr"},
+            "data": {
+                "source": "cifar10",
+                "augment": "views",
+                "stages": [{"epochs": 3, "view_side": 16}, {"view_side": 24}],
+            },
+            "training": {"epochs": 8},
+        }
+    )
+    lines = [{"epoch": float(epoch)} for epoch in range(1, 7)]
+    subject = Subject("x", "x", "0", False, recipe, lines, "cifar10", "")
+    assert [line["epoch"] for line in subject.steady_lines] == [4, 5, 6]
+    early = Subject("x", "x", "0", False, recipe, lines[:3], "cifar10", "")
+    assert [line["epoch"] for line in early.steady_lines] == [1, 2, 3]
+
+
+def test_every_row_is_a_line_and_a_published_number_stands_beside_its_own_protocol_alone():
+    rows = entry_rows("dim_local_cifar10")
+    table = results_table(rows)
+    lines = re.findall(r"<tr data-data=.*?</tr>", table)
+    assert len(lines) == len(rows)
+    for row, line in zip(rows, lines):
+        assert f">{row.value:.2f}</td>" in line and f'data-endpoint="{row.endpoint}"' in line
+        if row.protocol == "mlp200" and row.endpoint == "conv":
+            assert "75.21 DIM(L) InfoNCE" in line.replace("<li>", " ")
+        if row.protocol == "linear":
+            assert "DIM(L)" not in line and ("94.00" in line) == (row.endpoint == "fc")
+
+
+def test_label_curves_have_a_line_for_each_encoder_in_the_order_of_the_shares():
+    first = entry_rows("dim_local_cifar10")[0]
+    rows = [
+        dataclasses.replace(
+            first, encoder=encoder, protocol="labels", value=value, spread=0.5, settings={"variant": str(share)}
+        )
+        for encoder, values in (("published", {100: 70.0, 1: 40.0, 10: 60.0}), ("random", {1: 20.0, 100: 50.0}))
+        for share, value in values.items()
+    ]
+    drawn = label_curves(rows)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert {"1", "10", "100", "labels, %", "dim_local_cifar10", "dim_local_cifar10, random weights"} <= set(texts)
+    assert drawn.count("<svg") == 1 and label_curves([first]) == ""
+
+
+def test_what_is_not_there_is_said_on_one_line(tmp_path):
+    command = [sys.executable, "-m", "mizoo.cli", "report", "dim_locale_cifar10", "--out", str(tmp_path / "page")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
+    assert done.returncode == 2 and "dim_local_cifar10" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "page/index.html").exists()
+    with Progress(False) as progress, pytest.raises(UserError, match="no folder"):
+        find("dim_local_cifar10", "./nowhere", progress)
