@@ -7,6 +7,8 @@ import importlib.util
 _BACKENDS = ("tensorflow", "jax", "torch")
 # What the extras of setup.cfg bring, by the name that is imported.
 _EXTRAS = {
+    "keras": "tensorflow",
+    "h5py": "tensorflow",
     "pydantic": "train",
     "sklearn": "train",
     "tensorflow_datasets": "train",
