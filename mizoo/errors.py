@@ -19,8 +19,6 @@ _EXTRAS = {
     "matplotlib": "demo",
     "skimage": "demo",
     "huggingface_hub": "hub",
-    "keras_tuner": "tune",
-    "tensorboard": "tune",
     "ai_edge_litert": "litert",
 }
 

@@ -185,7 +185,7 @@ def read(name: str, filename: str) -> EncoderFile:
 
 
 def _patched(name: str, file: Path, wanted: Wanted) -> EncoderFile | None:
-    """The Keras file that a wheel holds as a patch of the ONNX file, if it does; in memory, under the path of `file`."""
+    """The Keras file that a wheel holds as a patch of the ONNX file, if it does; in memory, called as `file`."""
     patch, source = file.with_name(file.name + patches.SUFFIX), entry(name)["files"].get("encoder.onnx")
     if not patch.is_file() or not source or not locate(source["path"]).is_file():
         return None

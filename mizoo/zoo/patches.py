@@ -1,7 +1,7 @@
 """The Keras file of an entry, made of its ONNX file: both hold the same weights, so a wheel carries them once.
 
-A patch says which pieces of the Keras file stand in the ONNX file, byte for byte, and holds the rest. What it makes has the
-pinned hash, or is not used.
+A patch says which pieces of the Keras file stand in the ONNX file, byte for byte, and holds the rest. What it makes has
+the pinned hash, or is not used.
 """
 
 from __future__ import annotations
