@@ -36,7 +36,7 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 slow-torch:
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/python $(PIP) -e . "keras>=3.15" torch pytest scikit-learn pillow
-	.venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
 
 slow-addons: $(TEST_ENV)/.ready
 	python3.11 -m venv .venv-addons

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -35,7 +33,7 @@ MOVED = {
 """Old path -> the module that has its content now."""
 
 
-class _Alias(Loader):
+class _Alias:
     """Gives the module of another path, as it is."""
 
     def __init__(self, old: str, new: str) -> None:
@@ -55,14 +53,14 @@ class _Alias(Loader):
         module.__spec__ = self.own
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds the old paths."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of an old path; None for any other module."""
-        return importlib.util.spec_from_loader(name, _Alias(name, MOVED[name])) if name in MOVED else None
+        return ModuleSpec(name, _Alias(name, MOVED[name])) if name in MOVED else None  # type: ignore[arg-type]
 
 
 def find_old_paths() -> None:
