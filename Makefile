@@ -47,8 +47,8 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 # What needs an environment of its own: PyTorch, and tensorflow-addons, which needs an old TensorFlow.
 slow-torch:
 	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python $(PIP) -e . torch pytest scikit-learn pillow
-	.venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
+	.venv-torch/bin/python $(PIP) -e . "keras>=3.15" torch pytest scikit-learn pillow
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m slow tests/test_fine_tuning.py -k pytorch -rs
 
 slow-addons: $(TEST_ENV)/.ready
 	python3.11 -m venv .venv-addons

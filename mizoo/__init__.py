@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mizoo._tools.moved import MOVED, find_old_paths
 from mizoo._version import __version__
+
+find_old_paths()
 
 # Public name -> (module, attribute); None for the module itself. Resolved on first use.
 _PUBLIC = {
@@ -97,6 +100,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC and f"mizoo.{name}" in MOVED:
+        return importlib.import_module(f"mizoo.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mizoo' has no attribute {name!r}")
     module_name, attribute = _PUBLIC[name]

@@ -7,6 +7,8 @@ import importlib.util
 _BACKENDS = ("tensorflow", "jax", "torch")
 # What the extras of setup.cfg bring, by the name that is imported.
 _EXTRAS = {
+    "keras": "tensorflow",
+    "h5py": "tensorflow",
     "pydantic": "train",
     "sklearn": "train",
     "tensorflow_datasets": "train",
@@ -18,7 +20,6 @@ _EXTRAS = {
     "skimage": "demo",
     "tensorboard": "tensorboard",
     "huggingface_hub": "hub",
-    "keras_tuner": "tune",
     "ai_edge_litert": "litert",
 }
 

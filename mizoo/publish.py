@@ -20,7 +20,7 @@ from mizoo.export.bundle import write_forms
 from mizoo.export.keras_file import as_half, check_stock, half_precision, save_keras
 from mizoo.runs.folder import ENCODER, RECIPE
 from mizoo.runs.provenance import training_facts
-from mizoo.zoo import entries, interface
+from mizoo.zoo import entries, interface, patches
 from mizoo.zoo.loading import read_keras
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def publish(
                 entry |= {key: old_entry[key] for key in ("version", "earlier")}
             for file, destination in destinations.items():
                 os.replace(written_files[file], root / destination)
+            write_patch(root / destinations["encoder.keras"], root / destinations["encoder.onnx"])
             if not recipe_stays:
                 files.write_text(folder / RECIPE, recipe_text)
             if (folder / "results.json").is_file():
@@ -143,6 +144,19 @@ def _check_registry(registry_file: Path, name: str, replace: bool, new_version: 
             "new one: new_version=True (--new-version). To put other weights in its place: replace=True (--replace)."
         )
     return registry
+
+
+def write_patch(keras_file: Path, onnx_file: Path) -> Path:
+    """Write, beside the Keras file of an entry, the patch that makes it of the ONNX file: what a wheel carries."""
+    import onnx
+
+    wanted, source = keras_file.read_bytes(), onnx_file.read_bytes()
+    weights = onnx.load_from_string(source).graph.initializer
+    content = patches.make(wanted, source, [onnx.numpy_helper.to_array(tensor).tobytes() for tensor in weights])
+    path = keras_file.with_name(keras_file.name + patches.SUFFIX)
+    with files.atomic(path) as temporary:
+        temporary.write_bytes(content)
+    return path
 
 
 def _keep_version(root: Path, name: str, old: dict[str, Any]) -> dict[str, Any]:

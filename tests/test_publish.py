@@ -59,7 +59,7 @@ def test_publishing_pins_both_forms_and_the_zoo_loads_them(clone, images):
     assert entry["endpoints"] == {"local": [8, 8, 6], "conv": [4, 4, 8], "fc": [16], "global": [5]}
     assert entry["input"] == {"shape": [32, 32, 3], "range": [0, 255]}
     assert (root / "models/small_net/recipe.yaml").read_text() == RECIPE
-    assert sorted(os.listdir(root / "models/small_net")) == ["encoder.keras", "recipe.yaml"]
+    assert sorted(os.listdir(root / "models/small_net")) == ["encoder.keras", "encoder.keras.patch", "recipe.yaml"]
     assert sorted(os.listdir(root / "export/small_net")) == ["encoder.onnx", "manifest.json"]
 
     model, fast = zoo.load("small_net"), zoo.load("small_net", runtime="onnx")

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import hashlib
 import importlib.resources
 import json
 from pathlib import Path
 from typing import Any
 
 from mizoo.errors import UserError
-from mizoo.zoo.fetching import Wanted, fetch
+from mizoo.zoo import patches
+from mizoo.zoo.fetching import Wanted, fetch, keep
 from mizoo.zoo.reading import EncoderFile, read_checked
 
 # The top-level folders that a clone tracks, and the packages as which they are installed.
@@ -152,7 +154,10 @@ def path(name: str, filename: str) -> Path:
     Raises:
         UserError: unknown name or file, a file that is missing and cannot be downloaded, or one whose hash differs.
     """
-    return read(name, filename).path
+    found = read(name, filename)
+    if found.path.is_file():
+        return found.path
+    return keep(wanted(name, filename), found.content)
 
 
 def wanted(name: str, filename: str) -> Wanted:
@@ -165,6 +170,8 @@ def read(name: str, filename: str) -> EncoderFile:
     relative, wanted = _wanted(name, filename)
     file = locate(relative)
     if not file.is_file():
+        if made := _patched(name, file, wanted):
+            return made
         missing = f"The file of {name} is missing: {file}. {_remedy(relative)}"
         return read_checked(fetch(wanted, missing), wanted.sha256)
     found = read_checked(file)
@@ -175,6 +182,17 @@ def read(name: str, filename: str) -> EncoderFile:
             f"  found SHA-256:    {found.sha256} ({len(found.content):,} bytes)\n{_remedy(relative)}"
         )
     return found
+
+
+def _patched(name: str, file: Path, wanted: Wanted) -> EncoderFile | None:
+    """The Keras file that a wheel holds as a patch of the ONNX file, if it does; in memory, called as `file`."""
+    patch, source = file.with_name(file.name + patches.SUFFIX), entry(name)["files"].get("encoder.onnx")
+    if not patch.is_file() or not source or not locate(source["path"]).is_file():
+        return None
+    content = patches.apply(patch.read_bytes(), read(name, "encoder.onnx").content)
+    if hashlib.sha256(content).hexdigest() != wanted.sha256:
+        raise UserError(f"{patch} does not make the published file and was not used. Install this version again.")
+    return EncoderFile(file, content, wanted.sha256)
 
 
 def _wanted(name: str, filename: str) -> tuple[str, Wanted]:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mizoo._tools.files import allow_reading, user_path
+from mizoo._tools.files import allow_reading, atomic, user_path
 from mizoo._tools.files import sha256 as hash_of
 from mizoo._tools.locks import lock_file
 from mizoo._tools.progress import Progress
@@ -80,6 +80,22 @@ def fetch(wanted: Wanted, missing: str) -> Path:
     with lock_file(file):
         if not _is_whole(file, wanted):
             _download(address, wanted, file)
+    return file
+
+
+def keep(wanted: Wanted, content: bytes) -> Path:
+    """Write a published file that was made in memory into the cache, for those who need it as a file.
+
+    Raises:
+        UserError: if the cache cannot be written.
+    """
+    file = home() / wanted.relative
+    if not _is_whole(file, wanted):
+        try:
+            with atomic(file) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:
+            raise _cannot_write(wanted, file, error) from error
     return file
 
 
