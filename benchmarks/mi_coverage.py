@@ -86,7 +86,7 @@ def written(rows: list[dict]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=60)
     results = measure(parser.parse_args().seeds)
     files.write_json(HERE / "mi_coverage.json", {"version": mizoo.__version__, "rows": results})
     files.write_text(HERE / "mi_coverage.md", written(results))
