@@ -6,7 +6,7 @@ columns of the row are samples from the product of the marginals. A replica that
 batch of M columns calls the same functions.
 
 A score of minus infinity, the usual way to mask a false negative, takes that column out of the row's candidates: it
-adds nothing, and is not counted. A row without any other candidate says nothing: its share is 0, and so is its gradient.
+adds nothing, and is not counted. A row without any other candidate says nothing: its share and its gradient are 0.
 `positives` that are no column of the scores are refused, or give NaN where they are only known inside a compiled graph.
 """
 

@@ -13,7 +13,7 @@ from mizoo.errors import UserError
 from mizoo.mi import crossfit, inputs, ksg, scoring
 
 pytest.importorskip("scipy")
-QUICK = {"critic": "separable", "hidden": (16,), "max_steps": 100, "progress": False}
+QUICK = {"critic": "bilinear", "max_steps": 50, "progress": False}
 
 
 def pair(rng, rows: int, rho: float = 0.8, columns: int = 1):
@@ -65,7 +65,7 @@ def test_copies_are_warned_of_and_kept_together_by_groups(rng):
     assert apart.nats > 1
     for bound, options in (("ksg", {}), ("infonce", QUICK)):
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", UserWarning)
             found = mizoo.mi.estimate(x[group], y[group], bound, groups=group, **options)
         assert abs(found.nats) < 0.05 + 3 * found.standard_error
 
@@ -117,14 +117,19 @@ def test_wrong_groups_are_refused(rng):
 
 def test_nothing_found_is_said_and_its_value_and_error_agree(rng):
     found = mizoo.mi.estimate(*rng.standard_normal((2, 600, 2)), **{**QUICK, "learning_rate": 1e-9, "gaussian": False})
-    assert found.nats == 0 and found.standard_error == 0 and not found.found and "found no dependence" in str(found)
+    assert abs(found.nats) < 1e-6 and not found.found and "found no dependence" in str(found)
     assert np.nanmean(found.shares) == pytest.approx(found.nats, abs=1e-12)
 
 
 def test_the_test_for_independence_has_its_level_and_power(rng):
     options = {"bound": "infonce", "critic": "bilinear", "folds": 1, "max_steps": 1, "permutations": 99}
-    p = [mizoo.mi.estimate(*rng.standard_normal((2, 150, 2)), progress=False, **options).p_value for _ in range(40)]
-    assert 0 <= np.sum(np.array(p) < 0.05) <= 7 and np.mean(p) == pytest.approx(0.5, abs=0.16)
+    p = []
+    for _ in range(200):  # the scores of any critic whatever
+        x, y = rng.standard_normal((2, 40, 1))
+        scores = np.tanh(x + y.T)[:, None] * x[:, None]
+        drawn = [scoring.permutation(None, 40, rng) for _ in range(99)]
+        p.append(scoring.p_value(scoring.permuted(scores, drawn)))
+    assert 4 <= np.sum(np.array(p) < 0.05) <= 18 and np.mean(p) == pytest.approx(0.5, abs=0.08)
     assert mizoo.mi.estimate(*pair(rng, 300), progress=False, **options).p_value == pytest.approx(0.01)
     assert mizoo.mi.estimate(*pair(rng, 300), "ksg", permutations=19).p_value == pytest.approx(0.05)
     assert mizoo.mi.estimate(*pair(rng, 300), "ksg").p_value is None
@@ -149,12 +154,23 @@ def test_whole_groups_are_exchanged(rng):
         np.testing.assert_array_equal(block, block[0] + np.arange(25))
 
 
-@pytest.mark.parametrize("bound", ["ksg", "doe", "club", "infonce"])
-@pytest.mark.parametrize("preprocess", ["none", "standardise"])
-def test_units_do_not_matter(rng, bound, preprocess):
+@pytest.mark.parametrize("preprocess", ["none", "standardise", "rank"])
+def test_units_do_not_matter(rng, preprocess):
+    """To any estimator: they see columns that are the same in any unit of the side."""
     x, y = pair(rng, 400)
-    options = {} if bound == "ksg" else {"hidden": (8,), "max_steps": 20, "folds": 1, "progress": False}
-    plain, tiny = (mizoo.mi.estimate(x, unit * y, bound, preprocess=preprocess, **options).nats for unit in (1, 1e-6))
+    seen = [inputs.rescale(unit * y, preprocess) for unit in (1.0, 1e-6, 1e6)]
+    for other in seen[1:]:
+        np.testing.assert_allclose(other, seen[0], atol=1e-6)
+    plain, tiny = (mizoo.mi.estimate(x, unit * y, "ksg", preprocess=preprocess).nats for unit in (1, 1e-6))
+    assert tiny == pytest.approx(plain, abs=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bound", ["doe", "club", "infonce"])
+def test_units_do_not_matter_to_networks(rng, bound):
+    x, y = pair(rng, 400)
+    options = {"hidden": (8,), "max_steps": 20, "folds": 1, "preprocess": "none", "progress": False}
+    plain, tiny = (mizoo.mi.estimate(x, unit * y, bound, **options).nats for unit in (1, 1e-6))
     assert tiny == pytest.approx(plain, abs=2e-3)
 
 

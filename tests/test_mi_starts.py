@@ -37,7 +37,7 @@ def test_a_start_is_the_log_density_ratio(rng, kind):
     alone = [multivariate_normal(np.zeros(v.shape[1]), np.cov(v.T)).logpdf(v[:20]) for v in (x, y)]
     pairs = np.concatenate([np.repeat(x[:20], 20, axis=0), np.tile(y[:20], (20, 1))], axis=1)
     expected = joint.logpdf(pairs).reshape(20, 20) - alone[0][:, None] - alone[1][None]
-    if kind == "shrunken":  # by 0.9 at least
+    if kind != "canonical":  # the others change correlations: by a factor, or leave small ones out
         assert np.corrcoef(scores.ravel(), expected.ravel())[0, 1] > 0.97
     else:
         np.testing.assert_allclose(scores, expected, atol=0.06, rtol=0.02)

@@ -13,6 +13,8 @@ from mizoo.mi import scoring
 
 SEEN_VARIATES = 4
 """Of the chosen start, how many the network of "auto" sees."""
+LEAST_DIFFERENCE = 1e-3
+"""Of scores, in nats, below which a critic has found nothing: they make a difference of a millionth of a nat."""
 
 
 @dataclass
@@ -158,7 +160,7 @@ def _score(scored: Scored, model, plan: Plan, data, train, test, groups, pairing
             value, varied = float(share.mean()), True
         else:
             value, share = scoring.value_and_shares(bound, scores, plan.tau)
-            varied = bool(np.ptp(scores) > 0)
+            varied = bool(np.ptp(scores) > LEAST_DIFFERENCE)
         scored.values.append(value)
         scored.sizes.append(len(rows))
         scored.shares[rows] = share

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PARTS, PARTITIONS = 10, 8  # of the rows, for the standard error
+PARTS, PARTITIONS = 4, 10  # of the rows, for the standard error
 
 
 def ksg(x: np.ndarray, y: np.ndarray, neighbours: int, groups: np.ndarray | None = None) -> np.ndarray:
@@ -61,7 +61,7 @@ def standard_error(
     """Of the mean of the terms, from estimates on disjoint parts of the rows (Holmes and Nemenman 2019).
 
     The terms depend on each other through shared neighbours, so their own spread says too little. The variance of
-    the estimate falls like 1 / N; that of parts of N / 10 rows is measured over several random partitions.
+    the estimate falls like 1 / N; that of parts of N / 4 rows is measured over several random partitions.
     """
     units = np.arange(len(x)) if groups is None else groups
     count = int(units.max()) + 1

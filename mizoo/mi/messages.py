@@ -42,8 +42,8 @@ def of_data(bound: str, x: np.ndarray, y: np.ndarray, grouped: bool) -> list[str
     elif mass > LARGEST_POINT_MASS:
         messages.append(
             f"`y` has a column in which {100 * mass:.0f}% of the rows have the value {value:g}. Equal values are "
-            f"spread at random, which adds and takes no information, but {bound!r} fits a density that has no such mass: the "
-            "number is worth less than that of 'infonce'."
+            f"spread at random, which adds and takes no information, but {bound!r} fits a density without such a mass: "
+            "the number is worth less than that of 'infonce'."
         )
     return messages
 

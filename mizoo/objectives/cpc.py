@@ -25,7 +25,7 @@ _NEVER = -1e9  # a score without a share in a softmax, yet finite: 0 times infin
 class CPC(Objective):
     """Contrastive Predictive Coding (van den Oord et al. 2018): contexts c_t predict features z_{t+k} of k steps later.
 
-    For every step k a log-bilinear critic exp(z^T W_k c) / sqrt(size of z), with a W_k of its own, picks z_{t+k} among
+    For every step k a log-bilinear critic exp(z^T W_k c / sqrt(size of z)), with a W_k of its own, picks z_{t+k} among
     the candidates that `negatives` names; the value of InfoNCE (eq. 4) is the term `mi_k`, in nats, never above its
     ceiling, and `accuracy_k` is the share of right picks. The loss is minus the mean of the terms.
 
