@@ -2,9 +2,10 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
+BEAM_ENV := .venv-beam
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow slow-beam lint clean
 
 demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/mizoo demo --out demo.png
@@ -14,6 +15,9 @@ test: $(TEST_ENV)/.ready
 
 slow: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/python -m pytest -m slow
+
+slow-beam: $(BEAM_ENV)/.ready
+	$(BEAM_ENV)/bin/python -m pytest --noconftest tests/beam
 
 lint: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/ruff check .
@@ -32,5 +36,12 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	$(TEST_ENV)/bin/python $(PIP) -e ".[dev]"
 	@touch $@
 
+# Beam holds back packages that TensorFlow and others take newer.
+$(BEAM_ENV)/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(BEAM_ENV)
+	@echo "Installing mizoo with Apache Beam (a few minutes) ..."
+	$(BEAM_ENV)/bin/python $(PIP) -e ".[beam]" pytest
+	@touch $@
+
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(BEAM_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -20,6 +20,7 @@ _PUBLIC = {
     "SimCLR": ("mizoo.objectives", "SimCLR"),
     "UserError": ("mizoo.errors", "UserError"),
     "augment": ("mizoo.augment", None),
+    "beam": ("mizoo.integrations.beam", None),
     "bounds": ("mizoo.bounds", None),
     "critics": ("mizoo.critics", None),
     "data": ("mizoo.data", None),

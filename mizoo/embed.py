@@ -1,8 +1,9 @@
-"""Picture or sound files in, one .npz of features out; a file that cannot be read is skipped."""
+"""Picture or sound files in, features out, as one .npz or as shards; a file that cannot be read is skipped."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -10,8 +11,9 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +21,20 @@ from typing import Any, cast
 import numpy as np
 
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.files import atomic, user_path
+from mizoo._tools.files import atomic, sha256, user_path
+from mizoo._tools.locks import lock_folder
 from mizoo._tools.progress import Progress
 from mizoo.data import pictures, search, sound_files
+from mizoo.data.feature_shards import ShardWriter
 from mizoo.errors import UserError
 from mizoo.zoo import entries, interface
-from mizoo.zoo.loading import load
+from mizoo.zoo.loading import encoder_file, load
 from mizoo.zoo.loading import sampling_rate as rate_of
 
 RUNTIMES = ("auto", "keras", "onnx")
+
+_LISTED = 1000  # failures of shards that a report lists; the shards list all
+_AHEAD = 3  # batches that are read ahead of the one that is encoded
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,9 @@ class EmbedReport:
         passed_over: suffix in lower case ("" for none) -> how many files of folders and patterns were left out as no
             pictures (or sounds).
         runtime: "onnx" or "keras": what the encoder ran on.
+        resumed: files of shards that were there already; they are among `count` or `failed`.
+        waited: seconds that the encoder waited for files to be read, out of `seconds`.
+        not_listed: files that were skipped in addition to `failed`, which holds the first thousand of shards.
     """
 
     written: Path
@@ -54,6 +64,9 @@ class EmbedReport:
     resampled: dict[int, int] = field(default_factory=dict)
     passed_over: dict[str, int] = field(default_factory=dict)
     runtime: str = "onnx"
+    resumed: int = 0
+    waited: float = 0.0
+    not_listed: int = 0
 
     def passed_over_in_words(self) -> str:
         """Such as "3 .heic, 2 without suffix"; "" if nothing was passed over."""
@@ -72,12 +85,18 @@ def embed(
     depth: int | None = None,
     max_pixels: int | None = None,
     max_seconds: float | None = None,
+    shard_size: int = 4096,
 ) -> EmbedReport:
-    """Encode picture or sound files and write their features to one .npz file.
+    """Encode picture or sound files and write their features to one .npz file, or to a folder of shards.
 
     Each picture is brought to the encoder's size by `mizoo.data.pictures.square` (shorter side resized with
     antialiasing, centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the
     same order; read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
+
+    An `output` without a suffix is a folder of shards, for as many files as a disk holds: .npy files of `shard_size`
+    files each, with a list of paths, hashes and errors (see `mizoo.data.feature_shards`, and read them with
+    `mizoo.data.feature_shards.read_shards`). They are written as they are made. A run that was interrupted or killed
+    is resumed by the same command: shards that are there stay, and no row is lost or doubled.
 
     An encoder of sounds takes files of any length, each by itself and whole: several channels are averaged, another
     sampling rate is resampled (and reported). Its endpoints of frames, such as `context`, hold the frames of all files
@@ -86,7 +105,8 @@ def embed(
     Args:
         name: a published encoder or the path of one, as for `mizoo.load`.
         paths: picture or sound files, folders, glob patterns: see `mizoo.data.pictures.find`.
-        output: the .npz file; its folder is created. Written under another name and renamed when complete.
+        output: the .npz file; its folder is created. Written under another name and renamed when complete. Or a folder
+            of shards, a name without a suffix.
         endpoint: write this endpoint only; all of them if None.
         runtime: "onnx" (ready at once), "keras", or "auto": ONNX Runtime where there is an ONNX form, otherwise Keras,
             with a line on standard error.
@@ -97,6 +117,7 @@ def embed(
             `mizoo.data.pictures.read`.
         max_pixels: the most pixels of a picture, `mizoo.data.pictures.MAX_PIXELS` if None.
         max_seconds: the longest sound, `mizoo.data.sound_files.MAX_SECONDS` if None.
+        shard_size: files in a shard, rounded up to whole batches.
 
     Returns:
         An `EmbedReport`. A file that cannot be read, is cut off or above the limits, or a sound too short for one
@@ -105,7 +126,8 @@ def embed(
 
     Raises:
         UserError: unknown encoder or endpoint, nothing found, an output that cannot be written; or no picture could
-            be read. Nothing is written then, and an older file at `output` is kept.
+            be read. Nothing is written then, and an older file at `output` is kept. For shards also if their folder
+            holds those of another run, or other files are found now than when it began.
 
     Warns:
         UserWarning: naming the first file, if deep files come out almost black.
@@ -114,62 +136,186 @@ def embed(
     output = _check_output(output)
     if check_whole(batch_size, "batch_size") < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
-    failed: list[tuple[Path, str]] = []
-    notes: list[tuple[Path, str]] = []
+    if check_whole(shard_size, "shard_size") < 1:
+        raise UserError(f"`shard_size` must be at least 1. Received: {shard_size}")
     runtime = _choose_runtime(name, runtime)
     shape, encode = _load_encoder(name, endpoint, runtime)
-    resampled: dict[int, int] = {}
-    passed_over: dict[str, int] = {}
-    if interface.kind_of(shape) == "sounds":
-        files = sound_files.find(paths, failed, passed_over)
-        rate = sampling_rate or rate_of(name)
-        encoded = _sounds(files, rate, encode, failed, resampled, max_seconds)
-    else:
-        files = pictures.find(paths, failed, passed_over)
-        picture = cast("tuple[int, int, int]", shape)
+    work = _Work(shape, encode, batch_size, name, sampling_rate, depth, max_pixels, max_seconds)
+    shown = progress and sys.stderr.isatty()
+    try:
+        if output.suffix:
+            count, shapes = _to_file(work, paths, output, shown)
+            resumed = 0
+        else:
+            settings = {"depth": depth, "max_pixels": max_pixels, "max_seconds": max_seconds, "rate": sampling_rate}
+            identity = {"encoder": sha256(encoder_file(name, runtime)), "endpoint": endpoint, **settings}
+            size = -(-shard_size // batch_size) * batch_size
+            count, shapes, resumed = _to_shards(work, paths, output, identity, size, shown)
+    except OSError as error:  # no permission, a full disk; files that cannot be read are in `failed`
+        raise UserError(
+            f"Cannot write {output}: {error.strerror or error}. "
+            + ("Nothing was written." if output.suffix else "The shards so far are kept; the same command goes on.")
+        ) from error
+    if work.notes:
+        work.notes.sort()  # the threads finish in any order
+        warnings.warn(pictures.summary(work.notes, count), UserWarning, stacklevel=2)
+    return EmbedReport(
+        output,
+        count,
+        shapes,
+        work.failed,
+        time.perf_counter() - began,
+        work.resampled,
+        dict(work.passed_over),
+        runtime,
+        resumed,
+        work.waited,
+        work.not_listed,
+    )
 
-        def prepare(file: Path) -> np.ndarray:
-            """The picture of a file, as the encoder takes it."""
-            return pictures.prepare(file, picture, depth, max_pixels, notes)
 
-        encoded = _pictures(files, picture, batch_size, prepare, encode, failed)
+class _Work:
+    """One call of `embed`: how files become features, and what came of them.
 
+    Attributes:
+        failed: (path, reason) of files that were skipped.
+        notes: (path, remark) of deep files that come out almost black.
+        resampled, passed_over: as of `EmbedReport`.
+        hashes: SHA-256 of the files that were read and not written yet; None where they are not wanted.
+        waited, not_listed: as of `EmbedReport`.
+    """
+
+    def __init__(self, shape, encode, batch_size, name, sampling_rate, depth, max_pixels, max_seconds) -> None:
+        self.shape, self.encode, self.batch_size, self.name = shape, encode, batch_size, name
+        self.sampling_rate, self.depth = sampling_rate, depth
+        self.max_pixels, self.max_seconds = max_pixels, max_seconds
+        self.failed: list[tuple[Path, str]] = []
+        self.notes: list[tuple[Path, str]] = []
+        self.resampled: dict[int, int] = {}
+        self.passed_over: Counter[str] = Counter()
+        self.hashes: dict[Path, str] | None = None
+        self.waited, self.not_listed = 0.0, 0
+
+    @property
+    def source(self) -> Any:
+        """The module that finds and reads the files: of pictures or of sounds."""
+        return sound_files if interface.kind_of(self.shape) == "sounds" else pictures
+
+    def encoded(self, files: Iterable[Path]) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
+        """Files with their features, some at a time."""
+        if self.source is sound_files:
+            return _sounds(self, files, self.sampling_rate or rate_of(self.name))
+        return _pictures(self, files)
+
+    def note_hash(self, file: Path) -> None:
+        """Record the hash of a file that is read, if it is wanted."""
+        if self.hashes is not None:
+            try:
+                self.hashes[file] = sha256(file)
+            except OSError as error:
+                raise UserError(f"{file}: {error.strerror or error}.") from error
+
+
+def _to_file(work: _Work, paths: Any, output: Path, shown: bool) -> tuple[int, dict[str, tuple[int, ...]]]:
+    """Write one .npz; the number of its rows, and their shapes."""
+    files = work.source.find(paths, work.failed, work.passed_over)
     done: list[str] = []
     spools: dict[str, _Spool] = {}
-    try:
-        with contextlib.ExitStack() as stack:
-            display = stack.enter_context(Progress(progress and sys.stderr.isatty()))
-            line = display.start("embedding", len(files) + len(failed), "files")
-            line.advance(len(failed))
-            for encoded_files, features in encoded:
-                before = len(done) + len(failed)
-                done += map(str, encoded_files)
-                for key, values in features.items():
-                    if key not in spools:
-                        spools[key] = stack.enter_context(_spool(output.parent))
-                    spools[key].add(values)
-                line.advance(len(done) + len(failed) - before, f"{len(failed)} skipped" if failed else "")
-            if not done:
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(Progress(shown))
+        line = display.start("embedding", len(files) + len(work.failed), "files")
+        line.advance(len(work.failed))
+        for encoded_files, features in work.encoded(files):
+            before = len(done) + len(work.failed)
+            done += map(str, encoded_files)
+            for key, values in features.items():
+                if key not in spools:
+                    spools[key] = stack.enter_context(_spool(output.parent))
+                spools[key].add(values)
+            line.advance(len(done) + len(work.failed) - before, _skipped(len(work.failed)))
+        if not done:
+            raise UserError(
+                f"None of {len(work.failed)} files could be read. Nothing was written.\n{_failure_list(work.failed)}"
+            )
+        _write(output, spools, done)
+    return len(done), {key: spool.shape for key, spool in spools.items()}
+
+
+def _to_shards(
+    work: _Work, paths: Any, folder: Path, identity: dict[str, Any], size: int, shown: bool
+) -> tuple[int, dict[str, tuple[int, ...]], int]:
+    """Write the shards that are not there yet: the number of rows in all, their shapes, and files that were there."""
+    busy = f"Another process writes shards into {folder}. Wait until it ends, or name another folder."
+    work.hashes = {}
+    missing: list[tuple[Path, str]] = []
+    listing = work.source.stream(paths, missing, work.passed_over)
+    count, shapes = 0, {}
+    with lock_folder(folder, busy), Progress(shown) as display:
+        writer = ShardWriter(folder, identity, size)
+        line = display.start("embedding", None, "files")
+        failures = resumed = 0
+        for shard in range(writer.count):
+            known = writer.paths(shard)
+            found = {str(file) for file in itertools.islice(listing, len(known))}
+            if found != known:
+                path = min(found ^ known)
                 raise UserError(
-                    f"None of {len(failed)} files could be read. Nothing was written.\n{_failure_list(failed)}"
+                    f"{folder} was begun with other files: {path} is {'new' if path in found else 'gone'}. Embed what "
+                    "is there now into another folder."
                 )
-            _write(output, spools, done)
-    except OSError as error:  # no permission, a full disk; files that cannot be read are in `failed`
-        raise UserError(f"Cannot write {output}: {error.strerror or error}. Nothing was written.") from error
-    if notes:
-        notes.sort()  # the threads finish in any order
-        warnings.warn(pictures.summary(notes, len(files)), UserWarning, stacklevel=2)
-    shapes = {key: spool.shape for key, spool in spools.items()}
-    seconds = time.perf_counter() - began
-    return EmbedReport(output, len(done), shapes, failed, seconds, resampled, passed_over, runtime)
+            bad = writer.failures(shard)
+            failures, resumed, count = failures + len(bad), resumed + len(known), count + len(known) - len(bad)
+            _list_failures(work, bad)
+            line.advance(len(known))
+        if writer.complete and (extra := next(listing, None)) is not None:
+            raise UserError(
+                f"{folder} is complete and was begun with other files: {extra} is new. Embed what is there now into "
+                "another folder."
+            )
+        listed, work.failed = work.failed, []
+        try:
+            for encoded_files, features in work.encoded(listing):
+                entries = [{"path": str(file), "sha256": work.hashes.pop(file)} for file in encoded_files]
+                entries += [{"path": str(file), "error": reason} for file, reason in work.failed]
+                failures, count = failures + len(work.failed), count + len(encoded_files)
+                writer.add(entries, features)
+                shapes.update({key: values.shape[1:] for key, values in features.items()})
+                bad, work.failed = work.failed, listed
+                _list_failures(work, bad)
+                listed, work.failed = work.failed, []
+                for file, _ in bad:
+                    work.hashes.pop(file, None)
+                del work.notes[_LISTED:]
+                line.advance(len(entries), _skipped(failures))
+            work.failed = listed
+            if not count:
+                raise UserError(f"None of {failures} files could be read.\n{_failure_list(work.failed)}")
+            writer.finish()
+        finally:
+            writer.close()  # an empty folder goes with its lock
+    _list_failures(work, missing)
+    return count, shapes, resumed
+
+
+def _list_failures(work: _Work, bad: list[tuple[Path, str]]) -> None:
+    """Add to the failures of the report, as long as they are few."""
+    room = _LISTED - len(work.failed)
+    work.failed.extend(bad[:room])
+    work.not_listed += len(bad[room:]) if room > 0 else len(bad)
+
+
+def _skipped(number: int) -> str:
+    return f"{number} skipped" if number else ""
 
 
 def _check_output(output: str | os.PathLike) -> Path:
     output = user_path(output)
-    if output.suffix != ".npz":
-        raise UserError(f"The output must be a .npz file. Received: {output}")
-    if output.is_dir():
+    if output.suffix not in (".npz", ""):
+        raise UserError(f"The output must be a .npz file, or a folder of shards, without suffix. Received: {output}")
+    if output.suffix and output.is_dir():
         raise UserError(f"The output {output} is a folder. Name a .npz file.")
+    if not output.suffix and output.is_file():
+        raise UserError(f"The output {output} is a file. Name a .npz file, or a folder of shards.")
     return output
 
 
@@ -226,38 +372,25 @@ def _load_encoder(
     return shape, encode
 
 
-def _pictures(
-    files: list[Path],
-    shape: Sequence[int],
-    batch_size: int,
-    prepare: Callable[[Path], np.ndarray],
-    encode: Callable,
-    failed: list[tuple[Path, str]],
-) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
+def _pictures(work: _Work, files: Iterable[Path]) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """Batches of (files, features) of pictures."""
-    for readable, images in _read(files, shape, batch_size, prepare, failed):
-        yield readable, encode(images) if len(images) else {}
+    for readable, images in _read(work, files):
+        yield readable, work.encode(images) if len(images) else {}
 
 
-def _sounds(
-    files: list[Path],
-    rate: int,
-    encode: Callable,
-    failed: list[tuple[Path, str]],
-    resampled: dict[int, int],
-    max_seconds: float | None,
-) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
+def _sounds(work: _Work, files: Iterable[Path], rate: int) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """(file, features) of sounds, one at a time: each has its own length."""
     for file in files:
         try:
-            samples, file_rate = sound_files.read(file, max_seconds)
-            values = _encode_sound(sound_files.resample(samples, file_rate, rate), encode)
+            work.note_hash(file)
+            samples, file_rate = sound_files.read(file, work.max_seconds)
+            values = _encode_sound(sound_files.resample(samples, file_rate, rate), work.encode)
         except (UserError, MemoryError) as error:
-            failed.append((file, _reason(file, error)))
+            work.failed.append((file, _reason(file, error)))
             yield [], {}
             continue
         if file_rate != rate:
-            resampled[file_rate] = resampled.get(file_rate, 0) + 1
+            work.resampled[file_rate] = work.resampled.get(file_rate, 0) + 1
         frames = {len(value[0]) for value in values.values() if value.ndim == 3}
         features = {key: value[0] if value.ndim == 3 else value for key, value in values.items()}
         yield [file], features | ({"frames": np.array([frames.pop()], np.int64)} if frames else {})
@@ -276,34 +409,44 @@ def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray
     return values
 
 
-def _read(
-    files: list[Path],
-    shape: Sequence[int],
-    batch_size: int,
-    prepare: Callable[[Path], np.ndarray],
-    failed: list[tuple[Path, str]],
-) -> Iterator[tuple[list[Path], np.ndarray]]:
-    """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
+def _read(work: _Work, files: Iterable[Path]) -> Iterator[tuple[list[Path], np.ndarray]]:
+    """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason.
+
+    The next batches are read while one is encoded.
+    """
+    shape = cast("tuple[int, int, int]", work.shape)
 
     def attempt(file: Path) -> np.ndarray | UserError | MemoryError:
         """The picture of a file, or the error that gives the reason why there is none."""
         try:
-            return prepare(file)
+            work.note_hash(file)
+            return pictures.prepare(file, shape, work.depth, work.max_pixels, work.notes)
         except (UserError, MemoryError) as error:
             return error
 
+    files, ahead = iter(files), deque[tuple[list[Path], list[Future]]]()
     # Pillow decodes and resizes outside the interpreter's lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(files), batch_size):
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        while True:
+            while len(ahead) < _AHEAD and (chunk := list(itertools.islice(files, work.batch_size))):
+                ahead.append((chunk, [pool.submit(attempt, file) for file in chunk]))
+            if not ahead:
+                return
+            began = time.perf_counter()
+            chunk, futures = ahead.popleft()
             readable, images = [], []
-            chunk = files[start : start + batch_size]
-            for file, image in zip(chunk, pool.map(attempt, chunk), strict=True):
+            for file, future in zip(chunk, futures, strict=True):
+                image = future.result()
                 if isinstance(image, Exception):
-                    failed.append((file, _reason(file, image)))
+                    work.failed.append((file, _reason(file, image)))
                 else:
                     readable.append(file)
                     images.append(image)
+            work.waited += time.perf_counter() - began
             yield readable, np.stack(images) if images else np.empty((0, *shape), np.uint8)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _reason(file: Path, error: Exception) -> str:
