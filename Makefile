@@ -3,9 +3,10 @@ PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
 REPORT_ENV := .venv-report
+BEAM_ENV := .venv-beam
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow slow-report slow-torch slow-addons lint clean
+.PHONY: demo test slow slow-report slow-torch slow-addons slow-beam lint clean
 
 demo: $(DEMO_ENV)/.ready
 	$(DEMO_ENV)/bin/mizoo demo --out demo.png
@@ -19,6 +20,9 @@ slow: $(TEST_ENV)/.ready
 # The page of `mizoo report` in a browser: fails where there is no Chromium, its own or the system's.
 slow-report: $(REPORT_ENV)/.ready
 	$(REPORT_ENV)/bin/python -m pytest -m browser
+
+slow-beam: $(BEAM_ENV)/.ready
+	$(BEAM_ENV)/bin/python -m pytest --noconftest tests/beam
 
 lint: $(TEST_ENV)/.ready
 	$(TEST_ENV)/bin/ruff check .
@@ -44,6 +48,13 @@ $(TEST_ENV)/.ready: setup.cfg pyproject.toml
 	$(TEST_ENV)/bin/python $(PIP) -e ".[dev]"
 	@touch $@
 
+# Beam holds back packages that TensorFlow and others take newer.
+$(BEAM_ENV)/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(BEAM_ENV)
+	@echo "Installing mizoo with Apache Beam (a few minutes) ..."
+	$(BEAM_ENV)/bin/python $(PIP) -e ".[beam]" pytest
+	@touch $@
+
 # What needs an environment of its own: PyTorch, and tensorflow-addons, which needs an old TensorFlow.
 slow-torch:
 	$(PYTHON) -m venv .venv-torch
@@ -57,5 +68,5 @@ slow-addons: $(TEST_ENV)/.ready
 	.venv-addons/bin/python tests/addons/with_tensorflow_addons.py .venv-addons/exported/saved_model
 
 clean:
-	rm -rf $(DEMO_ENV) $(TEST_ENV) $(REPORT_ENV) .venv-torch .venv-addons build dist *.egg-info
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(REPORT_ENV) $(BEAM_ENV) .venv-torch .venv-addons build dist *.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -26,6 +26,7 @@ _PUBLIC = {
     "UserError": ("mizoo.errors", "UserError"),
     "VAE": ("mizoo.objectives", "VAE"),
     "augment": ("mizoo.augment", None),
+    "beam": ("mizoo.integrations.beam", None),
     "bounds": ("mizoo.bounds", None),
     "callbacks": ("mizoo.callbacks", None),
     "critics": ("mizoo.critics", None),

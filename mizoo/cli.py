@@ -88,7 +88,9 @@ def info(name: Annotated[str, typer.Argument(help="An entry of the zoo.")]) -> N
 def embed(
     name: Name,
     paths: Annotated[list[str], typer.Argument(help="Picture or sound files, folders, globs.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write.")] = Path("features.npz"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .npz file, or a folder of shards: a name without suffix.")
+    ] = Path("features.npz"),
     endpoint: Annotated[str | None, typer.Option(help="Only this endpoint.")] = None,
     runtime: Annotated[str, typer.Option(help="onnx, keras, or auto: Keras where there is no ONNX form.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
@@ -101,21 +103,30 @@ def embed(
     ] = None,
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Pixels of the largest picture; 128 million.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0, help="Length of the longest sound; 600.")] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Files in a shard of a folder.")] = 4096,
 ) -> None:
-    """Write the features of pictures or sounds; a bad file is skipped and named, and the exit status is then 1."""
+    """Write the features of pictures or sounds; a bad file is skipped and named, and the exit status is then 1.
+
+    A folder of shards takes any number of files; the same command resumes it after an interruption.
+    """
     from mizoo.embed import embed as run
 
-    settings = (endpoint, runtime, batch_size, True, sampling_rate, depth, max_pixels, max_seconds)
+    settings = (endpoint, runtime, batch_size, True, sampling_rate, depth, max_pixels, max_seconds, shard_size)
     report = run(name, paths, output, *settings)
-    print(
-        f"{report.count} {'sounds' if 'frames' in report.shapes or report.resampled else 'files'} -> {report.written}"
-    )
+    what = "sounds" if "frames" in report.shapes or report.resampled else "files"
+    print(f"{report.count} {what} -> {report.written}")
+    new = report.count + len(report.failed) + report.not_listed - report.resumed
+    already = f"{report.resumed} were there; " if report.resumed else ""
+    waited = f", {100 * report.waited / report.seconds:.0f} % of the time waiting for files" if report.waited else ""
+    print(f"{already}{new / report.seconds:,.0f} {what}/s{waited}", file=sys.stderr)
     for rate, count in report.resampled.items():
         print(f"resampled {count} of {rate} Hz", file=sys.stderr)
     if report.passed_over:
         print(f"passed over: {report.passed_over_in_words()}", file=sys.stderr)
     for path, reason in report.failed:
         print(f"skipped {path}: {reason}", file=sys.stderr)
+    if report.not_listed:
+        print(f"and {report.not_listed} more, listed in the shards", file=sys.stderr)
     if report.failed:
         raise typer.Exit(1)
 

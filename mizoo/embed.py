@@ -1,8 +1,9 @@
-"""Picture or sound files in, one .npz of features out; a file that cannot be read is skipped."""
+"""Picture or sound files in, features out, as one .npz or as shards; a file that cannot be read is skipped."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -10,24 +11,27 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from mizoo._tools.arrays import check_whole
-from mizoo._tools.files import atomic, user_path
+from mizoo._tools.files import atomic, sha256, user_path
+from mizoo._tools.locks import lock_folder
 from mizoo._tools.progress import Progress
-from mizoo.data import pictures, search, sound_files
+from mizoo.data import pictures, search
+from mizoo.data.feature_shards import ShardWriter
 from mizoo.errors import UserError
 from mizoo.zoo import entries, hub, interface
-from mizoo.zoo.loading import load
-from mizoo.zoo.loading import sampling_rate as rate_of
+from mizoo.zoo.file_features import FileFeatures
+from mizoo.zoo.loading import encoder_file, load
 
 RUNTIMES = ("auto", "keras", "onnx")
+
+_LISTED = 1000  # failures of shards that a report lists; the shards list all
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class EmbedReport:
         passed_over: suffix in lower case ("" for none) -> how many files of folders and patterns were left out as no
             pictures (or sounds).
         runtime: "onnx" or "keras": what the encoder ran on.
+        resumed: files of shards that were there already; they are among `count` or `failed`.
+        waited: seconds that the encoder waited for files to be read, out of `seconds`.
+        not_listed: files that were skipped in addition to `failed`, which holds the first thousand of shards.
     """
 
     written: Path
@@ -54,6 +61,9 @@ class EmbedReport:
     resampled: dict[int, int] = field(default_factory=dict)
     passed_over: dict[str, int] = field(default_factory=dict)
     runtime: str = "onnx"
+    resumed: int = 0
+    waited: float = 0.0
+    not_listed: int = 0
 
     def passed_over_in_words(self) -> str:
         """Such as "3 .heic, 2 without suffix"; "" if nothing was passed over."""
@@ -72,12 +82,18 @@ def embed(
     depth: int | None = None,
     max_pixels: int | None = None,
     max_seconds: float | None = None,
+    shard_size: int = 4096,
 ) -> EmbedReport:
-    """Encode picture or sound files and write their features to one .npz file.
+    """Encode picture or sound files and write their features to one .npz file, or to a folder of shards.
 
     Each picture is brought to the encoder's size by `mizoo.data.pictures.square` (shorter side resized with
     antialiasing, centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the
     same order; read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
+
+    An `output` without a suffix is a folder of shards, for as many files as a disk holds: .npy files of `shard_size`
+    files each, with a list of paths, hashes and errors (see `mizoo.data.feature_shards`, and read them with
+    `mizoo.data.feature_shards.read_shards`). They are written as they are made. A run that was interrupted or killed
+    is resumed by the same command: shards that are there stay, and no row is lost or doubled.
 
     An encoder of sounds takes files of any length, each by itself and whole: several channels are averaged, another
     sampling rate is resampled (and reported). Its endpoints of frames, such as `context`, hold the frames of all files
@@ -86,7 +102,8 @@ def embed(
     Args:
         name: a published encoder or the path of one, as for `mizoo.load`.
         paths: picture or sound files, folders, glob patterns: see `mizoo.data.pictures.find`.
-        output: the .npz file; its folder is created. Written under another name and renamed when complete.
+        output: the .npz file; its folder is created. Written under another name and renamed when complete. Or a folder
+            of shards, a name without a suffix.
         endpoint: write this endpoint only; all of them if None.
         runtime: "onnx" (ready at once), "keras", or "auto": ONNX Runtime where there is an ONNX form, otherwise Keras,
             with a line on standard error.
@@ -97,6 +114,7 @@ def embed(
             `mizoo.data.pictures.read`.
         max_pixels: the most pixels of a picture, `mizoo.data.pictures.MAX_PIXELS` if None.
         max_seconds: the longest sound, `mizoo.data.sound_files.MAX_SECONDS` if None.
+        shard_size: files in a shard, rounded up to whole batches.
 
     Returns:
         An `EmbedReport`. A file that cannot be read, is cut off or above the limits, or a sound too short for one
@@ -105,7 +123,8 @@ def embed(
 
     Raises:
         UserError: unknown encoder or endpoint, nothing found, an output that cannot be written; or no picture could
-            be read. Nothing is written then, and an older file at `output` is kept.
+            be read. Nothing is written then, and an older file at `output` is kept. For shards also if their folder
+            holds those of another run, or other files are found now than when it began.
 
     Warns:
         UserWarning: naming the first file, if deep files come out almost black.
@@ -114,62 +133,144 @@ def embed(
     output = _check_output(output)
     if check_whole(batch_size, "batch_size") < 1:
         raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
-    failed: list[tuple[Path, str]] = []
-    notes: list[tuple[Path, str]] = []
+    if check_whole(shard_size, "shard_size") < 1:
+        raise UserError(f"`shard_size` must be at least 1. Received: {shard_size}")
     runtime = _choose_runtime(name, runtime)
     shape, encode = _load_encoder(name, endpoint, runtime)
-    resampled: dict[int, int] = {}
-    passed_over: dict[str, int] = {}
-    if interface.kind_of(shape) == "sounds":
-        files = sound_files.find(paths, failed, passed_over)
-        rate = sampling_rate or rate_of(name)
-        encoded = _sounds(files, rate, encode, failed, resampled, max_seconds)
-    else:
-        files = pictures.find(paths, failed, passed_over)
-        picture = cast("tuple[int, int, int]", shape)
+    work = FileFeatures(shape, encode, batch_size, name, sampling_rate, depth, max_pixels, max_seconds)
+    shown = progress and sys.stderr.isatty()
+    try:
+        if output.suffix:
+            count, shapes = _to_file(work, paths, output, shown)
+            resumed = 0
+        else:
+            settings = {"depth": depth, "max_pixels": max_pixels, "max_seconds": max_seconds, "rate": sampling_rate}
+            identity = {"encoder": sha256(encoder_file(name, runtime)), "endpoint": endpoint, **settings}
+            size = -(-shard_size // batch_size) * batch_size
+            count, shapes, resumed = _to_shards(work, paths, output, identity, size, shown)
+    except OSError as error:  # no permission, a full disk; files that cannot be read are in `failed`
+        raise UserError(
+            f"Cannot write {output}: {error.strerror or error}. "
+            + ("Nothing was written." if output.suffix else "The shards so far are kept; the same command goes on.")
+        ) from error
+    if work.notes:
+        work.notes.sort()  # the threads finish in any order
+        warnings.warn(pictures.summary(work.notes, count), UserWarning, stacklevel=2)
+    return EmbedReport(
+        output,
+        count,
+        shapes,
+        work.failed,
+        time.perf_counter() - began,
+        work.resampled,
+        dict(work.passed_over),
+        runtime,
+        resumed,
+        work.waited,
+        work.not_listed,
+    )
 
-        def prepare(file: Path) -> np.ndarray:
-            """The picture of a file, as the encoder takes it."""
-            return pictures.prepare(file, picture, depth, max_pixels, notes)
 
-        encoded = _pictures(files, picture, batch_size, prepare, encode, failed)
-
+def _to_file(work: FileFeatures, paths: Any, output: Path, shown: bool) -> tuple[int, dict[str, tuple[int, ...]]]:
+    """Write one .npz; the number of its rows, and their shapes."""
+    files = work.source.find(paths, work.failed, work.passed_over)
     done: list[str] = []
     spools: dict[str, _Spool] = {}
-    try:
-        with contextlib.ExitStack() as stack:
-            display = stack.enter_context(Progress(progress and sys.stderr.isatty()))
-            line = display.start("embedding", len(files) + len(failed), "files")
-            line.advance(len(failed))
-            for encoded_files, features in encoded:
-                before = len(done) + len(failed)
-                done += map(str, encoded_files)
-                for key, values in features.items():
-                    if key not in spools:
-                        spools[key] = stack.enter_context(_spool(output.parent))
-                    spools[key].add(values)
-                line.advance(len(done) + len(failed) - before, f"{len(failed)} skipped" if failed else "")
-            if not done:
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(Progress(shown))
+        line = display.start("embedding", len(files) + len(work.failed), "files")
+        line.advance(len(work.failed))
+        for encoded_files, features in work.encoded(files):
+            before = len(done) + len(work.failed)
+            done += map(str, encoded_files)
+            for key, values in features.items():
+                if key not in spools:
+                    spools[key] = stack.enter_context(_spool(output.parent))
+                spools[key].add(values)
+            line.advance(len(done) + len(work.failed) - before, _skipped(len(work.failed)))
+        if not done:
+            raise UserError(
+                f"None of {len(work.failed)} files could be read. Nothing was written.\n{_failure_list(work.failed)}"
+            )
+        _write(output, spools, done)
+    return len(done), {key: spool.shape for key, spool in spools.items()}
+
+
+def _to_shards(
+    work: FileFeatures, paths: Any, folder: Path, identity: dict[str, Any], size: int, shown: bool
+) -> tuple[int, dict[str, tuple[int, ...]], int]:
+    """Write the shards that are not there yet: the number of rows in all, their shapes, and files that were there."""
+    busy = f"Another process writes shards into {folder}. Wait until it ends, or name another folder."
+    work.hashes = {}
+    missing: list[tuple[Path, str]] = []
+    listing = work.source.stream(paths, missing, work.passed_over)
+    count, shapes = 0, {}
+    with lock_folder(folder, busy), Progress(shown) as display:
+        writer = ShardWriter(folder, identity, size)
+        line = display.start("embedding", None, "files")
+        failures = resumed = 0
+        for shard in range(writer.count):
+            known = writer.paths(shard)
+            found = {str(file) for file in itertools.islice(listing, len(known))}
+            if found != known:
+                path = min(found ^ known)
                 raise UserError(
-                    f"None of {len(failed)} files could be read. Nothing was written.\n{_failure_list(failed)}"
+                    f"{folder} was begun with other files: {path} is {'new' if path in found else 'gone'}. Embed what "
+                    "is there now into another folder."
                 )
-            _write(output, spools, done)
-    except OSError as error:  # no permission, a full disk; files that cannot be read are in `failed`
-        raise UserError(f"Cannot write {output}: {error.strerror or error}. Nothing was written.") from error
-    if notes:
-        notes.sort()  # the threads finish in any order
-        warnings.warn(pictures.summary(notes, len(files)), UserWarning, stacklevel=2)
-    shapes = {key: spool.shape for key, spool in spools.items()}
-    seconds = time.perf_counter() - began
-    return EmbedReport(output, len(done), shapes, failed, seconds, resampled, passed_over, runtime)
+            bad = writer.failures(shard)
+            failures, resumed, count = failures + len(bad), resumed + len(known), count + len(known) - len(bad)
+            _list_failures(work, bad)
+            line.advance(len(known))
+        if writer.complete and (extra := next(listing, None)) is not None:
+            raise UserError(
+                f"{folder} is complete and was begun with other files: {extra} is new. Embed what is there now into "
+                "another folder."
+            )
+        listed, work.failed = work.failed, []
+        try:
+            for encoded_files, features in work.encoded(listing):
+                entries = [{"path": str(file), "sha256": work.hashes.pop(file)} for file in encoded_files]
+                entries += [{"path": str(file), "error": reason} for file, reason in work.failed]
+                failures, count = failures + len(work.failed), count + len(encoded_files)
+                writer.add(entries, features)
+                shapes.update({key: values.shape[1:] for key, values in features.items()})
+                bad, work.failed = work.failed, listed
+                _list_failures(work, bad)
+                listed, work.failed = work.failed, []
+                for file, _ in bad:
+                    work.hashes.pop(file, None)
+                del work.notes[_LISTED:]
+                line.advance(len(entries), _skipped(failures))
+            work.failed = listed
+            if not count:
+                raise UserError(f"None of {failures} files could be read.\n{_failure_list(work.failed)}")
+            writer.finish()
+        finally:
+            writer.close()  # an empty folder goes with its lock
+    _list_failures(work, missing)
+    return count, shapes, resumed
+
+
+def _list_failures(work: FileFeatures, bad: list[tuple[Path, str]]) -> None:
+    """Add to the failures of the report, as long as they are few."""
+    room = _LISTED - len(work.failed)
+    work.failed.extend(bad[:room])
+    work.not_listed += len(bad[room:]) if room > 0 else len(bad)
+
+
+def _skipped(number: int) -> str:
+    return f"{number} skipped" if number else ""
 
 
 def _check_output(output: str | os.PathLike) -> Path:
     output = user_path(output)
-    if output.suffix != ".npz":
-        raise UserError(f"The output must be a .npz file. Received: {output}")
-    if output.is_dir():
+    if output.suffix not in (".npz", ""):
+        raise UserError(f"The output must be a .npz file, or a folder of shards, without suffix. Received: {output}")
+    if output.suffix and output.is_dir():
         raise UserError(f"The output {output} is a folder. Name a .npz file.")
+    if not output.suffix and output.is_file():
+        raise UserError(f"The output {output} is a file. Name a .npz file, or a folder of shards.")
     return output
 
 
@@ -224,93 +325,6 @@ def _load_encoder(
         return {key: np.asarray(value) for key, value in values.items()}
 
     return shape, encode
-
-
-def _pictures(
-    files: list[Path],
-    shape: Sequence[int],
-    batch_size: int,
-    prepare: Callable[[Path], np.ndarray],
-    encode: Callable,
-    failed: list[tuple[Path, str]],
-) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
-    """Batches of (files, features) of pictures."""
-    for readable, images in _read(files, shape, batch_size, prepare, failed):
-        yield readable, encode(images) if len(images) else {}
-
-
-def _sounds(
-    files: list[Path],
-    rate: int,
-    encode: Callable,
-    failed: list[tuple[Path, str]],
-    resampled: dict[int, int],
-    max_seconds: float | None,
-) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
-    """(file, features) of sounds, one at a time: each has its own length."""
-    for file in files:
-        try:
-            samples, file_rate = sound_files.read(file, max_seconds)
-            values = _encode_sound(sound_files.resample(samples, file_rate, rate), encode)
-        except (UserError, MemoryError) as error:
-            failed.append((file, _reason(file, error)))
-            yield [], {}
-            continue
-        if file_rate != rate:
-            resampled[file_rate] = resampled.get(file_rate, 0) + 1
-        frames = {len(value[0]) for value in values.values() if value.ndim == 3}
-        features = {key: value[0] if value.ndim == 3 else value for key, value in values.items()}
-        yield [file], features | ({"frames": np.array([frames.pop()], np.int64)} if frames else {})
-
-
-def _encode_sound(samples: np.ndarray, encode: Callable) -> dict[str, np.ndarray]:
-    samples = sound_files.check_samples(samples[None])
-    try:
-        values = encode(samples)
-    except UserError:
-        raise
-    except Exception as error:  # of the backend: no memory, above all
-        raise UserError(f"its {samples.shape[1]} samples could not be encoded ({type(error).__name__}).") from error
-    if not all(np.isfinite(value).all() for value in values.values()):
-        raise UserError(f"the features of its {samples.shape[1]} samples are not finite.")
-    return values
-
-
-def _read(
-    files: list[Path],
-    shape: Sequence[int],
-    batch_size: int,
-    prepare: Callable[[Path], np.ndarray],
-    failed: list[tuple[Path, str]],
-) -> Iterator[tuple[list[Path], np.ndarray]]:
-    """Batches of (files, uint8 pictures); files that cannot be read go to `failed` with the reason."""
-
-    def attempt(file: Path) -> np.ndarray | UserError | MemoryError:
-        """The picture of a file, or the error that gives the reason why there is none."""
-        try:
-            return prepare(file)
-        except (UserError, MemoryError) as error:
-            return error
-
-    # Pillow decodes and resizes outside the interpreter's lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(files), batch_size):
-            readable, images = [], []
-            chunk = files[start : start + batch_size]
-            for file, image in zip(chunk, pool.map(attempt, chunk), strict=True):
-                if isinstance(image, Exception):
-                    failed.append((file, _reason(file, image)))
-                else:
-                    readable.append(file)
-                    images.append(image)
-            yield readable, np.stack(images) if images else np.empty((0, *shape), np.uint8)
-
-
-def _reason(file: Path, error: Exception) -> str:
-    """Why a file has no features, in one line."""
-    if isinstance(error, MemoryError):
-        return "the memory does not suffice for it."
-    return str(error).removeprefix(f"{file}: ")
 
 
 class _Spool:

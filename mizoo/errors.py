@@ -15,6 +15,7 @@ _EXTRAS = {
     "onnx": "export",
     "tf2onnx": "export",
     "soundfile": "sound",
+    "apache_beam": "beam",
     "scipy": "mi",
     "matplotlib": "demo",
     "skimage": "demo",

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,15 @@ def find(
         UserError: naming each argument that is not there or holds no picture.
     """
     return search.find(paths, missing, passed_over, SUFFIXES, "picture", _is_picture)
+
+
+def stream(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    missing: list[tuple[Path, str]],
+    passed_over: Counter[str],
+) -> Iterator[Path]:
+    """The files of `find` one by one, in the same order, without a list of all of them."""
+    return search.stream(paths, missing, passed_over, SUFFIXES, "picture", _is_picture)
 
 
 def _is_picture(path: Path) -> bool:

@@ -56,15 +56,63 @@ def find(
         for file in files:
             by_path.setdefault(os.path.abspath(file), file)
     if search.problems and (missing is None or not by_path):
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in search.problems[:_LISTED])
-        more = f"\n  and {len(search.problems) - _LISTED} more" if len(search.problems) > _LISTED else ""
-        raise UserError(f"No {what} was found at:\n{listed}{more}")
+        raise _nothing_found(search, what)
     if missing is not None:
         missing.extend(search.problems)
     if passed_over is not None:
         rest = [path for path in search.passed_over if path not in by_path]
         passed_over.update(Counter(passed_over) + Counter(_suffix(path) for path in rest))
     return list(by_path.values())
+
+
+def stream(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    missing: list[tuple[Path, str]],
+    passed_over: Counter[str],
+    suffixes: frozenset[str],
+    what: str,
+    readable: Callable[[Path], bool],
+) -> Iterator[Path]:
+    """The files of `find` one by one, in the same order, without a list of all of them.
+
+    Memory grows with the files of one folder, the number of folders, and what patterns match.
+
+    Raises:
+        UserError: if no path was given or, at the end, if there was no such file.
+    """
+    arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not arguments:
+        raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
+    search = _Search(suffixes, readable)
+    search.counts = passed_over
+    before: list[str] = []  # absolute paths of the arguments so far, whose files have been given
+    matched: set[str] = set()  # and those of the files of patterns
+    found = False
+    for argument in arguments:
+        path = user_path(argument)
+        problems, any_here = len(search.problems), False
+        search.matches, search.left_out = 0, Counter()
+        for file in search.expand(path):
+            any_here = found = True
+            absolute = os.path.abspath(file)
+            if absolute in matched or any(absolute == one or absolute.startswith(one + os.sep) for one in before):
+                continue
+            if not path.exists():
+                matched.add(absolute)
+            yield file
+        if path.exists():
+            before.append(os.path.abspath(path))
+        if not any_here and len(search.problems) == problems:
+            search.problems.append((path, _reason(path, search, what)))
+    missing.extend(search.problems)
+    if not found:
+        raise _nothing_found(search, what)
+
+
+def _nothing_found(search: _Search, what: str) -> UserError:
+    listed = "\n".join(f"  {path}: {reason}" for path, reason in search.problems[:_LISTED])
+    more = f"\n  and {len(search.problems) - _LISTED} more" if len(search.problems) > _LISTED else ""
+    return UserError(f"No {what} was found at:\n{listed}{more}")
 
 
 def count(passed_over: Mapping[str, int]) -> str:
@@ -90,7 +138,8 @@ class _Search:
 
     Attributes:
         problems: (path, reason) of arguments and folders that could not be read.
-        passed_over: absolute paths of the files that were left out.
+        passed_over: absolute paths of the files that were left out, unless they are only counted.
+        counts: suffix -> how many were left out, in the place of that; None where their paths are kept.
         matches, left_out: of the present argument: how many names its pattern matches; suffix -> files left out.
     """
 
@@ -98,6 +147,7 @@ class _Search:
         self.suffixes, self.readable = suffixes, readable
         self.problems: list[tuple[Path, str]] = []
         self.passed_over: dict[str, None] = {}
+        self.counts: Counter[str] | None = None
         self.matches = 0
         self.left_out: Counter[str] = Counter()
 
@@ -119,22 +169,33 @@ class _Search:
                     yield from self.walk(Path(match))
 
     def walk(self, folder: Path) -> Iterator[Path]:
-        """The files below a folder, sorted."""
+        """The files below a folder, in the order of their paths."""
         seen: set[str] = set()
 
         def unreadable(error: OSError) -> None:
             """Record a folder that could not be read."""
             self.problems.append((Path(error.filename), error.strerror or "cannot be read"))
 
-        files = []
-        for root, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-            if (real := os.path.realpath(root)) in seen:  # a link that leads back up
-                folders.clear()
-                continue
+        def below(folder: Path) -> Iterator[Path]:
+            """The files of a folder and its subfolders, in the order of their paths, a folder in memory at a time."""
+            if (real := os.path.realpath(folder)) in seen:  # a link that leads back up
+                return
             seen.add(real)
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            files += [path for name in names if self.takes(path := Path(root, name), by_content=False)]
-        yield from sorted(files)
+            try:
+                with os.scandir(folder) as listed:
+                    entries = sorted(listed, key=lambda entry: entry.name)
+            except OSError as error:
+                unreadable(error)
+                return
+            for entry in entries:
+                path = Path(folder, entry.name)
+                if entry.is_dir():
+                    if not entry.name.startswith("."):
+                        yield from below(path)
+                elif self.takes(path, by_content=False):
+                    yield path
+
+        yield from below(folder)
 
     def takes(self, path: Path, by_content: bool) -> bool:
         """Whether a file that was come across counts; one that does not is noted, unless it is hidden."""
@@ -143,7 +204,10 @@ class _Search:
         if _suffix(path) in self.suffixes or (by_content and self.readable(path)):
             return True
         self.left_out[_suffix(path)] += 1
-        self.passed_over[os.path.abspath(path)] = None
+        if self.counts is None:
+            self.passed_over[os.path.abspath(path)] = None
+        else:
+            self.counts[_suffix(path)] += 1
         return False
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,15 @@ def find(
 ) -> list[Path]:
     """List sound files; otherwise as `mizoo.data.pictures.find`."""
     return search.find(paths, missing, passed_over, SUFFIXES, "sound", _is_sound)
+
+
+def stream(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    missing: list[tuple[Path, str]],
+    passed_over: Counter[str],
+) -> Iterator[Path]:
+    """The files of `find` one by one, in the same order, without a list of all of them."""
+    return search.stream(paths, missing, passed_over, SUFFIXES, "sound", _is_sound)
 
 
 def _is_sound(path: Path) -> bool:

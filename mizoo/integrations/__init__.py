@@ -1,0 +1,1 @@
+"""mizoo inside other frameworks; each module needs its own, and is reached as `mizoo.<module>`."""
