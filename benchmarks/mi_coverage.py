@@ -1,6 +1,6 @@
 """How often two standard errors around an estimate of Gaussian pairs hold the truth, and the mean of all estimates.
 
-    python benchmarks/mi_coverage.py                 # writes benchmarks/mi_coverage.json and .md, about 2 minutes
+    python benchmarks/mi_coverage.py                 # writes benchmarks/mi_coverage.json and .md, some minutes
     python benchmarks/mi_coverage.py --seeds 20      # quicker, and coarser
 
 The mean estimate has the bias of the estimator, the truth has not: where only the second is covered less, the estimator

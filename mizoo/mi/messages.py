@@ -15,7 +15,7 @@ ROWS_FOR_EACH_COLUMN = {"club": 20, "doe": 20}
 """Rows for each column of both sides that the density of an estimator takes; others take `ROWS_FOR_A_CRITIC`."""
 ROWS_FOR_A_CRITIC = 5
 MOST_COLUMNS_OF_NEIGHBOURS = 4
-"""Columns of both sides together up to which nearest neighbours are near: at 6 "ksg" is 14% low already."""
+"""Columns of both sides together up to which nearest neighbours are near: at 6 "ksg" is a tenth low already."""
 LARGEST_POINT_MASS = 0.05
 EXPONENTIAL = ("nwj", "jsd", "dv", "mine")
 
@@ -67,7 +67,7 @@ def of_sizes(bound: str, rows: int, columns: int, folds: int) -> list[str]:
     if bound == "ksg" and columns > MOST_COLUMNS_OF_NEIGHBOURS:
         messages.append(
             f"'ksg' comes out too small with {columns} columns of `x` and `y` together, where no row is near another: "
-            f"by 14% at 6 columns, and by far more beyond. Use {MOST_COLUMNS_OF_NEIGHBOURS} columns at most, or a "
+            f"by a tenth at 6 columns, and by far more beyond. Use {MOST_COLUMNS_OF_NEIGHBOURS} columns at most, or a "
             "bound with a critic, such as 'infonce'."
         )
     return messages
