@@ -132,13 +132,20 @@ def test_every_entry_gives_the_same_on_pytorch():
 
 
 @pytest.mark.slow
-def test_the_loop_of_pytorch_runs_as_printed(cifar10):
+def test_the_loop_of_pytorch_runs_as_printed(monkeypatch):
+    """On pictures of two kinds: an environment with PyTorch need not have TFDS."""
     if importlib.util.find_spec("torch") is None:
         pytest.skip("`make slow-torch` makes an environment with PyTorch")
+    from mizoo.data.dataset import Dataset
+
+    draw, labels = np.random.default_rng(0), np.arange(500) % 2
+    light = (90 + 80 * labels)[:, None, None, None] + draw.normal(0, 30, (500, 32, 32, 3))
+    dark_and_light = Dataset("two_kinds", np.clip(light, 0, 255).astype("uint8"), labels)
+    monkeypatch.setattr("mizoo.data.load", lambda name, split: dark_and_light)
     (block,) = [block for block in BLOCKS if block.startswith("# torch")]
     names: dict = {}
     exec(compile(block, "docs/fine-tuning.md", "exec"), names)
     torch = names["torch"]
     with torch.no_grad():
         guess = names["head"](torch.from_numpy(names["features"])).argmax(1).numpy()
-    assert np.mean(guess == names["data"].labels) > 0.3
+    assert np.mean(guess == labels) > 0.85
