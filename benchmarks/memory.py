@@ -4,7 +4,7 @@
 
 conv32, a critic of width 512 and mixed_bfloat16; each case is a process of its own that trains three steps on random
 pictures. The figure is the largest resident size that the process reached, less that before the first step, in GiB.
-Writes benchmarks/memory.json. A few minutes on 2 cores; the batch of 8,192 takes about 10 GiB.
+Writes benchmarks/memory.json, a row as soon as it is there. The batch of 8,192 takes long on few cores.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
         row = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
         rows.append(row or {"batch": batch, "scores": form, "failed": done.stderr.strip().splitlines()[-1][:200]})
         print(rows[-1], flush=True)
-    files.write_json(HERE / "memory.json", {"hardware": hardware(), "steps": STEPS, "rows": rows})
+        files.write_json(HERE / "memory.json", {"hardware": hardware(), "steps": STEPS, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mizoo import critics
+from mizoo import bounds, critics
 from mizoo.errors import UserError
 
 
@@ -113,6 +113,37 @@ def test_concat_and_convolve_forms_its_scores_in_float32_under_mixed_precision(r
     expected, found = ops.convert_to_numpy(expected), ops.convert_to_numpy(found)
     np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
     assert np.abs(found - expected).max() > 0
+
+
+@pytest.mark.parametrize("count", [256, 61])  # 61 is prime: blocks of one row
+def test_scores_by_blocks_have_the_gradients_of_all_scores(rng, monkeypatch, count):
+    monkeypatch.setattr(critics.blocks, "BLOCK", 1 << 20)
+    rows = keras.Variable(rng.standard_normal((count, 16, 8)))
+    columns = keras.Variable(rng.standard_normal((count, 8)))
+    positives = np.arange(count, dtype="int32")
+
+    def of_block(columns, rows, positives):
+        return ops.stack([bounds.infonce(critics.dot_scores(rows, columns), positives)])
+
+    def by_block():
+        return ops.mean(critics.blocks.mapped(of_block, columns.value, rows.value, positives))
+
+    def at_once():
+        return of_block(columns.value, rows.value, positives)[0]
+
+    assert float(by_block()) == pytest.approx(float(at_once()), rel=1e-5)
+    direct, blocked = (gradients_of(loss, [rows, columns]) for loss in (at_once, by_block))
+    for one, other in zip(direct, blocked):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-4 * np.abs(one).max())
+
+
+def test_the_budget_decides_by_the_whole_batch_where_tensors_do_not_tell(monkeypatch):
+    monkeypatch.setattr(critics.blocks, "BUDGET", 4 * 8 * 5 * 8)
+    sides = [(8, 5, 2), (8, 2)], [(9, 5, 2), (9, 2)], [(None, 5, 2), (None, 2)]
+    few, many, unknown = ([keras.KerasTensor(shape) for shape in each] for each in sides)
+    assert not critics.blocks.needed(*few) and critics.blocks.needed(*many)
+    assert not critics.blocks.needed(*unknown)
+    assert critics.blocks.needed(*unknown, batch=9) and not critics.blocks.needed(*unknown, batch=9, replicas=2)
 
 
 def gradients_of(loss_of, variables) -> list[np.ndarray]:
