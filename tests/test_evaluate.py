@@ -365,12 +365,12 @@ def test_linear_chooses_on_all_classes_and_refits_one_that_only_the_last_tenth_h
     order = np.argsort(y, kind="stable")
     scores, settings = linear.fit_score(x[order], y[order], x, y, CLASSES)
     assert scores[0] >= 99 and settings["held_out_accuracy"] >= 97
-    rare = np.concatenate([np.flatnonzero(y != 3), np.flatnonzero(y == 3)[:2]])
+    rare = np.concatenate([np.flatnonzero(y != 3), np.flatnonzero(y == 3)[:1]])
     y_rare = y[rare]
     cut = len(rare) - round(0.1 * len(rare))
     assert len(np.unique(y_rare[:cut])) == 3 and linear.fair_sample(y_rare, cut)
     scores, _ = linear.fit_score(x[rare], y_rare, x, y, CLASSES)
-    assert scores[0] >= 90
+    assert scores[0] >= 85  # 75 without the class
     for labels in ([0, 1], 18 * [0] + [1, 0]):
         with pytest.raises(UserError, match=f"of the {len(labels)} rows.*one class"):
             linear.fit_score(x[: len(labels)], np.array(labels), x, y, CLASSES)
