@@ -73,15 +73,15 @@ PROCESSES = {
         [*SAME_ON_BOTH, *WITH_REPLICAS, *map(on_one_device, WITH_REPLICAS), *IN_BLOCKS],
         ("augmented", "refused_with_two_replicas"),
     ),
-    ("jax", False): (
-        [*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN), *IN_BLOCKS_JAX, *map(unblocked, IN_BLOCKS_JAX)],
-        ("augmented", "refused_by_scan"),
-    ),
+    ("jax", False): ([*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN)], ("augmented", "refused_by_scan")),
     ("tensorflow", True): (
-        [*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW), *IN_BLOCKS_SLOW, *map(unblocked, IN_BLOCKS_SLOW)],
+        [*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW + IN_BLOCKS_SLOW), *map(unblocked, IN_BLOCKS_SLOW)],
         (),
     ),
-    ("jax", True): ([*SAME_ON_BOTH_SLOW, *BY_SCAN_SLOW, *map(by_fit, BY_SCAN_SLOW)], ()),
+    ("jax", True): (
+        [*SAME_ON_BOTH_SLOW, *BY_SCAN_SLOW, *map(by_fit, BY_SCAN_SLOW), *IN_BLOCKS_JAX, *map(unblocked, IN_BLOCKS_JAX)],
+        (),
+    ),
 }
 
 
@@ -146,7 +146,7 @@ def test_scores_by_blocks_make_the_update_of_all_at_once(each):
     assert_same(result("tensorflow", unblocked(each)), several, rel=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("each", named(IN_BLOCKS_JAX))
+@pytest.mark.parametrize("each", named(IN_BLOCKS_JAX, pytest.mark.slow))
 def test_scores_by_blocks_make_the_same_update_on_jax(each):
     pytest.importorskip("jax")
     assert_same(result("jax", unblocked(each)), result("jax", each), rel=1e-5, atol=2e-5)
