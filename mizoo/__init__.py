@@ -106,7 +106,15 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mizoo' has no attribute {name!r}")
     module_name, attribute = _PUBLIC[name]
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        from mizoo.errors import not_installed
+
+        advice = not_installed(error)
+        if advice is None:
+            raise
+        raise advice from error
     value = getattr(module, attribute) if attribute else module
     globals()[name] = value
     return value

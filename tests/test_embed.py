@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -162,14 +162,21 @@ print(sorted(heavy & set(sys.modules)))
 """
 
 
+def cpu_seconds_of(command: list[str]) -> tuple[float, str]:
+    """CPU seconds of a process, which a busy machine hardly changes, and what it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+
 def test_from_a_cold_start_to_the_first_feature_in_under_a_second(published, album, tmp_path):
     command = [sys.executable, "-c", COLD, str(published.onnx_file), str(album / "0.png"), str(tmp_path / "f.npz")]
     best = float("inf")
-    for _ in range(5):  # the machine may be busy: the best of five
-        began = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        best = min(best, time.perf_counter() - began)
-        assert done.stdout.strip() == "[]"
+    for _ in range(5):
+        seconds, printed = cpu_seconds_of(command)
+        best = min(best, seconds)
+        assert printed.strip() == "[]"
         if best < 1:
             break
     assert best < 1

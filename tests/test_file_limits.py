@@ -16,6 +16,7 @@ from PIL import Image
 from mizoo.data import packed, pictures, sound_files
 from mizoo.embed import embed
 from mizoo.errors import UserError
+from mizoo.zoo import file_features
 
 soundfile = pytest.importorskip("soundfile")
 RATE = 8000
@@ -204,7 +205,6 @@ def test_limits_of_sounds_can_be_set(tmp_path, monkeypatch):
 def test_no_memory_for_one_sound_costs_that_sound_alone(tmp_path, monkeypatch, sound_encoder, where):
     sound(tmp_path / "a.wav")
     sound(tmp_path / "b.wav", tone()[:7777], rate=16000)
-    from mizoo import embed as module
 
     def fail(samples, *_):
         if len(samples[0] if where == "encode" else samples) in (7777, 3889):
@@ -219,8 +219,8 @@ def test_no_memory_for_one_sound_costs_that_sound_alone(tmp_path, monkeypatch, s
 
         monkeypatch.setattr(scipy.signal, "resample_poly", fail)
     else:
-        encode = module._encode_sound
-        monkeypatch.setattr(module, "_encode_sound", lambda samples, call: encode(fail(samples[None])[0], call))
+        encode = file_features._encode_sound
+        monkeypatch.setattr(file_features, "_encode_sound", lambda samples, call: encode(fail(samples[None])[0], call))
     report = embed(sound_encoder, tmp_path, tmp_path / "f.npz", sampling_rate=RATE)
     assert report.count == 1 and "memory" in report.failed[0][1].lower()
 
