@@ -50,10 +50,10 @@ def test_spread_ties_keep_order_and_values(rng):
 
 
 def test_the_error_bar_of_neighbours_covers(rng):
-    """Of 60 estimates nine in ten lie within two standard errors of their mean, which has the bias, too."""
-    found = [mizoo.mi.estimate(*pair(rng, 500, 0.6), "ksg") for _ in range(60)]
+    """Of 120 estimates nine in ten lie within two standard errors of their mean, which has the bias, too."""
+    found = [mizoo.mi.estimate(*pair(rng, 500, 0.6), "ksg") for _ in range(120)]
     values, errors = (np.array([getattr(each, name) for each in found]) for name in ("nats", "standard_error"))
-    assert (np.abs(values - values.mean()) < 2 * errors).mean() >= 0.88
+    assert (np.abs(values - values.mean()) < 2 * errors).mean() >= 0.9
     assert errors.mean() == pytest.approx(values.std(), rel=0.3)
 
 

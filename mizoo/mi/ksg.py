@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PARTS, PARTITIONS = 4, 10  # of the rows, for the standard error
+PARTS, PARTITIONS = 4, 20  # of the rows, for the standard error
 
 
 def ksg(x: np.ndarray, y: np.ndarray, neighbours: int, groups: np.ndarray | None = None) -> np.ndarray:
