@@ -20,7 +20,7 @@ from mizoo.errors import UserError
 from mizoo.evaluate.protocols.knn import fit_score
 from mizoo.objectives import SimCLR
 from mizoo.pretrain import pretrain
-from mizoo.publish import _public_recipe
+from mizoo.publish import public_recipe
 from mizoo.recipes.training import Watch
 from mizoo.runs.curves import plot
 from mizoo.runs.folder import read_log
@@ -228,9 +228,9 @@ def test_settings_that_are_no_probe_are_refused_by_name(recipe, tmp_path):
 
 
 def test_a_published_recipe_watches_no_folder_of_this_machine(recipe):
-    assert _public_recipe(recipe, "shapes").watch is None
+    assert public_recipe(recipe, "shapes").watch is None
     named = recipe.model_copy(update={"watch": Watch(source="cifar10")})
-    assert _public_recipe(named, "shapes").watch == Watch(source="cifar10")
+    assert public_recipe(named, "shapes").watch == Watch(source="cifar10")
 
 
 def test_tensorboard_that_is_not_installed_is_said_before_anything_is_trained(recipe, tmp_path, monkeypatch):

@@ -272,8 +272,8 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
         else:
             unknown.append(repr(each))
     for each in (*chosen.values(), *(each for each in given if isinstance(each, Protocol))):
-        mine = TABLE.get(each.name, each)
-        if (each != mine and each.run != mine.run) or each != chosen[each.name]:
+        own = TABLE.get(each.name, each)
+        if replace(each, columns=own.columns) != own or each != chosen[each.name]:  # one of its variants is it still
             raise UserError(
                 f"Rows and tables tell protocols by their names, and two are called {each.name!r}. Give yours another."
             )
