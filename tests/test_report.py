@@ -285,6 +285,16 @@ def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
     ]
 
 
+def test_the_rates_of_frameworks_stand_side_by_side(tmp_path):
+    rates = [("one", 16, 800), ("one", 24, 380), ("two", 16, 640)]
+    rows = [{"case": case, "side": side, "views_per_cpu_second": rate, "turns": 3} for case, side, rate in rates]
+    (tmp_path / "step.json").write_text(json.dumps({"hardware": "CPU, 2 cores", "views": 512, "rows": rows}))
+    text = benchmark_tables.step_table(tmp_path / "step.json")
+    assert "512 views a step" in text and "CPU, 2 cores" in text
+    assert cells(text)[0] == ["network", "16 px", "24 px"]
+    assert cells(text)[2:] == [["one", "800", "380"], ["two", "640", ""]]
+
+
 def test_report_lists_entries_and_the_agreement_of_schedules(entry):
     path = page(
         entry,

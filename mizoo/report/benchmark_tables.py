@@ -145,6 +145,26 @@ def augment_table(path: str | os.PathLike) -> str:
     return title + "\n\n" + markdown.table(header, body)
 
 
+def step_table(path: str | os.PathLike) -> str:
+    """How fast frameworks train the three-stage network, as a markdown table.
+
+    Args:
+        path: what `benchmarks/step.py` wrote.
+    """
+    content = _read(path)
+    rates: dict[str, dict[int, int]] = {}
+    for row in content["rows"]:
+        rates.setdefault(row["case"], {})[row["side"]] = row["views_per_cpu_second"]
+    sides = sorted({side for by_side in rates.values() for side in by_side})
+    body = [[case, *(str(by_side.get(side, "")) for side in sides)] for case, by_side in rates.items()]
+    turns = min(row["turns"] for row in content["rows"])
+    title = (
+        f"Views a CPU second of one core, {content['views']} views a step, bfloat16, medians of {turns} turns. "
+        f"{content['hardware']}."
+    )
+    return title + "\n\n" + markdown.table(["network", *(f"{side} px" for side in sides)], body)
+
+
 def spoken_digit_table(path: str | os.PathLike) -> str:
     """How well digits and speakers are recognised, as markdown tables: of all speakers, and of each unseen one.
 

@@ -25,6 +25,7 @@ _OPENING = re.compile(r"<!-- table: ")
 _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "probe schedule": ("probe_schedule.json", benchmark_tables.schedule_table),
     "augment cost": ("augment_cost.json", benchmark_tables.augment_table),
+    "training step": ("step.json", benchmark_tables.step_table),
     "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
 }
 _TRIALS = "trials "
@@ -36,8 +37,8 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for those of `docs/measures.md` and `utility` for
-    the utility of pretraining by its label curves), `entries`, `probe schedule`, `augment cost`, `spoken digit`, or
-    `trials <entry>`. Entries that have no rows yet are left out of the tables of rows.
+    the utility of pretraining by its label curves), `entries`, `probe schedule`, `augment cost`, `training step`,
+    `spoken digit`, or `trials <entry>`. Entries that have no rows yet are left out of the tables of rows.
 
     Args:
         root: the clone; the one this package is imported from by default.
