@@ -17,7 +17,7 @@ import math
 import numpy as np
 from keras import ops
 
-from mizoo._tools.arrays import check_whole
+from mizoo._tools.arrays import check_whole, to_numpy
 from mizoo._tools.checks import check_choice, check_real
 from mizoo.errors import UserError
 
@@ -27,22 +27,37 @@ LARGEST_EXPONENT = 60.0
 """exp overflows float32 at 88, and a sum of many before; a critic that far off is reported as a huge negative bound."""
 
 
-def _float32(scores):
+def _float32(scores, rank: int = 3):
+    """Scores as a float32 tensor, once they are an array (N, L, M), or (N, M) for `rank` 2, of real numbers."""
+    if not ops.is_tensor(scores):
+        scores = to_numpy(scores, "scores")
+        if scores.dtype.kind not in "fiub" and scores.dtype.name != "bfloat16":
+            raise UserError(f"`scores` holds real numbers. Received: dtype {scores.dtype}")
+    if len(scores.shape) != rank:
+        shape = "(N, M): rows and columns"
+        if rank == 3:
+            shape = "(N, L, M): rows, locations of each and columns; `scores[:, None]` of one score a pair"
+        raise UserError(f"`scores` has the shape {shape}. Received: {tuple(scores.shape)}")
     return ops.cast(ops.convert_to_tensor(scores), "float32")
 
 
 def _positive_mask(scores, positives):
     """(N, 1, M), 1.0 at each row's own column."""
-    _check_columns(positives, scores.shape[2])
+    _check_columns(positives, scores.shape[2], scores.shape[:1])
     return ops.expand_dims(ops.one_hot(positives, ops.shape(scores)[2], dtype="float32"), 1)
 
 
-def _check_columns(positives, columns) -> None:
-    """Refuse column numbers out of range, where they and the number of columns are known."""
+def _check_columns(positives, columns, shape=None) -> None:
+    """Refuse column numbers that are none, not of this shape or out of range, where they and the sizes are known."""
     try:
         known = np.asarray(positives)
     except Exception:  # inside a compiled graph; every backend raises something else
         return
+    fits = shape is None or None in shape or known.shape == tuple(shape)
+    if known.dtype.kind not in "iu" or not fits:
+        raise UserError(
+            f"`positives` holds the column of each row, whole numbers. Received: {known.dtype} of shape {known.shape}"
+        )
     if known.dtype.kind in "iu" and known.size and columns and not 0 <= known.min() <= known.max() < columns:
         raise UserError(
             f"Each row's own column is one of the {columns} columns of the scores, numbered from 0. Received: "
@@ -141,7 +156,7 @@ def infonce_views(scores, siblings):
     Returns:
         The mean over rows and their V - 1 pairs, in nats, at most log(1 + M - V).
     """
-    scores = _float32(scores)
+    scores = _float32(scores, 2)
     _check_columns(siblings, scores.shape[1])
     picture = ops.max(ops.one_hot(siblings, ops.shape(scores)[1], dtype="float32"), axis=1)
     others = ops.where(picture > 0, -float("inf"), scores)

@@ -253,3 +253,19 @@ def test_nwj_is_exact_far_out_and_its_gradient_is_bounded():
             value = bounds.nwj(scores, np.arange(2))
         assert float(value) == pytest.approx(2 - math.exp(min(score, 60)), rel=1e-5)
         assert float(tape.gradient(value, scores)[0, 0, 1]) == pytest.approx(-slope / 2, rel=1e-4)
+
+
+NO_SCORES = (None, "a", 3, [[[1.0, 2.0]], [[1.0]]], np.zeros((2, 2)), np.zeros((2, 1, 2), complex))
+
+
+@pytest.mark.parametrize("bound", ["infonce", "jsd", "nwj", "dv", "smile"])
+def test_scores_and_columns_that_are_none_are_refused_by_name(bound):
+    function = getattr(bounds, bound)
+    scores, own = np.arange(8.0).reshape(2, 1, 4), np.arange(2)
+    for wrong in (*NO_SCORES, np.ma.masked_array(scores, scores > 5)):
+        with pytest.raises(UserError, match="`scores`"):
+            function(wrong, own)
+    for wrong in (np.arange(3), np.zeros(2), ["a", "b"], np.zeros((2, 1), int)):
+        with pytest.raises(UserError, match="`positives`"):
+            function(scores, wrong)
+    assert float(function(scores.tolist(), own.tolist())) == pytest.approx(float(function(scores, own)))
