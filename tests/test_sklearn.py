@@ -156,4 +156,6 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_conventions_of_scikit_learn_that_do_not_need_a_table_of_numbers(check):
     """`check_estimator` runs nothing else for an estimator that takes no 2-D arrays."""
-    getattr(estimator_checks, check)("Features", Features(SMALL))
+    before = Features(SMALL)
+    getattr(estimator_checks, check)("Features", before)  # which asserts
+    assert before.get_params() == Features(SMALL).get_params()

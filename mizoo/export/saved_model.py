@@ -79,6 +79,7 @@ def _decoded(encoded: Any, size: int, channels: int) -> Any:
     import tensorflow as tf
 
     def square(content: Any) -> Any:
+        """The picture of one file, cut to a square and resized."""
         picture = tf.io.decode_image(content, channels=3, expand_animations=False)
         sides = tf.cast(tf.shape(picture)[:2], tf.float32)
         scale = size / tf.reduce_min(sides)

@@ -118,6 +118,7 @@ def _radial(degree: int):
     depends on the norm is made of."""
 
     def features(x):
+        """Columns of x times the powers of its scaled squared norm."""
         x = np.asarray(x, "float64")
         size = x.shape[1]
         length = np.clip((np.square(x).sum(axis=1, keepdims=True) - size) / np.sqrt(2.0 * size), -4.0, 4.0)
@@ -130,6 +131,7 @@ def _cosines(count: int):
     """Cosines of up to `count` half periods over the ranks of each column (normal scores)."""
 
     def features(x):
+        """Cosines of the ranks of the columns of x."""
         from scipy.special import ndtr
 
         ranks = ndtr(np.asarray(x, "float64"))

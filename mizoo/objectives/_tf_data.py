@@ -28,6 +28,7 @@ def with_first_rows_checked(model: Any, dataset: tf.data.Dataset) -> tf.data.Dat
         return dataset
 
     def checked(index, batch):
+        """The batch, once it is not a first one of too few rows."""
         rows = tf.shape(tf.nest.flatten(batch)[0])[0]
         enough = tf.logical_or(index > 0, rows >= model.fewest_rows)
         with tf.control_dependencies([tf.debugging.Assert(enough, [f"{_MARK}: <", tf.strings.as_string(rows), ">"])]):

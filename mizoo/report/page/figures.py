@@ -27,6 +27,7 @@ def curve_panels(lines: Sequence[Mapping[str, float]], name: str) -> list[str]:
             continue
 
         def panel(axes: Any, keys: list[str] = keys, unit: str = unit) -> None:
+            """The curves of one unit."""
             curves.draw(axes, lines, keys, unit, _SHADES)
 
         drawn.append(_svg(panel, f"{name} {unit}", unit))
@@ -38,6 +39,7 @@ def histogram(counts: np.ndarray, prior: bool, name: str) -> str:
     density = counts / max(counts.sum(), 1) * len(counts)
 
     def bars(axes: Any) -> None:
+        """The histogram and the prior."""
         axes.stairs(density, np.linspace(0, 1, len(counts) + 1), fill=True, color="#4f7cc4", alpha=0.75)
         if prior:
             axes.axhline(1, color="#d1702a", linestyle="--", label="uniform prior")
@@ -57,6 +59,7 @@ def label_curves(series: Mapping[str, Sequence[tuple[float, float, float]]], nam
     from matplotlib import colormaps
 
     def lines(axes: Any) -> None:
+        """A line with its spread for each encoder."""
         for i, (label, points) in enumerate(series.items()):
             share, value, spread = np.array(sorted(points)).T
             colour = colormaps["turbo"](0.1 + 0.75 * i / max(len(series) - 1, 1))
