@@ -24,10 +24,16 @@ import numpy as np
 
 HERE = Path(__file__).parent
 VIEWS, STEPS, ROUNDS, SIDES, TEMPERATURE = 512, 4, 3, (16, 24), 0.2
-CASES = ("keras on tensorflow", "keras on torch", "torch alone", "torch alone, valid")
+CASES = (
+    "keras on tensorflow",
+    "keras on tensorflow, valid",
+    "keras on torch",
+    "torch alone",
+    "torch alone, valid",
+)
 
 
-def keras_step(backend: str, side: int):
+def keras_step(backend: str, side: int, padding: str):
     """A function that makes one step of the network in Keras and returns its loss."""
     os.environ |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if backend == "tensorflow":
@@ -41,7 +47,7 @@ def keras_step(backend: str, side: int):
     from mizoo.encoders import three_stage
 
     keras.config.set_dtype_policy("mixed_bfloat16")
-    encoder = three_stage(side=side)
+    encoder = three_stage(side=side, padding=padding)
     images = np.random.default_rng(0).integers(0, 256, (VIEWS, side, side, 3)).astype("float32")
 
     def loss_of(images):
@@ -118,8 +124,9 @@ def torch_step(side: int, padded: bool):
 
 def rate(case: str, side: int) -> float:
     """Views a CPU second of this process."""
-    kind, _, backend = case.partition(" on ")
-    step = keras_step(backend, side) if kind == "keras" else torch_step(side, "valid" not in case)
+    network, _, padding = case.partition(", ")
+    kind, _, backend = network.partition(" on ")
+    step = keras_step(backend, side, padding or "same") if kind == "keras" else torch_step(side, not padding)
     step(), step()
     seconds = []
     for _ in range(STEPS):

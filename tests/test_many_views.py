@@ -90,14 +90,24 @@ def test_whitening_makes_the_responses_to_patches_uncorrelated(rng):
     np.testing.assert_allclose(kernel[:, 12:], -kernel[:, :12])
 
 
-def test_views_of_every_side_pass_through_the_same_weights(rng):
-    large, small = (three_stage((4, 6, 8), head_size=8, global_size=5, side=side) for side in (32, 16))
+@pytest.mark.parametrize("padding, lost", [("same", 0), ("valid", 1)])
+def test_views_of_every_side_pass_through_the_same_weights(padding, lost, rng):
+    large, small = (
+        three_stage((4, 6, 8), head_size=8, global_size=5, side=side, padding=padding) for side in (32, 16)
+    )
     small.set_weights(large.get_weights())
     for encoder, side in ((large, 32), (small, 16)):
         outputs = encoder(rng.uniform(0, 255, (2, side, side, 3)))
-        assert outputs["conv"].shape[1:] == (side // 8, side // 8, 8)
+        assert outputs["local"].shape[1:] == (side // 4 - lost, side // 4 - lost, 6)
+        assert outputs["conv"].shape[1:] == (side // 8 - lost, side // 8 - lost, 8)
         assert {key: outputs[key].shape[1:] for key in ("fc", "global")} == {"fc": (14,), "global": (5,)}
         assert outputs["fc"].dtype in ("float32", keras.ops.convert_to_tensor(0.0).dtype)
+
+
+def test_a_padding_that_is_none_is_named():
+    for arguments in ({"padding": "full"}, {"padding": None}, {"padding": "valid", "side": 8}):
+        with pytest.raises(UserError, match="`padding"):
+            three_stage((4, 6, 8), **arguments)
 
 
 @pytest.fixture

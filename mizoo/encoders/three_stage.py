@@ -21,6 +21,7 @@ def three_stage(
     global_size: int = 128,
     side: int = 32,
     whitening: bool = True,
+    padding: str = "same",
     channels: int = 3,
     name: str = "three_stage",
 ) -> keras.Model:
@@ -36,26 +37,33 @@ def three_stage(
         global_size: width of the global vector.
         side: height and width of the pictures, a multiple of 8.
         whitening: whether the first convolution is fixed; else it is trained from random weights.
+        padding: of the first convolution. With "valid" every stage loses a row and a column to the borders, and a step
+            takes a third less time.
         channels: channels of the pictures.
         name: name of the model.
 
     Returns:
         A Functional `keras.Model` from pictures (B, side, side, channels), 0..255, to a dict of float32 endpoints, with
         sides rounded down: `local` (B, side/4, side/4, widths[1]), the second stage; `conv` (B, side/8, side/8,
-        widths[2]), the third; `fc` (B, widths[1] + widths[2]), the means of both side by side; and `global`
-        (B, global_size), the output of the head on the mean of the third.
+        widths[2]), the third, both one smaller with `padding="valid"`; `fc` (B, widths[1] + widths[2]), the means of
+        both side by side; and `global` (B, global_size), the output of the head on the mean of the third.
 
     Raises:
-        UserError: for widths and sizes that are no whole numbers from 1 on, or a side that does not halve three times.
+        UserError: for widths and sizes that are no whole numbers from 1 on, a side that does not halve three times, or
+            another padding.
     """
     widths = check_each_size(widths, "widths", 3)
     check_sizes(head_size=head_size, global_size=global_size, channels=channels)
     if check_size(side, "side") < 8 or side % 8:
         raise UserError(f"`side` is a multiple of 8. Received: side={side}")
+    if padding not in ("same", "valid"):
+        raise UserError(f'`padding` is "same" or "valid". Received: padding={padding!r}')
+    if padding == "valid" and side < 16:
+        raise UserError(f'`padding="valid"` leaves nothing of pictures below 16 pixels. Received: side={side}')
 
     images = keras.Input((side, side, channels), name="images", dtype="float32")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
-    x = layers.Conv2D(8 * channels, 2, padding="same", use_bias=False, trainable=not whitening, name=WHITENING)(x)
+    x = layers.Conv2D(8 * channels, 2, padding=padding, use_bias=False, trainable=not whitening, name=WHITENING)(x)
     x = layers.Activation("silu", name="whitening_silu")(x)
     maps = []
     for stage, width in enumerate(widths, start=1):

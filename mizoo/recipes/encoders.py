@@ -89,6 +89,7 @@ class ThreeStageSettings(EncoderSettings):
     global_size: PositiveInt = 128
     side: PositiveInt = Field(32, multiple_of=8)
     whitening: bool = True
+    padding: Literal["same", "valid"] = "same"
 
     builds: ClassVar[str] = "mizoo.encoders:three_stage"
     endpoints: ClassVar[tuple[str, ...]] = ("local", "conv", "fc", "global")
