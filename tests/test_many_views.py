@@ -92,9 +92,7 @@ def test_whitening_makes_the_responses_to_patches_uncorrelated(rng):
 
 @pytest.mark.parametrize("padding, lost", [("same", 0), ("valid", 1)])
 def test_views_of_every_side_pass_through_the_same_weights(padding, lost, rng):
-    large, small = (
-        three_stage((4, 6, 8), head_size=8, global_size=5, side=side, padding=padding) for side in (32, 16)
-    )
+    large, small = (three_stage((4, 6, 8), head_size=8, global_size=5, side=side, padding=padding) for side in (32, 16))
     small.set_weights(large.get_weights())
     for encoder, side in ((large, 32), (small, 16)):
         outputs = encoder(rng.uniform(0, 255, (2, side, side, 3)))
