@@ -67,7 +67,8 @@ def test_an_import_that_crashes_still_says_why():
 @pytest.mark.skipif(not SCRIPT.exists() or os.name == "nt", reason="the command is not installed here")
 def test_completion_of_bash_is_installed_and_completes(tmp_path):
     environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{SCRIPT.parent}:{os.environ['PATH']}"}
-    done = subprocess.run([SCRIPT, "--install-completion", "bash"], capture_output=True, text=True, env=environment)
+    typed = ["bash", "-c", f"'{SCRIPT}' --install-completion; exit $?"]  # the shell is found among the parents
+    done = subprocess.run(typed, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and (tmp_path / ".bash_completions" / "mizoo.sh").is_file(), done.stderr
     typed = (
         "source $HOME/.bash_completions/mizoo.sh; COMP_WORDS=(mizoo pre); COMP_CWORD=1; _mizoo_completion mizoo; "

@@ -9,7 +9,7 @@ from keras import ops
 from PIL import Image
 from support.encoders import toy_encoder
 
-from mizoo import augment, bounds, recipes
+from mizoo import augment, bounds, encoders, recipes
 from mizoo.encoders import three_stage
 from mizoo.encoders.three_stage import WHITENING, fit_whitening
 from mizoo.errors import UserError
@@ -140,6 +140,39 @@ def test_a_run_resumes_exactly_through_a_change_of_the_views(recipe, tmp_path, e
     assert [line["epoch"] for line in read_log(broken)] == [1, 2, 3]
     kernel = encoders[0].get_layer(WHITENING).get_weights()[0].reshape(12, 24)
     np.testing.assert_allclose(kernel[:, 12:], -kernel[:, :12], atol=1e-6)  # fitted to the pictures, and kept
+
+
+def test_a_finished_run_normalises_by_whole_pictures(recipe, tmp_path, eager):
+    asked = recipe | {"training": recipe["training"] | {"batch_statistics": "pictures"}}
+    plain, whole = (pretrain(recipes.validate(each), tmp_path / str(i)) for i, each in enumerate((recipe, asked)))
+    plain, whole = (keras.saving.load_model(run / "encoder.keras", compile=False) for run in (plain, whole))
+    images = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "pictures").glob("*.png"))])
+    for one, other in zip(plain.trainable_weights, whole.trainable_weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    first = whole.get_layer("stage1_conv1_norm")
+    seen = keras.Model(whole.input, first.input)(images.astype("float32"))
+    np.testing.assert_allclose(first.moving_mean, np.mean(seen, axis=(0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(first.moving_variance, np.var(seen, axis=(0, 1, 2)), rtol=1e-4)
+    assert np.abs(plain.get_layer("stage1_conv1_norm").moving_mean - first.moving_mean).max() > 1e-3
+    assert recipes.validate(recipe).identity() == recipes.validate(asked).identity()  # an older run may be given it
+
+
+def test_statistics_are_the_mean_of_those_of_batches_and_momenta_stay(rng):
+    encoder = three_stage((4, 6, 8), head_size=8, global_size=5, side=16)
+    images = rng.integers(0, 256, (600, 16, 16, 3), dtype="uint8")
+    before = encoder.get_layer("stage1_conv1_norm").momentum
+    encoders.fit_statistics(encoder, images, count=512)
+    norm = encoder.get_layer("stage1_conv1_norm")
+    chosen = images[np.linspace(0, 599, 512).round().astype(int)].astype("float32")
+    halves = [np.asarray(keras.Model(encoder.input, norm.input)(half)) for half in np.split(chosen, 2)]
+    np.testing.assert_allclose(norm.moving_mean, np.mean([half.mean((0, 1, 2)) for half in halves], axis=0), atol=1e-4)
+    np.testing.assert_allclose(
+        norm.moving_variance, np.mean([half.var((0, 1, 2)) for half in halves], axis=0), rtol=1e-3
+    )
+    assert norm.momentum == before
+    for arguments in ({"count": 1}, {"images": images[:1]}):
+        with pytest.raises(UserError, match="2 pictures and more"):
+            encoders.fit_statistics(**({"encoder": encoder, "images": images} | arguments))
 
 
 def test_stages_follow_each_other():

@@ -5,7 +5,8 @@ from mizoo.encoders.decoder import decoder
 from mizoo.encoders.patch_grid import patch_grid
 from mizoo.encoders.resnet import resnet18
 from mizoo.encoders.series import series
+from mizoo.encoders.statistics import fit_statistics
 from mizoo.encoders.three_stage import three_stage
 from mizoo.encoders.waveform import waveform
 
-__all__ = ["conv32", "decoder", "patch_grid", "resnet18", "series", "three_stage", "waveform"]
+__all__ = ["conv32", "decoder", "fit_statistics", "patch_grid", "resnet18", "series", "three_stage", "waveform"]

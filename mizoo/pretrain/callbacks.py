@@ -14,6 +14,7 @@ from mizoo._tools import files, keras_private
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.callbacks import OnlineProbe
+from mizoo.encoders import fit_statistics
 from mizoo.errors import UserError
 from mizoo.evaluate import measures
 from mizoo.export.keras_file import to_float32
@@ -98,7 +99,7 @@ class Record(keras.callbacks.Callback):
             self.save(epoch + 1)
 
     def on_train_end(self, logs=None) -> None:
-        """Save the last epoch of a training that another callback stopped."""
+        """Save the last epoch of a training that another callback stopped, with the statistics of its end."""
         done = int(self.lines[-1]["epoch"]) if self.lines else self.saved
         if done > self.saved:
             self.save(done)
@@ -106,6 +107,9 @@ class Record(keras.callbacks.Callback):
     def save(self, epochs: int) -> None:
         """Write log, encoder and checkpoint, the checkpoint last: it records how far the others are valid."""
         encoder = self._float32_encoder()
+        whole = self.job.training.batch_statistics == "pictures" and self._ends(epochs)
+        if whole and isinstance(self.job.inputs, np.ndarray):
+            fit_statistics(encoder, self.job.inputs)
         _check_finite(encoder, epochs)
         write_log(self.folder, self.lines)
         with files.atomic(self.folder / ENCODER) as path:
@@ -116,6 +120,10 @@ class Record(keras.callbacks.Callback):
             mark_checkpoint(path, dict(self.job.identity), state, __version__)
             keep_previous(self.folder, path)
         self.saved = epochs
+
+    def _ends(self, epochs: int) -> bool:
+        """Whether the run is at its end, that of the recipe or one that a callback made."""
+        return epochs == self.job.training.epochs or bool(self.model.stop_training)
 
     def _whole_encoder(self) -> keras.Model:
         """The encoder for whole pictures, with the weights as they are now."""

@@ -83,6 +83,8 @@ class Recipe(Section):
         if sounds != (self.data.window is not None):
             allowed = [name for name, settings in ENCODERS.items() if settings.takes == "sounds"]
             raise ValueError(f"`data.window`, in samples, and `encoder.name: {' or '.join(allowed)}` belong together")
+        if sounds and self.training.batch_statistics != "views":
+            raise ValueError("`training.batch_statistics: pictures` takes an encoder of pictures")
         if self.encoder.takes not in self.objective.takes or (sounds and self.data.augment != "none"):
             allowed = [name for name, settings in OBJECTIVES.items() if self.encoder.takes in settings.takes]
             raise ValueError(
@@ -141,7 +143,8 @@ class Recipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the weights: a checkpoint resumes under a recipe of the same identity alone."""
-        decides_nothing: Any = {"name": True, "summary": True, "watch": True, "training": {"checkpoint_epochs"}}
+        of_what_is_saved = {"checkpoint_epochs", "batch_statistics"}
+        decides_nothing: Any = {"name": True, "summary": True, "watch": True, "training": of_what_is_saved}
         return self.model_dump(mode="json", exclude=decides_nothing)
 
     def can_resume(self, saved: Recipe, epochs: int) -> bool:

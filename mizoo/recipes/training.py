@@ -152,10 +152,15 @@ class Optimizer(Section):
 
 
 class Training(Section):
-    """Length, batch, precision and seed of the run."""
+    """Length, batch, precision and seed of the run.
+
+    With `batch_statistics: pictures` the encoder that is saved at the end normalises by the statistics of whole
+    training pictures, see `mizoo.encoders.fit_statistics`; with "views" by the running means of what it was trained on.
+    """
 
     epochs: PositiveInt = 100
     batch_size: int = Field(128, ge=2)
     precision: Literal["float32", "mixed_bfloat16"] = "mixed_bfloat16"
     seed: int = Field(0, ge=0)
     checkpoint_epochs: PositiveInt = 1
+    batch_statistics: Literal["views", "pictures"] = "views"
