@@ -16,6 +16,7 @@ from mizoo._tools.checks import check_choice, check_real, check_seed, check_size
 from mizoo.critics import Network
 
 FAMILIES = ("gaussian", "logistic")
+LARGEST_LOGIT = 30.0
 
 
 def gaussian_log_density(z, mean, log_scale):
@@ -27,8 +28,7 @@ def gaussian_log_density(z, mean, log_scale):
     Returns:
         (...,) nats, summed over the coordinates.
     """
-    standard = (z - mean) * ops.exp(-log_scale)
-    return ops.sum(-0.5 * ops.square(standard) - log_scale - 0.5 * math.log(2.0 * math.pi), axis=-1)
+    return ops.sum(_gaussian_coordinates(z, mean, log_scale), axis=-1)
 
 
 def logistic_log_density(z, mean, log_scale):
@@ -41,12 +41,21 @@ def logistic_log_density(z, mean, log_scale):
     Returns:
         (...,) nats, summed over the coordinates.
     """
+    return ops.sum(_logistic_coordinates(z, mean, log_scale), axis=-1)
+
+
+def _gaussian_coordinates(z, mean, log_scale):
+    standard = (z - mean) * ops.exp(-log_scale)
+    return -0.5 * ops.square(standard) - log_scale - 0.5 * math.log(2.0 * math.pi)
+
+
+def _logistic_coordinates(z, mean, log_scale):
     standard = (z - mean) * ops.exp(-log_scale)
     # -s - 2 log(1 + exp(-s)), written so that neither tail overflows.
-    return ops.sum(-ops.softplus(standard) - ops.softplus(-standard) - log_scale, axis=-1)
+    return -ops.softplus(standard) - ops.softplus(-standard) - log_scale
 
 
-_LOG_DENSITY = {"gaussian": gaussian_log_density, "logistic": logistic_log_density}
+_COORDINATES = {"gaussian": _gaussian_coordinates, "logistic": _logistic_coordinates}
 # Logarithm of the scale at unit standard deviation.
 _UNIT_SCALE = {"gaussian": 0.0, "logistic": math.log(math.sqrt(3.0) / math.pi)}
 
@@ -67,6 +76,42 @@ def difference_of_entropies(log_marginal, log_conditional):
     return ops.mean(log_conditional) - ops.mean(log_marginal)
 
 
+class Atoms:
+    """Values of single columns that many rows have, such as the 0 of a ReLU: a density of the rest, and shares of them.
+
+    Rows (N, d) are followed by a column for each atom that says whether its column has that value, (N, d + A); the
+    column itself is 0 there. The density is then one with respect to lengths and to the atoms.
+
+    Args:
+        size: d.
+        columns: of each atom the column that has it, () for none.
+    """
+
+    def __init__(self, size: int, columns: Sequence[int]) -> None:
+        self.size, self.columns = size, tuple(columns)
+        self.member = np.zeros((len(self.columns), size), "float32")
+        self.member[np.arange(len(self.columns)), list(self.columns)] = 1.0
+
+    def split(self, rows):
+        """Rows (N, d + A) as (N, d) and the columns of the atoms, (N, A)."""
+        return rows[:, : self.size], rows[:, self.size :]
+
+    def log_odds(self, hits: np.ndarray) -> np.ndarray:
+        """Logarithm of the share of each atom over that of the other values of its column (A,), of samples (N, A)."""
+        shares = hits.mean(axis=0)
+        rest = 1.0 - (shares @ self.member)[list(self.columns)]
+        return np.log(np.maximum(shares, 1e-6) / np.maximum(rest, 1e-6))
+
+    def log_density(self, coordinates, hits, logits):
+        """Log densities (...,) of coordinates (..., d), which count where no atom is hit, hits and logits (..., A)."""
+        if not self.columns:
+            return ops.sum(coordinates, axis=-1)
+        hits = ops.cast(hits, "float32")
+        none = 1.0 - ops.matmul(hits, self.member)
+        level = ops.log1p(ops.matmul(ops.exp(logits), self.member))
+        return ops.sum(none * coordinates - level, axis=-1) + ops.sum(hits * logits, axis=-1)
+
+
 class Marginal(layers.Layer):
     """A density of vectors (N, d): independent coordinates after a triangular map, so that they may be correlated.
 
@@ -76,18 +121,22 @@ class Marginal(layers.Layer):
         size: d.
         family: "gaussian" or "logistic".
         name: name of the layer.
+        atoms: of each value that many rows share the column that has it; the vectors are then (N, d + A), see `Atoms`.
     """
 
-    def __init__(self, size: int, family: str = "gaussian", name: str | None = None) -> None:
+    def __init__(self, size: int, family: str = "gaussian", name: str | None = None, atoms: Sequence[int] = ()) -> None:
         super().__init__(dtype="float32", name=name)
         check_choice(family, "family", FAMILIES)
         check_size(size, "size")
         self.family, self.size = family, size
+        self.atoms = Atoms(size, atoms)
         self.mean = self.add_weight(shape=(size,), initializer="zeros", name="mean")
         unit = keras.initializers.Constant(_UNIT_SCALE[family])
         self.log_scale = self.add_weight(shape=(size,), initializer=unit, name="log_scale")
         self.mix = self.add_weight(shape=(size, size), initializer="zeros", name="mix")
         self.below = np.tril(np.ones((size, size), "float32"), -1)
+        if atoms:
+            self.logits = self.add_weight(shape=(len(atoms),), initializer="zeros", name="logits")
         self.built = True
 
     def mixed(self, z):
@@ -95,8 +144,13 @@ class Marginal(layers.Layer):
         return z + ops.matmul(z, ops.transpose(self.mix * self.below))
 
     def start_at(self, z: np.ndarray) -> None:
-        """Take mean and covariance from samples z (N, d)."""
+        """Take mean, covariance and shares of atoms from samples z (N, d), or (N, d + A)."""
+        z, hits = self.atoms.split(z)
+        if self.atoms.columns:
+            self.logits.assign(self.atoms.log_odds(hits))
+            z = _without_atoms(z, hits)
         covariance = np.atleast_2d(np.cov(z.T))
+        covariance += np.diag(np.where(np.diag(covariance) > 0, 0.0, 1.0))  # a column of atoms alone
         variances = np.diag(covariance)
         # A ridge relative to each coordinate: the density does not depend on units.
         covariance += np.diag(1e-6 * np.maximum(variances, 1e-12 * max(variances.max(), 1e-300)))
@@ -108,8 +162,16 @@ class Marginal(layers.Layer):
         self.log_scale.assign(np.log(scale) + _UNIT_SCALE[self.family])
 
     def call(self, z):
-        """Log densities (N,) in nats of z (N, d)."""
-        return _LOG_DENSITY[self.family](self.mixed(z), self.mean, self.log_scale)
+        """Log densities (N,) in nats of z (N, d), or (N, d + A)."""
+        z, hits = self.atoms.split(z)
+        coordinates = _COORDINATES[self.family](self.mixed(z), self.mean, self.log_scale)
+        return self.atoms.log_density(coordinates, hits, self.logits if self.atoms.columns else None)
+
+
+def _without_atoms(z: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """The rows of z (N, ...) that no atom has, for a start; all of them where these are few."""
+    free = ~hits.any(axis=1)
+    return z[free] if free.mean() > 0.1 and free.sum() > 50 else z
 
 
 class PairMoments(layers.Layer):
@@ -184,6 +246,7 @@ class Conditional(layers.Layer):
         seed: of the initial weights.
         name: name of the layer.
         scale_range: how far x may move the logarithm of a scale, either way; 0 leaves one scale for every x.
+        atoms: as for `Marginal`; a network gives their shares as well.
     """
 
     def __init__(
@@ -195,40 +258,67 @@ class Conditional(layers.Layer):
         seed: int = 0,
         name: str | None = None,
         scale_range: float = 3.0,
+        atoms: Sequence[int] = (),
     ) -> None:
         super().__init__(dtype="float32", name=name)
         check_size(condition, "condition")
         self.size = check_size(size, "size")
         self.scale_range = check_real(scale_range, "scale_range", minimum=0)
         hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
-        self.base = Marginal(size, family)
+        self.base = Marginal(size, family, atoms=atoms)
         self.linear = self.add_weight(shape=(condition, size), initializer="zeros", name="linear")
-        self.network = Network(condition, hidden, 2 * size if scale_range else size, seed, zero=True)
+        self.moments = 2 * size if scale_range else size
+        self.network = Network(condition, hidden, self.moments + len(tuple(atoms)), seed, zero=True)
         self.built = True
 
     def start_at(self, x: np.ndarray, y: np.ndarray) -> None:
         """Start as the linear regression of samples y (N, d_y) on x (N, d_x), with its residual covariance."""
-        centre = x.mean(axis=0)
-        gram = (x - centre).T @ (x - centre)
+        y, hits = self.base.atoms.split(y)
+        free_x, free_y = (_without_atoms(values, hits) for values in (x, y))
+        centred = free_x - free_x.mean(axis=0)
+        gram = centred.T @ centred
         variances = np.diag(gram)
         gram += np.diag(1e-4 * np.maximum(variances, 1e-12 * max(variances.max(), 1e-300)))  # whatever the units
-        slope = np.linalg.solve(gram, (x - centre).T @ (y - y.mean(axis=0)))
-        self.base.start_at(y - x @ slope)
+        slope = np.linalg.solve(gram, centred.T @ (free_y - free_y.mean(axis=0)))
+        self.base.start_at(np.concatenate([y - x @ slope, hits], axis=1))
         mix = np.eye(self.size) + np.asarray(keras.ops.convert_to_numpy(self.base.mix))
         self.linear.assign(slope @ mix.T)
 
     def parameters(self, x):
         """Location (N, d_y) and log scale, (N, d_y) or the same (d_y,) for every row, of the mixed coordinates."""
-        change = self.network(x)
+        return self._parameters(self.network(x), x)
+
+    def _parameters(self, change, x):
         location = ops.matmul(x, self.linear) + self.base.mean + change[:, : self.size]
         if not self.scale_range:
             return location, self.base.log_scale
         # The tanh keeps one outlying row from a scale of zero.
-        return location, self.base.log_scale + self.scale_range * ops.tanh(change[:, self.size :] / self.scale_range)
+        change = ops.tanh(change[:, self.size : self.moments] / self.scale_range)
+        return location, self.base.log_scale + self.scale_range * change
+
+    def _logits(self, change):
+        """Of the atoms (N, A), kept from where their exponential overflows; None without atoms."""
+        if not self.base.atoms.columns:
+            return None
+        return LARGEST_LOGIT * ops.tanh((self.base.logits + change[:, self.moments :]) / LARGEST_LOGIT)
 
     def call(self, x, y):
-        """Log densities (N,) in nats of y (N, d_y), row by row given x (N, d_x)."""
-        return _LOG_DENSITY[self.base.family](self.base.mixed(y), *self.parameters(x))
+        """Log densities (N,) in nats of y (N, d_y), or (N, d_y + A), row by row given x (N, d_x)."""
+        y, hits = self.base.atoms.split(y)
+        change = self.network(x)
+        coordinates = _COORDINATES[self.base.family](self.base.mixed(y), *self._parameters(change, x))
+        return self.base.atoms.log_density(coordinates, hits, self._logits(change))
+
+    def scores(self, x, y):
+        """Log densities (N, M) in nats of every y (M, d_y), or (M, d_y + A), given every x (N, d_x)."""
+        y, hits = self.base.atoms.split(y)
+        change = self.network(x)
+        location, log_scale = self._parameters(change, x)
+        coordinates = _COORDINATES[self.base.family](
+            self.base.mixed(y)[None], location[:, None], log_scale[..., None, :]
+        )
+        logits = self._logits(change)
+        return self.base.atoms.log_density(coordinates, hits[None], None if logits is None else logits[:, None])
 
 
 def conditional_scores(conditional: Conditional, x, y):
@@ -237,8 +327,6 @@ def conditional_scores(conditional: Conditional, x, y):
     Args:
         conditional: a density of y given x.
         x: (N, d_x).
-        y: (M, d_y).
+        y: (M, d_y), or (M, d_y + A) with atoms.
     """
-    location, log_scale = conditional.parameters(x)
-    mixed = conditional.base.mixed(y)
-    return _LOG_DENSITY[conditional.base.family](mixed[None], location[:, None], log_scale[..., None, :])[:, None]
+    return conditional.scores(x, y)[:, None]

@@ -105,3 +105,26 @@ def test_fast_oscillations_are_found(rng):
     y = np.sin(6 * np.pi * x) + 0.3 * rng.standard_normal((4000, 1))
     start, value = chosen(x, y, starts.ALL, 2833)
     assert start.name.startswith("waves") and value > 0.6
+
+
+def test_products_of_columns_are_found(rng):
+    """A dependence through squares and products, which no correlation of the columns shows."""
+    x = rng.standard_normal((4000, 3))
+    y = np.column_stack([x[:, 0] * x[:, 1], np.square(x[:, 2])]) + 0.3 * rng.standard_normal((4000, 2))
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
+    start, value = chosen(x, y, starts.ALL, 2833)
+    assert start.name.startswith("polynomials") and value > 0.6
+    assert chosen(x, y, starts.GAUSSIAN, 2833)[1] < 0.1
+
+
+def test_the_better_of_two_fits_is_kept(rng):
+    """On a sine of six periods "auto" is fitted twice a fold and keeps the waves; on a Gaussian pair once."""
+    import mizoo
+
+    few = {"folds": 1, "max_steps": 300, "hidden": (16,), "progress": False}
+    x = rng.uniform(-1, 1, 3000)
+    y = np.sin(6 * np.pi * x) + 0.3 * rng.standard_normal(3000)
+    plain, auto = (mizoo.mi.estimate(x, y, bound, **few) for bound in ("infonce", "auto"))
+    assert auto.settings["starts"][0].startswith("waves") and auto.nats > max(plain.nats, 0.6)
+    z = 0.8 * x + 0.3 * rng.standard_normal(3000)
+    assert mizoo.mi.estimate(x, z, "auto", **few).settings["starts"][0].startswith("canonical")

@@ -12,7 +12,9 @@ from mizoo._tools.progress import bar
 from mizoo.mi import scoring
 
 SEEN_VARIATES = 4
-"""Of the chosen start, how many the network of "auto" sees."""
+"""Of a start that is no Gaussian of the columns themselves, how many the network of "auto" sees."""
+WORTH_A_FIT = 0.02
+"""Nats that such a start has to gain on the validation rows over the best Gaussian one, for "auto" to try both."""
 LEAST_DIFFERENCE = 1e-3
 """Of scores, in nats, below which a critic has found nothing: they make a difference of a millionth of a nat."""
 
@@ -83,18 +85,18 @@ class Plan:
     seed: int
     schedule: Any
     permutations: int = 0
+    atoms: tuple[int, ...] = ()
 
 
 def fit_and_score(
     x: np.ndarray, y: np.ndarray, plan: Plan, groups: np.ndarray | None = None, progress: bool = True
 ) -> Scored:
     """Fit to the folds in turn and score what each leaves out; x (N, d_x) and y (N, d_y), float32."""
-    from mizoo.mi import fit, models, starts
+    from mizoo.mi import fit, models
 
     rng, pairing = np.random.default_rng(plan.seed), np.random.default_rng((plan.seed, 1))
     splits = list(split(len(x), plan.folds, rng, groups))
     model, variates = _model(plan, x.shape[1], y.shape[1])
-    kinds = starts.ALL if plan.bound == "auto" else starts.GAUSSIAN
     batch_size = min(plan.schedule.batch_size, min(len(train) for train, _, _ in splits))
     fitter = fit.Fitter(model, plan.schedule, batch_size)
     scored = Scored(np.full(len(x), np.nan), np.zeros(1 + plan.permutations if plan.permutations else 0))
@@ -103,21 +105,76 @@ def fit_and_score(
         for train, validation, test in splits:
             fitter.restart()
             rows, columns = x, y
-            if plan.bound in models.DENSITY:
-                model.conditional.start_at(x[train].astype("float64"), y[train].astype("float64"))
-                model.marginal.start_at(y[train].astype("float64"))
-            elif variates:
-                start = starts.choose(x[train], y[train], x[validation], y[validation], kinds)
-                rows = np.concatenate([x, _padded(start.row_variates(x), variates)], axis=1)
-                columns = np.concatenate([y, _padded(start.column_variates(y), variates)], axis=1)
-                if plan.gaussian:
-                    model.base.start(_padded(start.correlations[None], variates)[0])
-                scored.starts.append(start.name)
-            curve = fitter.fit((rows[train], columns[train]), (rows[validation], columns[validation]), rng, advance)
-            advance(max_steps - curve[-1][0])  # what early stopping saved
+            if variates:
+                fitted = _fit_from_starts(fitter, plan, variates, (x, y), train, validation, rng, advance)
+                rows, columns, curve = fitted.rows, fitted.columns, fitted.curve
+                scored.starts.append(fitted.start)
+            else:
+                if plan.bound in models.DENSITY:
+                    model.conditional.start_at(x[train].astype("float64"), y[train].astype("float64"))
+                    model.marginal.start_at(y[train].astype("float64"))
+                curve = fitter.fit((x[train], y[train]), (x[validation], y[validation]), rng, advance)
+                advance(max_steps - curve[-1][0])  # what early stopping saved
             scored.curves.append(tuple(curve))
             _score(scored, model, plan, (rows, columns), (x[train], y[train]), test, groups, pairing)
     return scored
+
+
+@dataclass
+class _Fitted:
+    """A critic after its fit from a start, and the rows with the variates that it takes."""
+
+    start: str
+    rows: np.ndarray
+    columns: np.ndarray
+    curve: list[tuple]
+    correlations: np.ndarray
+    weights: list[np.ndarray]
+
+    @property
+    def best(self) -> float:
+        """The largest value on the validation rows."""
+        return max(value for _, _, value in self.curve)
+
+
+def _fit_from_starts(fitter, plan: Plan, variates: int, pairs, train, validation, rng, advance) -> _Fitted:
+    """Fit from each start worth it, and leave the model as the one that was best on the validation rows left it."""
+    (x, y), model, fits = pairs, fitter.model, []
+    chosen = _starts(x[train], y[train], x[validation], y[validation], plan.bound == "auto")
+    for start, is_gaussian in chosen:
+        fitter.restart()
+        seen = 0 if is_gaussian else model.critic.variates
+        rows, columns = (
+            np.concatenate([side, _padded(both[:, :seen], model.critic.variates), _padded(both, variates)], axis=1)
+            for side, both in ((x, start.row_variates(x)), (y, start.column_variates(y)))
+        )
+        correlations = _padded(start.correlations[None], variates)[0]
+        model.base.start(correlations)
+        curve = fitter.fit(
+            (rows[train], columns[train]),
+            (rows[validation], columns[validation]),
+            rng,
+            lambda steps: advance(steps / len(chosen)),
+        )
+        advance((plan.schedule.max_steps - curve[-1][0]) / len(chosen))  # what early stopping saved
+        fits.append(_Fitted(start.name, rows, columns, curve, correlations, fitter.weights()))
+    best = max(fits, key=lambda fitted: fitted.best)
+    model.base.start(best.correlations)
+    fitter.take(best.weights)
+    return best
+
+
+def _starts(x, y, x_other, y_other, every: bool) -> list[tuple]:
+    """The best Gaussian start, and with `every` another that beats it, each with whether it is Gaussian."""
+    from mizoo.mi import starts
+
+    gaussian = starts.choose(x, y, x_other, y_other, starts.GAUSSIAN)
+    chosen = [(gaussian, True)]
+    if every:
+        other = starts.choose(x, y, x_other, y_other, starts.OTHERS)
+        if other.value > gaussian.value + WORTH_A_FIT:
+            chosen.append((other, False))
+    return chosen
 
 
 def _padded(variates: np.ndarray, count: int) -> np.ndarray:
@@ -134,7 +191,8 @@ def _model(plan: Plan, d_x: int, d_y: int):
     from mizoo.mi.gaussian import GaussianTerm
 
     if plan.bound in models.DENSITY:
-        return models.DensityPair(plan.bound, d_x, d_y, plan.family, plan.hidden, plan.seed), 0
+        columns = d_y - len(plan.atoms)
+        return models.DensityPair(plan.bound, d_x, columns, plan.family, plan.hidden, plan.seed, plan.atoms), 0
     auto = plan.bound == "auto"
     most = max(min(d_x, d_y), starts.MOST_VARIATES) if auto else min(d_x, d_y)
     variates = most if plan.gaussian else 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.mi import messages
-from mizoo.mi.inputs import check_groups, check_pairs, one_hot_columns, rescale, spread_ties
+from mizoo.mi.inputs import check_groups, check_pairs, for_density, one_hot_columns, rescale, spread_ties
 from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings
 
 __all__ = ["BOUNDS", "Estimate", "estimate"]
@@ -117,9 +117,10 @@ def estimate(
             whose columns of text and categories become one column for each value (`settings` names them).
         y: (N, d_y), paired with x row by row.
         bound: "infonce", "nwj", "jsd" (trained as that, reported as NWJ), "dv", "mine" (DV with its gradient
-            corrected): lower bounds. "auto": InfoNCE whose critic can also start from rotations by the norm and from
-            waves over ranks. "club": upper bound. "smile", "doe" (difference of entropies), "ksg" (nearest
-            neighbours, no network): neither.
+            corrected): lower bounds. "auto": InfoNCE whose critic is also fitted from rotations by the norm, products
+            of columns or waves over ranks, where these tell more of the validation rows than a Gaussian does; the
+            better of the two fits is kept. "club": upper bound. "smile", "doe" (difference of entropies), "ksg"
+            (nearest neighbours, no network): neither.
         critic: "concat" (the default), "separable", "bilinear", "inner" (`mizoo.critics.vector_critic`). Not for
             "club", "doe" and "ksg".
         seed: of the split, the initial weights and the order of the rows: the same seed, the same estimate.
@@ -134,7 +135,8 @@ def estimate(
         hidden: widths of the hidden layers of the networks.
         embedding: of the separable critic.
         candidates: mismatched columns for each row of a training batch, for the critic "concat"; the others have all.
-        family: "gaussian" or "logistic", of the densities of "club" and "doe".
+        family: "gaussian" or "logistic", of the densities of "club" and "doe". A value that more than a twentieth of
+            the rows share in a column of y, such as the 0 of a ReLU, has a probability of its own beside the density.
         tau: the clip of SMILE; the logarithm of the mismatched pairs that are scored together if None.
         neighbours: k of KSG.
         batch_size, learning_rate, max_steps, patience: of the fit; `patience` in evaluations of the validation
@@ -194,8 +196,11 @@ def estimate(
         settings |= {"neighbours": neighbours}
         found = _by_neighbours(x, y, neighbours, groups, permutations, seed)
     else:
-        y = spread_ties(y, spreading) if bound in ("club", "doe") else y
-        x, y = rescale(x, preprocess), rescale(y, preprocess)
+        x, atoms = rescale(x, preprocess), ()
+        if bound in ("club", "doe"):
+            y, atoms = for_density(y, preprocess, spreading)
+        else:
+            y = rescale(y, preprocess)
         critic = None if bound in ("club", "doe") else critic or "concat"
         settings |= {"hidden": tuple(hidden), "batch_size": batch_size, "learning_rate": learning_rate}
         settings |= {"max_steps": max_steps, "patience": patience, "folds": folds}
@@ -221,6 +226,7 @@ def estimate(
             folds=folds,
             seed=seed,
             permutations=permutations,
+            atoms=atoms,
             schedule=(batch_size, learning_rate, max_steps, patience),
         )
         if bound == "smile":

@@ -70,6 +70,15 @@ class Fitter:
         for variable, value in zip(self._state(), self._start):
             variable.assign(value)
 
+    def weights(self) -> list[np.ndarray]:
+        """A copy of what is trained."""
+        return _copy(self.model.trainable_variables)
+
+    def take(self, weights: list[np.ndarray]) -> None:
+        """Put a copy of `weights` back."""
+        for variable, value in zip(self.model.trainable_variables, weights):
+            variable.assign(value)
+
     def fit(
         self,
         train: tuple[np.ndarray, np.ndarray],
@@ -107,8 +116,7 @@ class Fitter:
                 waited += 1
             if waited >= schedule.patience or not np.isfinite(loss):
                 break
-        for variable, value in zip(weights, best_weights):
-            variable.assign(value)
+        self.take(best_weights)
         return curve
 
 

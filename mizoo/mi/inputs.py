@@ -10,6 +10,8 @@ from mizoo.errors import UserError
 PREPROCESS = ("rank", "standardise", "none")
 MINIMUM_ROWS = 50
 LARGEST_RATIO = 1000.0
+LARGEST_POINT_MASS = 0.05
+"""Share of the rows above which a value is an atom of its column for a density."""
 
 
 def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
@@ -88,15 +90,19 @@ def rescale(values: np.ndarray, how: str) -> np.ndarray:
         values = (values - values.mean(axis=0)) / values.std(axis=0)
     else:
         values = values - values.mean(axis=0)
-        spread = values.std(axis=0)
-        if spread.max() > LARGEST_RATIO * spread.min():
-            raise UserError(
-                "preprocess='none' leaves the sizes of columns as they are, and the small ones would not count: give "
-                f"them comparable units, or take 'rank' or 'standardise'. Received: standard deviations from "
-                f"{spread.min():.2g} to {spread.max():.2g}."
-            )
-        values = values / np.sqrt(np.mean(np.square(spread)))
+        values = values / _unit(values.std(axis=0))
     return values.astype("float32")
+
+
+def _unit(spread: np.ndarray) -> float:
+    """The root mean square of the standard deviations of columns (d,)."""
+    if spread.max() > LARGEST_RATIO * spread.min():
+        raise UserError(
+            "preprocess='none' leaves the sizes of columns as they are, and the small ones would not count: give "
+            f"them comparable units, or take 'rank' or 'standardise'. Received: standard deviations from "
+            f"{spread.min():.2g} to {spread.max():.2g}."
+        )
+    return float(np.sqrt(np.mean(np.square(spread))))
 
 
 def spread_ties(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -108,7 +114,7 @@ def spread_ties(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     values = values.copy()
     for column in values.T:
         distinct, place, counts = np.unique(column, return_inverse=True, return_counts=True)
-        if len(distinct) == len(column):
+        if len(distinct) in (1, len(column)):
             continue
         gaps = np.diff(distinct)
         gaps = np.minimum(np.r_[gaps[0], gaps], np.r_[gaps, gaps[-1]])
@@ -117,14 +123,47 @@ def spread_ties(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return values
 
 
-def largest_point_mass(values: np.ndarray) -> tuple[float, float]:
-    """The value that most rows of one column of (N, d) share, and the share of the rows that have it."""
-    found = (0.0, 0.0)
-    for column in values.T:
+def split_atoms(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """The values that more than a twentieth of the rows share in a column, apart from the others.
+
+    Args:
+        values: (N, d) float64.
+
+    Returns:
+        The values (N, d) with NaN where one is an atom; for each atom which rows have it, (N, A) bool; and its column.
+    """
+    rest, hits, columns = values.copy(), [], []
+    for i, column in enumerate(values.T):
         distinct, counts = np.unique(column, return_counts=True)
-        if counts.max() / len(column) > found[1]:
-            found = float(distinct[counts.argmax()]), float(counts.max() / len(column))
-    return found
+        for value in distinct[counts > LARGEST_POINT_MASS * len(column)]:
+            hits.append(column == value)
+            columns.append(i)
+            rest[hits[-1], i] = np.nan
+    return rest, np.array(hits, bool).reshape(len(hits), len(values)).T, tuple(columns)
+
+
+def for_density(values: np.ndarray, how: str, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Columns as a density takes them: those of `rescale`, and one for each atom, see `mizoo.densities.Atoms`.
+
+    Args:
+        values: (N, d) float64.
+        how: as for `rescale`, of the values that are no atoms.
+        rng: for spreading what else occurs more than once.
+
+    Returns:
+        (N, d + A) float32, and the column of each atom.
+    """
+    rest, hits, columns = split_atoms(values)
+    if not columns:
+        return rescale(spread_ties(values, rng), how), ()
+    scaled = np.zeros(values.shape, "float32")
+    free = [~np.isnan(column) for column in rest.T]
+    parts = [spread_ties(column[rows][:, None], rng) for column, rows in zip(rest.T, free)]
+    vary = [i for i, part in enumerate(parts) if len(part) > 1 and part.std() > 0]
+    unit = _unit(np.array([parts[i].std() for i in vary])) if how == "none" and vary else None
+    for i in vary:
+        scaled[free[i], i] = (rescale(parts[i], how) if unit is None else (parts[i] - parts[i].mean()) / unit)[:, 0]
+    return np.concatenate([scaled, hits.astype("float32")], axis=1), columns
 
 
 def coinciding(x: np.ndarray, y: np.ndarray) -> int:

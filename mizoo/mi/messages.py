@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mizoo.mi.inputs import coinciding, largest_point_mass
+from mizoo.mi.inputs import coinciding, split_atoms
 
 NEAR_CEILING = 0.1
 FEWEST_SCORED = 100
@@ -16,7 +16,6 @@ ROWS_FOR_EACH_COLUMN = {"club": 20, "doe": 20}
 ROWS_FOR_A_CRITIC = 5
 MOST_COLUMNS_OF_NEIGHBOURS = 4
 """Columns of both sides together up to which nearest neighbours are near: at 6 "ksg" is a tenth low already."""
-LARGEST_POINT_MASS = 0.05
 EXPONENTIAL = ("nwj", "jsd", "dv", "mine")
 
 
@@ -32,19 +31,16 @@ def of_data(bound: str, x: np.ndarray, y: np.ndarray, grouped: bool) -> list[str
         )
     if bound not in ("club", "doe"):
         return messages
-    fewest = min(len(np.unique(column)) for column in y.T)
-    value, mass = largest_point_mass(y)
-    if fewest < len(y) / 2:
-        messages.append(
-            f"`y` has a column of {fewest} different values in {len(y)} rows, and {bound!r} fits a density of "
-            "continuous values to it: the number depends more on that density than on the information. Use 'infonce'."
-        )
-    elif mass > LARGEST_POINT_MASS:
-        messages.append(
-            f"`y` has a column in which {100 * mass:.0f}% of the rows have the value {value:g}. Equal values are "
-            f"spread at random, which adds and takes no information, but {bound!r} fits a density without such a mass: "
-            "the number is worth less than that of 'infonce'."
-        )
+    rest, _, _ = split_atoms(y)
+    for column in rest.T:
+        kept = column[~np.isnan(column)]
+        if (fewest := len(np.unique(kept))) < len(kept) / 2:
+            messages.append(
+                f"`y` has a column of {fewest} different values in {len(kept)} rows, none of them in more than a "
+                f"twentieth of all rows, and {bound!r} fits a density of continuous values to it: the number depends "
+                "more on that density than on the information. Use 'infonce'."
+            )
+            break
     return messages
 
 

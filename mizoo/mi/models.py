@@ -42,7 +42,7 @@ class Inputs(VectorCritic):
         critic: made for the number of inputs on each side that `inputs` gives.
         rows, columns: d_x and d_y.
         norms: whether it sees the norm of each side.
-        variates: how many of the variates it sees.
+        variates: how many columns of variates follow, for it to see.
     """
 
     def __init__(self, critic: VectorCritic, rows: int, columns: int, norms: bool, variates: int) -> None:
@@ -142,13 +142,23 @@ class DensityPair(layers.Layer):
         family: "gaussian" or "logistic".
         hidden: widths of the hidden layers of the conditional density.
         seed: of the initial weights.
+        atoms: of each value that many rows share the column of y that has it, see `mizoo.densities.Atoms`.
     """
 
-    def __init__(self, bound: str, rows: int, columns: int, family: str, hidden: Sequence[int], seed: int) -> None:
+    def __init__(
+        self,
+        bound: str,
+        rows: int,
+        columns: int,
+        family: str,
+        hidden: Sequence[int],
+        seed: int,
+        atoms: Sequence[int] = (),
+    ) -> None:
         super().__init__(dtype="float32")
         self.bound = bound
-        self.conditional = densities.Conditional(rows, columns, family, hidden, seed)
-        self.marginal = densities.Marginal(columns, family)
+        self.conditional = densities.Conditional(rows, columns, family, hidden, seed, atoms=atoms)
+        self.marginal = densities.Marginal(columns, family, atoms=atoms)
         self.built = True
 
     def scores(self, x, y, candidates: int | None = None):

@@ -10,24 +10,30 @@ out:
 - "sparse": the correlations between single columns that stand out of their noise: where many weak pairs of columns
   add up;
 - "radial": canonical variates of the columns and of the columns times powers of their common norm;
+- "polynomials": canonical variates of products of up to three columns, where there are few;
 - "waves": canonical variates of cosines of each column's rank, where there are few columns.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mizoo.mi.gaussian import canonical, canonical_log_ratios, coefficients
 
 GAUSSIAN = ("canonical", "shrunken", "sparse")
-ALL = (*GAUSSIAN, "radial", "waves")
+OTHERS = ("radial", "polynomials", "waves")
+ALL = (*GAUSSIAN, *OTHERS)
 SHRINKAGES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.9)
 THRESHOLDS = (2.0, 3.0, 4.0)
 """Of a correlation of two columns, in standard errors of that of independent ones."""
 DEGREES = (1, 3)
+PRODUCTS = (3, 2)
+"""Of how many columns, the first of which the rows are enough for."""
 WAVES = 16
 ROWS_FOR_EACH_FEATURE = 10
 MOST_VARIATES = 12
@@ -42,12 +48,14 @@ class Start:
         name: one of `ALL`, with what was chosen; "none" without any dependence.
         row_variates, column_variates: from x (N, d_x) and y (N, d_y) to (N, R).
         correlations: (R,), in [0, 1).
+        value: InfoNCE in nats of the rows it was chosen by.
     """
 
     name: str
     row_variates: Callable[[np.ndarray], np.ndarray]
     column_variates: Callable[[np.ndarray], np.ndarray]
     correlations: np.ndarray
+    value: float = 0.0
 
     def scores(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Log density ratios (N, M) in nats of every x (N, d_x) with every y (M, d_y)."""
@@ -65,11 +73,11 @@ def choose(x, y, x_other, y_other, kinds: tuple[str, ...] = GAUSSIAN) -> Start:
         kinds: which of `ALL` are tried.
     """
     x, y, x_other, y_other = (np.asarray(values, "float64") for values in (x, y, x_other, y_other))
-    best, most = _none(x, y), 0.0
+    best = _none(x, y)
     for start in _candidates(x, y, x_other, y_other, kinds):
         value = _infonce(start.scores(x_other, y_other))
-        if value > most:
-            best, most = start, value
+        if value > best.value:
+            best = replace(start, value=value)
     return best
 
 
@@ -103,6 +111,12 @@ def _candidates(x, y, x_other, y_other, kinds) -> Iterator[Start]:
                 start = _canonical_variates(f"radial {degree}", features, features, x, y, MOST_VARIATES)
                 yield _truncated(start, x_other, y_other)
     columns = max(x.shape[1], y.shape[1])
+    for degree in PRODUCTS if "polynomials" in kinds and columns > 1 else ():
+        if math.comb(columns + degree, degree) * ROWS_FOR_EACH_FEATURE <= len(x):
+            features = _polynomials(degree)
+            start = _canonical_variates(f"polynomials {degree}", features, features, x, y, MOST_VARIATES)
+            yield _truncated(start, x_other, y_other)
+            break
     waves = min(WAVES, len(x) // (ROWS_FOR_EACH_FEATURE * columns))
     if "waves" in kinds and waves >= WAVES // 2:
         features = _cosines(waves)
@@ -123,6 +137,22 @@ def _radial(degree: int):
         size = x.shape[1]
         length = np.clip((np.square(x).sum(axis=1, keepdims=True) - size) / np.sqrt(2.0 * size), -4.0, 4.0)
         return np.concatenate([x * length**power for power in range(degree + 1)], axis=1)
+
+    return features
+
+
+def _polynomials(degree: int):
+    """Products of up to `degree` columns, which also stand for what turns around another centre than the mean."""
+
+    def features(x):
+        """All products of 1 to `degree` columns of x."""
+        x = np.clip(np.asarray(x, "float64"), -4.0, 4.0)
+        chosen = [
+            list(each)
+            for size in range(1, degree + 1)
+            for each in itertools.combinations_with_replacement(range(x.shape[1]), size)
+        ]
+        return np.stack([x[:, each].prod(axis=1) for each in chosen], axis=1)
 
     return features
 

@@ -1,0 +1,99 @@
+"""Which encoders know the same things: mutual information between the leading components of their features.
+
+    python benchmarks/shared_information.py                # writes benchmarks/shared_information.json and .md
+    python benchmarks/shared_information.py --rows 1000    # quicker, and lower
+
+Each encoder's `global` of the test pictures of CIFAR-10 is reduced to its leading principal components, which are
+functions of the features and hold less than they do. InfoNCE, by `mizoo.mi.estimate` at its defaults, bounds from below
+what those of one encoder say of those of another, of an encoder with random weights, of the pictures' own leading
+components, and of the class. All numbers are compared with the most that these rows let InfoNCE report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+import mizoo
+from mizoo import data, evaluate, zoo
+from mizoo._tools import files
+from mizoo._tools.hardware import hardware
+from mizoo._tools.markdown import table
+from mizoo._tools.progress import Progress, bar
+
+HERE = Path(__file__).parent
+COMPONENTS = 8
+ENDPOINT = "global"
+RANDOM = "random weights"
+PIXELS = "pixels"
+CLASSES = "class"
+
+
+def leading(features: np.ndarray) -> np.ndarray:
+    """The leading principal components (N, COMPONENTS) of features (N, D)."""
+    centred = features.astype("float64") - features.mean(axis=0, dtype="float64")
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    return centred @ directions[:COMPONENTS].T
+
+
+def sides(names: list[str], rows: int) -> dict[str, np.ndarray]:
+    """What is compared: arrays (rows, columns) by name."""
+    test = data.load("cifar10", "test")
+    images, labels = test.images[:rows], test.labels[:rows]
+    encoders = {name: mizoo.load(name) for name in names}
+    encoders[RANDOM] = evaluate.features.random_copy(mizoo.load(names[0]), seed=0)
+    found = {}
+    with Progress() as display:
+        for name, encoder in encoders.items():
+            line = display.start(name, len(images), "pictures")
+            found[name] = leading(evaluate.features.features(encoder, images, 500, [ENDPOINT], line.advance)[ENDPOINT])
+    found[PIXELS] = leading(images.reshape(len(images), -1) / 255.0)
+    return found | {CLASSES: np.eye(10)[labels]}
+
+
+def measure(names: list[str], rows: int) -> list[dict]:
+    """A row for each pair."""
+    compared, measured = sides(names, rows), []
+    pairs = list(itertools.combinations(compared, 2))
+    with bar("pairs", len(pairs)) as advance:
+        for one, other in pairs:
+            found = mizoo.mi.estimate(compared[one], compared[other], progress=False)
+            row = {"one": one, "other": other, "nats": found.nats, "error": found.standard_error}
+            measured.append(row | {"ceiling": found.ceiling, "rows": rows})
+            advance(1)
+    return measured
+
+
+def page(measured: list[dict]) -> str:
+    """All pairs as a triangle."""
+    names = list(dict.fromkeys([row["one"] for row in measured] + [row["other"] for row in measured]))
+    cells = {(row["one"], row["other"]): f"{row['nats']:.2f} ± {row['error']:.2f}" for row in measured}
+    lines = [
+        [f"`{one}`" if "_" in one else one, *(cells.get((one, other), "") for other in names[1:])] for one in names[:-1]
+    ]
+    first = measured[0]
+    text = (
+        f"Nats between the {COMPONENTS} leading principal components of `{ENDPOINT}` of {first['rows']:,} test "
+        f"pictures of CIFAR-10: InfoNCE, at most {first['ceiling']:.2f}; ± is the standard error of scoring."
+    )
+    return f"{text}\n\n{table(['', *names[1:]], lines)}\n"
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=5000)
+    parser.add_argument("--out", type=Path, default=HERE / "shared_information.json")
+    given = parser.parse_args()
+    names = [name for name, entry in zoo.registry().items() if entry["dataset"] == "cifar10"]
+    measured = measure(names, given.rows)
+    files.write_json(given.out, {"version": mizoo.__version__, "hardware": hardware(), "rows": measured})
+    files.write_text(given.out.with_suffix(".md"), page(measured))
+    print(page(measured))
+
+
+if __name__ == "__main__":
+    main()
