@@ -12,7 +12,8 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import exporting, sharing
+from mizoo.commands import exporting, sharing, tuning
+from mizoo.commands.changes import parse_changes as _changes
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
@@ -165,6 +166,9 @@ def pretrain(
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
     print(run(checked, out, scan=scan, stop_after=stop_after, tensorboard=tensorboard))
+
+
+app.command()(tuning.tune)
 
 
 @app.command()
@@ -440,19 +444,6 @@ def mi_estimate(
     if plot is not None:
         result.plot(str(plot))
         print(plot)
-
-
-def _changes(pairs: list[str]) -> dict[str, Any]:
-    """Turn ["training.epochs=5"] into {"training.epochs": 5}; values are YAML."""
-    from mizoo._tools import yaml_text
-
-    changes = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set takes KEY=VALUE, such as training.epochs=5. Received: {pair!r}")
-        changes[key] = yaml_text.parse(value)
-    return changes
 
 
 if __name__ == "__main__":
