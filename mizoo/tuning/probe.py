@@ -34,7 +34,7 @@ class ValidationProbe:
         self.search, self.of_sounds = recipe.search, recipe.encoder.takes == "sounds"
         self.source = self.search.source or (SPOKEN_DIGIT if self.of_sounds else recipe.data.source)
         self.protocol = self.search.protocol
-        self.column = PROBE + self.protocol.name.replace(":", "_")
+        self.column = PROBE + "_".join(filter(None, [self.protocol.name, *self.protocol.variants]))
         self._pictures: Dataset | None = None
         self._side: int | None = None
         if parse_split(recipe.data.split)[0] == "test":

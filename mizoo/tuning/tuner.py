@@ -57,6 +57,7 @@ class RecipeTuner(base_tuner.BaseTuner):
     ) -> None:
         self.recipe, self.space, self.probe, self.folder = recipe, space, probe, folder
         self.budget, self.report, self.progress = budget, report, Progress()
+        self._ended: dict[str, Trial] = {}
         oracle = make_oracle(recipe, space, probe)
         oracle.verbose = 0
         try:
@@ -87,11 +88,13 @@ class RecipeTuner(base_tuner.BaseTuner):
 
     def results(self) -> Results:
         """The trials that have ended."""
-        ended = [self.oracle.trials[number] for number in self.oracle.end_order]
+        for number in self.oracle.end_order:
+            if number not in self._ended:
+                self._ended[number] = self._trial(self.oracle.trials[number])
         search = self.probe.search
         return Results(
             name=self.recipe.name,
-            trials=[self._trial(each) for each in ended],
+            trials=[self._ended[number] for number in self.oracle.end_order],
             column=self.probe.column,
             unit=self.probe.protocol.unit,
             higher=self.probe.direction == "max",
