@@ -23,6 +23,7 @@ _EXTRAS = {
     "huggingface_hub": "hub",
     "ai_edge_litert": "litert",
     "keras_tuner": "tune",
+    "pooch": "fetch",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def quick(monkeypatch):
         return 80 - 20 * abs(math.log10(recipe.optimizer.learning_rate) + 2) + known.epochs[encoder]
 
     monkeypatch.setattr(at_work, "pretrain", pretrain)
+    monkeypatch.setattr(at_work.keras.utils, "clear_session", lambda: None)  # which collects garbage
     monkeypatch.setattr(ValidationProbe, "score", score)
     return known
 
@@ -338,6 +340,27 @@ def test_what_is_not_installed_is_named_with_its_extra(pictures, tmp_path, monke
         tuning.tune(recipe_of(pictures), tmp_path / "s")
     assert "[tune]" in str(not_installed(missing.value))
     assert not (tmp_path / "s").exists()
+
+
+def test_the_page_runs_as_printed(pictures, tmp_path, monkeypatch, eager):
+    text = (Path(__file__).resolve().parents[1] / "docs/tuning.md").read_text(encoding="utf-8")
+    (printed,) = re.findall(r"```yaml\n(name: mine\n.*?)```", text, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(printed)
+    recipe = recipes.load("mine.yaml")
+    assert {len(Space(recipe)._examples(key)) for key in recipe.search.keys} == {2, 3}
+    settings = {"batch_size": 16, "epochs": 1, "precision": "float32"}
+    keys = {"objective.temperature": [0.2, 0.5]}
+    small = {"encoder": TOY, "training": settings, "search.keys": keys, "data.source": str(pictures)}
+    Path("mine.yaml").write_text(recipes.load("mine.yaml", small).dump())
+    names: dict = {}
+    exec(compile(code.replace("max_trials=20", "max_trials=2"), "docs/tuning.md", "exec"), names)
+    assert Path("runs/best/encoder.keras").is_file()
+    scores = {
+        each.hyperparameters["objective.temperature"]: each.score for each in names["tuner"].oracle.trials.values()
+    }
+    assert set(scores) == {0.2, 0.5} and scores[names["best"].objective.temperature] == max(scores.values())
 
 
 @pytest.mark.slow
