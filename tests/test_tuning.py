@@ -366,7 +366,7 @@ def test_the_page_runs_as_printed(pictures, tmp_path, monkeypatch, eager):
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_to_the_same_scores(pictures, tmp_path):
     (tmp_path / "toy.yaml").write_text(recipe_of(pictures, epochs=6).dump())
-    command = [sys.executable, "-m", "mizoo.cli", "tune", str(tmp_path / "toy.yaml"), "--set", "search.epochs=18"]
+    command = [sys.executable, "-m", "mizoo.cli", "tune", str(tmp_path / "toy.yaml"), "--set", "search.epochs=14"]
 
     def kill_at(trial: str, log: int) -> None:
         """Start the search, and kill it once a trial has logged an epoch that it does not end with."""

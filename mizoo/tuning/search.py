@@ -33,7 +33,8 @@ def run(recipe: Recipe, out: str | os.PathLike | None = None) -> Path:
     busy = f"Another process searches in {folder}. Wait until it ends, or choose another folder with --out."
     with lock_folder(folder, busy):
         check_same_search(recipe, folder)
-        import matplotlib  # noqa: F401  (the picture comes last, and what it needs is said first)
+        import keras_tuner  # noqa: F401  (its extra brings all but the backend, and is named first)
+        import matplotlib  # noqa: F401  (the picture comes last, and what it needs is said before anything is trained)
 
         from mizoo.tuning.probe import ValidationProbe
         from mizoo.tuning.tuner import RecipeTuner
