@@ -23,6 +23,7 @@ from PIL import Image
 from support.encoders import TOY
 
 from mizoo import cli, recipes, tuning
+from mizoo.commands.changes import parse_changes
 from mizoo.data import packed
 from mizoo.data.dataset import Dataset
 from mizoo.errors import Diverged, UserError, not_installed
@@ -350,6 +351,8 @@ def test_the_page_runs_as_printed(pictures, tmp_path, monkeypatch, eager):
     Path("mine.yaml").write_text(printed)
     recipe = recipes.load("mine.yaml")
     assert {len(Space(recipe)._examples(key)) for key in recipe.search.keys} == {2, 3}
+    name, search = re.search(r"mizoo tune (\w+) --set '(.*?)'", text).groups()
+    assert Space(recipes.load(name, parse_changes([search]))).keys == {"optimizer.learning_rate": (0.001, 0.003)}
     settings = {"batch_size": 16, "epochs": 1, "precision": "float32"}
     keys = {"objective.temperature": [0.2, 0.5]}
     small = {"encoder": TOY, "training": settings, "search.keys": keys, "data.source": str(pictures)}
