@@ -51,6 +51,7 @@ _PUBLIC = {
     "runs": ("mizoo.runs", None),
     "sklearn": ("mizoo.sklearn", None),
     "teachers": ("mizoo.teachers", None),
+    "tuning": ("mizoo.tuning", None),
     "zoo": ("mizoo.zoo", None),
 }
 
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
         runs,
         sklearn,
         teachers,
+        tuning,
         zoo,
     )
     from mizoo.data import pictures  # noqa: F401

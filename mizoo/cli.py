@@ -12,7 +12,8 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import evaluating, exporting, publishing, sharing
+from mizoo.commands import evaluating, exporting, publishing, sharing, tuning
+from mizoo.commands.changes import parse_changes as _changes
 from mizoo.errors import UserError, not_installed
 
 app = typer.Typer(
@@ -166,6 +167,9 @@ def pretrain(
     print(run(checked, out, scan=scan, stop_after=stop_after, tensorboard=tensorboard))
 
 
+app.command()(tuning.tune)
+
+
 @app.command()
 def curves(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
@@ -263,19 +267,6 @@ def mi_estimate(
     if plot is not None:
         result.plot(str(plot))
         print(plot)
-
-
-def _changes(pairs: list[str]) -> dict[str, Any]:
-    """Turn ["training.epochs=5"] into {"training.epochs": 5}; values are YAML."""
-    from mizoo._tools import yaml_text
-
-    changes = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set takes KEY=VALUE, such as training.epochs=5. Received: {pair!r}")
-        changes[key] = yaml_text.parse(value)
-    return changes
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ _EXTRAS = {
     "tensorboard": "tensorboard",
     "huggingface_hub": "hub",
     "ai_edge_litert": "litert",
+    "keras_tuner": "tune",
+    "pooch": "fetch",
 }
 
 
@@ -31,6 +33,10 @@ class UserError(ValueError):
     The command line prints it as `error: ...` and exits with status 2; anything else is a defect of mizoo and keeps
     its traceback.
     """
+
+
+class Diverged(UserError):
+    """A training whose loss or weights stopped being finite."""
 
 
 def not_installed(error: ModuleNotFoundError) -> UserError | None:

@@ -266,6 +266,8 @@ def public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
         changes["data"] = recipe.data.model_copy(update={"source": dataset})
     if recipe.watch and is_path(recipe.watch.source):  # it decides nothing, and nobody else has these pictures
         changes["watch"] = None
+    if recipe.search and recipe.search.source and is_path(recipe.search.source):
+        changes["search"] = None
     if recipe.init_from and _OUTSIDE.match(recipe.init_from):
         changes["init_from"] = f"runs/{interface.encoder_name(recipe.init_from)}"
     return recipe.model_copy(update=changes) if changes else recipe

@@ -57,6 +57,13 @@ def hurry(monkeypatch):
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
 
 
+def test_what_downloads_is_named_with_its_extra_where_it_is_missing(server, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(UserError, match=r"pooch.*\[fetch\]"):
+        entries.read(NAME, FILE)
+    assert not server.requests
+
+
 def left(folder: Path) -> list[str]:
     """The files below a folder, but for locks."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))

@@ -24,7 +24,7 @@ FLOORS = (
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
     {"publish", "pretrain", "callbacks", "deploy"},
-    {"push", "integrations"},
+    {"push", "integrations", "tuning"},
     {"commands"},
     {"cli"},
 )
@@ -57,6 +57,8 @@ NEED_KERAS = (
     "mizoo.optimizers",
     "mizoo.pretrain",
     "mizoo.recipes.schedules",
+    "mizoo.tuning.hyper",
+    "mizoo.tuning.tuner",
 )
 
 

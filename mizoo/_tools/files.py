@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,17 @@ def user_path(path: str | os.PathLike) -> Path:
     if os.path.lexists(path):
         return path
     return Path(os.path.expanduser(path))
+
+
+def cache_folder() -> Path:
+    """The folder `mizoo` where the user's system keeps caches."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(base)) / "mizoo"
 
 
 def sha256(path: str | os.PathLike) -> str:

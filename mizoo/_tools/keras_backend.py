@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from mizoo.errors import UserError
 
 
@@ -31,3 +34,16 @@ def fast_precision() -> str:
     import keras
 
     return "mixed_bfloat16" if keras.backend.backend() == "tensorflow" else "float32"
+
+
+@contextlib.contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Build and compile under a policy of Keras, such as "mixed_bfloat16"; the one before comes back afterwards."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mizoo._tools.files import atomic, user_path
+from mizoo._tools.files import atomic, cache_folder, user_path
 from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
 from mizoo.evaluate.features import extract
@@ -150,13 +150,7 @@ def default_folder() -> Path:
     """`MIZOO_CACHE`, or the folder `mizoo` where the user's system keeps caches."""
     if chosen := os.environ.get(FOLDER):
         return user_path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base)) / "mizoo"
+    return cache_folder()
 
 
 def identity(encoder: Any) -> str | None:

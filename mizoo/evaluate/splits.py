@@ -14,6 +14,11 @@ VALIDATION_SIZE = 5000
 VALIDATION_SHARE = 5  # one in so many, of fewer pictures
 
 
+def validation_size(count: int) -> int:
+    """How many of the last of `count` training pictures are scored as validation split."""
+    return min(VALIDATION_SIZE, count // VALIDATION_SHARE)
+
+
 def fit_and_test_splits(
     dataset: Any, split: str, train_split: str, size: int | None, fitted: bool = True
 ) -> tuple[Dataset | None, Dataset]:
@@ -45,7 +50,7 @@ def fit_and_test_splits(
             f"Received: {train_split!r}"
         )
     whole = data.load(dataset, train_split, size=size)
-    cut = len(whole) - min(VALIDATION_SIZE, len(whole) // VALIDATION_SHARE)
+    cut = len(whole) - validation_size(len(whole))
     if cut == len(whole):
         raise UserError(
             f"{whole.name} has {len(whole)} pictures, too few to score a fifth of them as validation split."

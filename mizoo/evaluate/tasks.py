@@ -53,7 +53,7 @@ class PictureTasks:
         assert train is not None
         self.encoder, self.split, self.endpoints = encoder, split, endpoints
         self.train, self.test, self.cache, self.progress = train, test, cache, progress
-        self.labels = _labels(train, test)
+        self.labels = probe_labels(train, test)
         self._features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def for_protocol(self, protocol: Protocol) -> list[Task]:
@@ -120,7 +120,7 @@ def _check_trainable(encoder: Any, protocol: str) -> None:
         raise UserError(f"`{protocol}` trains a Keras encoder of pictures. Received: {kind}.")
 
 
-def _labels(train: Dataset, test: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def probe_labels(train: Dataset, test: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The labels of both splits, once a probe can be fitted to them."""
     for each, use in ((train, "fitted on"), (test, "scored")):
         if each.labels is None:

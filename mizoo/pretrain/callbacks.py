@@ -15,7 +15,7 @@ from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.callbacks import OnlineProbe
 from mizoo.encoders import fit_statistics
-from mizoo.errors import UserError
+from mizoo.errors import Diverged
 from mizoo.evaluate import measures
 from mizoo.export.keras_file import to_float32
 from mizoo.pretrain.inputs import Job
@@ -74,7 +74,7 @@ class Record(keras.callbacks.Callback):
         self.seconds += elapsed
         training = self.job.training
         if not np.isfinite(logs["loss"]):
-            raise UserError(
+            raise Diverged(
                 f"The loss of epoch {epoch + 1} is {logs['loss']}: the run stopped before its checkpoint was replaced. "
                 f"{_REMEDY}"
             )
@@ -149,7 +149,7 @@ def _check_finite(model: Any, epochs: int) -> None:
     for variable in model.variables:
         value = keras.ops.convert_to_numpy(variable)
         if not np.isfinite(value.astype("float32")).all():
-            raise UserError(
+            raise Diverged(
                 f"The weights {variable.path} are not finite after epoch {epochs}: the run stopped before its encoder "
                 f"and its checkpoint were replaced. {_REMEDY}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
+from mizoo._tools.keras_backend import precision as _precision
 from mizoo._tools.locks import lock_folder
 from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
@@ -160,16 +161,6 @@ def _strategy_scope() -> contextlib.AbstractContextManager:
 
     several = len(tf.config.list_logical_devices("GPU")) > 1
     return (tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()).scope()
-
-
-@contextlib.contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _fit_by_scan(model: Any, batches: Any, start: int, last: int, callbacks: list) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mizoo.errors import UserError
 from mizoo.recipes.encoders import ENCODERS, CustomEncoderSettings
 from mizoo.recipes.objectives import OBJECTIVES, CustomObjectiveSettings
 from mizoo.recipes.recipe import Recipe
+from mizoo.recipes.search import Search
 from mizoo.recipes.section import CUSTOM, Section, Settings
 from mizoo.recipes.training import Data, Optimizer, Training, Watch
 from mizoo.zoo import entries
@@ -23,7 +25,13 @@ _TABLES: dict[str, dict[str, type[Settings]]] = {
     "encoder": {**ENCODERS, CUSTOM: CustomEncoderSettings},
     "objective": {**OBJECTIVES, CUSTOM: CustomObjectiveSettings},
 }
-_SECTIONS: dict[str, type[Section]] = {"data": Data, "optimizer": Optimizer, "training": Training, "watch": Watch}
+_SECTIONS: dict[str, type[Section]] = {
+    "data": Data,
+    "optimizer": Optimizer,
+    "training": Training,
+    "watch": Watch,
+    "search": Search,
+}
 
 
 def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None) -> Recipe:
@@ -46,7 +54,17 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe, a mapping of keys: it holds {type(content).__name__}.")
-    for key, value in (changes or {}).items():
+    change(content, changes or {})
+    return validate(content, str(path))
+
+
+def change(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Set dotted keys, such as "training.epochs", in the content of a recipe.
+
+    Raises:
+        UserError: for a key below one that holds a value.
+    """
+    for key, value in changes.items():
         *parents, last = key.split(".")
         section = content
         for parent in parents:
@@ -54,7 +72,6 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
             if not isinstance(section, dict):
                 raise UserError(f"`{key}` is no key of a recipe: `{parent}` holds a value, not keys.")
         section[last] = value
-    return validate(content, str(path))
 
 
 def validate(content: dict[str, Any], where: str = "recipe") -> Recipe:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mizoo.recipes.encoders import ENCODERS, Conv32Settings, CustomEncoderSettings, EncoderSettings
 from mizoo.recipes.objectives import OBJECTIVES, CustomObjectiveSettings, DeepInfoMaxSettings, ObjectiveSettings
+from mizoo.recipes.search import Search
 from mizoo.recipes.section import Section, one_of
 from mizoo.recipes.training import Data, Optimizer, Training, Watch
 
@@ -39,6 +40,7 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     watch: Watch | None = None
+    search: Search | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +109,23 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _searches_by_what_is_there(self):
+        if self.search is None:
+            return self
+        if self.objective.takes_labels:
+            raise ValueError(
+                f"`search` scores runs by labels that they have not seen, and `objective.name: {self.objective.name}` "
+                "trains with labels"
+            )
+        known = self.encoder.endpoints
+        if known and self.search.endpoint not in known:
+            raise ValueError(
+                f"`encoder.name: {self.encoder.name}` has no endpoint {self.search.endpoint}, which `search` names; it "
+                f"has {', '.join(known)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _endpoints_are_there(self):
         missing = [name for name in self.objective.required_endpoints if name not in self.encoder.endpoints]
         if missing and self.encoder.endpoints:
@@ -145,7 +164,7 @@ class Recipe(Section):
         """Everything that determines the weights: a checkpoint resumes under a recipe of the same identity alone."""
         of_what_is_saved = {"checkpoint_epochs", "batch_statistics"}
         decides_nothing: Any = {"name": True, "summary": True, "watch": True, "training": of_what_is_saved}
-        return self.model_dump(mode="json", exclude=decides_nothing)
+        return self.model_dump(mode="json", exclude={**decides_nothing, "search": True})
 
     def can_resume(self, saved: Recipe, epochs: int) -> bool:
         """Whether a run of the recipe `saved` that has trained for `epochs` epochs is also a run of this one.
@@ -172,8 +191,8 @@ class Recipe(Section):
         if self.can_resume(saved, epochs):
             return None
         old, new = (recipe.identity() | {"objective": recipe.objective.identity(epochs)} for recipe in (saved, self))
-        begun = _differences(old, new)
-        changed = begun or _differences(saved.identity(), self.identity())  # which includes what begins later
+        begun = differences(old, new)
+        changed = begun or differences(saved.identity(), self.identity())  # which includes what begins later
         keys = "; ".join(f"`{key}` was {before!r} and is {after!r}" for key, (before, after) in changed.items())
         if set(begun) - _LENGTH:
             return f"it is the run of another recipe: {keys}"
@@ -190,13 +209,13 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Dotted key -> (old value, new value), of the keys that differ; None where one has no such key."""
     changed: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            changed |= _differences(before, after, f"{prefix}{key}.")
+            changed |= differences(before, after, f"{prefix}{key}.")
         elif before != after:
             changed[prefix + key] = (before, after)
     return changed

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mizoo._tools.files import allow_reading, atomic, user_path
+from mizoo._tools.files import allow_reading, atomic, cache_folder, user_path
 from mizoo._tools.files import sha256 as hash_of
 from mizoo._tools.locks import lock_file
 from mizoo._tools.progress import Progress
-from mizoo.errors import UserError
+from mizoo.errors import UserError, not_installed
 
 HOME, URL = "MIZOO_HOME", "MIZOO_URL"
 RETRIES = 2
@@ -49,11 +49,7 @@ class Wanted(NamedTuple):
 def home() -> Path:
     """The folder of downloaded files: `MIZOO_HOME`, or the one for caches on this system."""
     given = os.environ.get(HOME)
-    if given:
-        return user_path(given)
-    import pooch
-
-    return Path(pooch.os_cache("mizoo"))
+    return user_path(given) if given else cache_folder()
 
 
 def fetch(wanted: Wanted, missing: str) -> Path:
@@ -124,9 +120,11 @@ WAYS = (
 
 
 def _download(address: str, wanted: Wanted, file: Path) -> None:
-    import pooch
-    import requests
-
+    try:
+        import pooch
+        import requests
+    except ModuleNotFoundError as error:
+        raise not_installed(error) or error from error
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)
