@@ -141,7 +141,13 @@ class Recipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the weights: a checkpoint resumes under a recipe of the same identity alone."""
-        decides_nothing: Any = {"name": True, "summary": True, "watch": True, "training": {"checkpoint_epochs"}}
+        decides_nothing: Any = {
+            "name": True,
+            "summary": True,
+            "watch": True,
+            "data": {"stream", "workers"},
+            "training": {"checkpoint_epochs"},
+        }
         return self.model_dump(mode="json", exclude=decides_nothing)
 
     def can_resume(self, saved: Recipe, epochs: int) -> bool:
