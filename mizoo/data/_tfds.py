@@ -127,7 +127,7 @@ def items(name: str, split: str) -> tuple[int, tuple[str, ...], Iterator[tuple[b
 
     builder = _prepared(name, split, "image")
     features = builder.info.features
-    if np.dtype(features["image"].dtype) != np.uint8:
+    if np.dtype(features["image"].np_dtype) != np.uint8:
         raise UserError(f"{name!r} holds pictures of {features['image'].dtype}, and 8-bit pictures are packed.")
     count = builder.info.splits[split].num_examples
     if _is_array_record(builder):
