@@ -16,7 +16,7 @@ from support.records import Probing
 
 from mizoo import data
 from mizoo.data import choosing, packed, reading
-from mizoo.data.order import BatchRows, host_part
+from mizoo.data.order import BatchRows, rows_of_host
 from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 
@@ -120,7 +120,7 @@ def test_a_stream_is_never_put_into_memory_by_itself(folder):
         data.stream(np.zeros((2, 4, 4, 3), "uint8"))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("workers", [0, 1, pytest.param(4, marks=pytest.mark.slow)])
 def test_batches_are_those_in_memory_with_any_number_of_workers(folder, workers):
     settings = {"batch_size": 8, "seed": 3, "noise_size": 2, "start_epoch": 2, "targets": np.eye(60, dtype="float32")}
     memory = data.batches(data.load(folder, size=16), **settings)
@@ -147,9 +147,12 @@ def test_hosts_together_have_the_batches_of_one(folder):
                 np.testing.assert_array_equal(np.concatenate([part[index][key] for part in parts]), values)
         for part in parts:
             part.close()
-    for size, shard, message in ((12, (0, 5), "equally among 5 hosts"), (12, (3, 3), "index below the count")):
+    for size, shard, message in (
+        (12, (0, 5), "5 hosts share a batch equally"),
+        (12, (3, 3), "below the count of hosts"),
+    ):
         with pytest.raises(UserError, match=message):
-            host_part(size, shard)
+            rows_of_host(size, *shard)
 
 
 def test_workers_import_neither_keras_nor_tensorflow():

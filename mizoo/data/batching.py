@@ -10,13 +10,13 @@ import numpy as np
 
 from mizoo._tools.arrays import check_whole, to_numpy
 from mizoo.data.arrays import check_array
-from mizoo.data.order import VIEWS, WINDOW, BatchRows, epoch_order, generator, host_part, step_noise
+from mizoo.data.order import VIEWS, WINDOW, BatchRows, epoch_order, generator, rows_of_host, step_noise
 from mizoo.data.reading import Reader
 from mizoo.data.sound_files import check_clips
 from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 
-__all__ = ["VIEWS", "Batches", "StreamedBatches", "Windows", "epoch_order", "generator", "step_noise"]
+__all__ = ["VIEWS", "Batches", "StreamedBatches", "Windows", "epoch_order", "generator", "rows_of_host", "step_noise"]
 
 
 class Batches(keras.utils.PyDataset):
@@ -32,7 +32,7 @@ class Batches(keras.utils.PyDataset):
         noise_size: columns of noise, or 0 for none.
         start_epoch: the epoch of batch 0.
         targets: (N, D), a vector that comes with each picture, or None.
-        shard: (index, count) of the host that takes its equal part of every batch, see `mizoo.data.order.host_part`.
+        shard: (index, count) of the host that takes its equal part of every batch, see `mizoo.data.order.rows_of_host`.
 
     Raises:
         UserError: if there are fewer pictures than one batch takes, or not a target for each; for arrays of another
@@ -68,7 +68,7 @@ class Batches(keras.utils.PyDataset):
         self.seed = check_whole(seed, "seed")
         self.noise_size = check_whole(noise_size, "noise_size")
         self.start_epoch = check_whole(start_epoch, "start_epoch")
-        self.part = host_part(batch_size, shard)
+        self.part = rows_of_host(batch_size, *shard)
         self.rows = BatchRows(len(images), batch_size, self.seed, self.start_epoch, self.part)
 
     @property

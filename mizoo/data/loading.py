@@ -240,7 +240,7 @@ def batches(
             objective draws its own.
         start_epoch: the epoch the first batch belongs to.
         targets: (N, D), the teacher's vectors that `mizoo.Distillation` takes (`mizoo.teachers.targets`).
-        shard: (index, count) of the host that takes its equal part of every batch, see `mizoo.data.order.host_part`.
+        shard: (index, count) of the host that takes its equal part of every batch, see `mizoo.data.order.rows_of_host`.
         workers: of a stream: how many processes decode; 0 decodes in threads of this one, None takes half of the
             cores, 8 at most.
 

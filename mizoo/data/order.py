@@ -34,28 +34,24 @@ def _kept_order(seed: int, epoch: int, size: int) -> np.ndarray:
     return epoch_order(seed, epoch, size)
 
 
-def host_part(batch_size: int, shard: tuple[int, int]) -> slice:
-    """The rows of each batch of all hosts that one host takes: the `index`-th of `count` equal blocks.
+def rows_of_host(batch_size: int, index: int, count: int) -> slice:
+    """The rows of each batch that belong to host (or device) `index` of `count`: equal blocks, in their order.
 
     Order and noise are drawn for the whole batch, so that the hosts together have the batches of one.
 
     Args:
         batch_size: rows of the whole batch.
-        shard: (index, count) of the host.
+        index, count: the host's number, from 0 on, and how many there are.
 
     Raises:
-        UserError: for an index that is none of `count`, or a batch that cannot be divided equally.
+        UserError: for an index that is none of `count`, or hosts that cannot share the batch equally.
     """
-    index, count = (check_whole(value, "shard", least) for value, least in zip(shard, (0, 1)))
-    if index >= count:
-        raise UserError(f"`shard` is (index, count) with an index below the count. Received: shard={shard!r}")
+    if check_whole(index, "index") >= check_whole(count, "count", 1):
+        raise UserError(f"The index of a host is below the count of hosts. Received: index={index}, count={count}")
     if batch_size % count:
-        raise UserError(
-            f"A batch is divided equally among {count} hosts. Received: batch_size={batch_size}. Take a multiple of "
-            f"{count}."
-        )
-    rows = batch_size // count
-    return slice(index * rows, (index + 1) * rows)
+        raise UserError(f"{count} hosts share a batch equally: give a multiple of {count}. Received: {batch_size}")
+    share = batch_size // count
+    return slice(index * share, (index + 1) * share)
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class BatchRows:
         batch_size: of the whole batch, of all hosts.
         seed: of the order.
         start_epoch: that batch 0 belongs to.
-        part: which rows of a batch are taken, see `host_part`.
+        part: which rows of a batch are taken, see `rows_of_host`.
     """
 
     count: int
