@@ -96,12 +96,12 @@ class Reader:
             with _without_main_module() if fresh and self.workers else contextlib.nullcontext():
                 return _within(self._iterator, TIMEOUT)
         except queue.Empty:
-            self._stop()
             reason = f"No batch came for {TIMEOUT:g} seconds: the disk or the network that holds the data may hang."
         except UserError as error:
             reason = str(error)
         except (RuntimeError, OSError) as error:  # Grain's, of a process that was killed
             reason = f"A process that decodes pictures ended ({error}). It may have had too little memory: take fewer."
+        self._stop()  # what is asked for again is begun again
         raise UserError(f"{reason} {where}")
 
 
