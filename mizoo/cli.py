@@ -12,7 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import evaluating, exporting, publishing, sharing, tuning
+from mizoo.commands import evaluating, exporting, packing, publishing, sharing, tuning
 from mizoo.commands.changes import parse_changes as _changes
 from mizoo.errors import UserError, not_installed
 
@@ -191,23 +191,7 @@ app.command()(publishing.tables)
 app.command()(evaluating.report)
 
 
-@data_app.command("pack")
-def pack(
-    name: Annotated[str, typer.Argument(help="TFDS name or folder of pictures.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    chunk_mb: Annotated[int, typer.Option(min=1, help="Largest size of a chunk, in megabytes.")] = 40,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width to resize the pictures to; needed where they differ.")
-    ] = None,
-) -> None:
-    """Write a data set as lossless chunks that need neither TFDS nor TensorFlow to read."""
-    from mizoo import data
-    from mizoo.data import packed
-
-    index = packed.write({split: data.load(name, split, size=size) for split in data.splits(name)}, out, chunk_mb)
-    for split, content in index["splits"].items():
-        print(f"{split}: {content['count']} pictures in {len(content['chunks'])} chunks")
-    print(out)
+data_app.command()(packing.pack)
 
 
 @mi_app.command("bench")

@@ -12,6 +12,8 @@ _EXTRAS = {
     "pydantic": "train",
     "sklearn": "train",
     "tensorflow_datasets": "train",
+    "array_record": "train",
+    "grain": "train",
     "onnx": "export",
     "tf2onnx": "export",
     "soundfile": "sound",

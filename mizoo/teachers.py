@@ -10,6 +10,7 @@ import numpy as np
 
 from mizoo._tools.arrays import check_whole, to_numpy, unit_rows
 from mizoo.data.pictures import check_images
+from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 from mizoo.zoo import interface
 from mizoo.zoo.loading import load_hashed
@@ -37,7 +38,8 @@ def targets(
 
     Args:
         teachers: pairs of an encoder (what `mizoo.load` takes) and one of its endpoints.
-        images: pictures, uint8 (N, H, W, C), of the size that the teachers take.
+        images: pictures, uint8 (N, H, W, C), of the size that the teachers take; or a `mizoo.data.streams.Stream` of
+            them, which is decoded once for each view and encoder.
         views: of each picture.
         seed: of the crops.
         batch_size: pictures a call.
@@ -59,11 +61,13 @@ def targets(
             raise UserError(f"A teacher is named as `mizoo.load` takes it. Received: {type(encoder).__name__}")
         by_encoder.setdefault(os.fspath(encoder), []).append(endpoint)
     seed = check_whole(seed, "seed")
-    images = to_numpy(images, "images")
+    in_memory = not isinstance(images, Stream)
+    images = to_numpy(images, "images") if in_memory else images
     encoders = {name: _load(name, (hashes or {}).get(name)) for name in by_encoder}
     for name, endpoints in by_encoder.items():  # all of them before any features, which take minutes
         _check_teacher(name, encoders[name], endpoints, images.shape[1:])
-    images = check_images(images, (None, None, None), cast=False)
+    if in_memory:
+        images = check_images(images, (None, None, None), cast=False)
     blocks = {}
     for name, endpoints in by_encoder.items():
         means = _means(encoders[name], endpoints, images, views, seed, batch_size, advance)

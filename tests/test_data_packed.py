@@ -1,16 +1,17 @@
-"""Packed data: what is read equals what was packed, chunks keep their size, and damage is never passed on."""
+"""Packed data: what is read equals what was packed, shards keep their size, and damage is never passed on."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mizoo._tools import files
-from mizoo.data import Dataset, load, packed, splits
+from mizoo.data import Dataset, load, pack, packed, splits, stream
 from mizoo.errors import UserError
 
 
@@ -31,20 +32,21 @@ def test_pictures_and_labels_survive_exactly(tmp_path, rng, count, channels):
     assert (read.name, read.classes) == (dataset.name, dataset.classes)
 
 
-def test_no_chunk_is_larger_than_asked_and_their_order_is_kept(tmp_path, rng):
-    dataset = _dataset(rng, 900)
-    index = packed.write({"train": dataset, "test": _dataset(rng, 5)}, tmp_path / "p", chunk_mb=0.1)
-    chunks = sorted((tmp_path / "p").glob("train-*.npz"))
-    assert len(chunks) > 2
-    assert all(chunk.stat().st_size <= 100_000 for chunk in chunks)
-    assert [chunk["sha256"] for chunk in index["splits"]["train"]["chunks"]] == [files.sha256(path) for path in chunks]
+@pytest.mark.parametrize(("shape", "megabytes"), [((12, 9, 3), 0.4), ((200, 200, 3), 0.7), ((2, 2, 1), 0.3)])
+def test_no_shard_is_larger_than_asked_and_their_order_is_kept(tmp_path, rng, shape, megabytes):
+    dataset = _dataset(rng, 2500 if shape[0] < 200 else 12, shape)
+    index = packed.write({"train": dataset, "test": _dataset(rng, 5, shape)}, tmp_path / "p", chunk_mb=megabytes)
+    shards = sorted((tmp_path / "p").glob("train-*.array_record"))
+    assert len(shards) > 1
+    assert all(shard.stat().st_size <= 1e6 * megabytes for shard in shards)
+    assert [shard["sha256"] for shard in index["splits"]["train"]["shards"]] == [files.sha256(path) for path in shards]
     np.testing.assert_array_equal(packed.read(tmp_path / "p", "train").images, dataset.images)
 
 
 def test_large_pictures_and_missing_labels(tmp_path, rng):
     dataset = _dataset(rng, 3, (500, 700, 3), labels=False)
-    packed.write({"train": dataset}, tmp_path / "p", chunk_mb=1.3)
-    assert len(list((tmp_path / "p").glob("*.npz"))) == 3
+    packed.write({"train": dataset}, tmp_path / "p", chunk_mb=1.5)
+    assert len(list((tmp_path / "p").glob("*.array_record"))) == 3
     read = packed.read(tmp_path / "p", "train")
     np.testing.assert_array_equal(read.images, dataset.images)
     assert read.labels is None
@@ -65,16 +67,36 @@ def test_slices_work_as_for_any_source(tmp_path, rng):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
-def test_a_missing_or_damaged_chunk_is_named(tmp_path, rng, damage):
-    packed.write({"train": _dataset(rng, 300)}, tmp_path, chunk_mb=0.05)
-    chunk = tmp_path / "train-00001.npz"
-    content = bytearray(chunk.read_bytes())
+def test_a_missing_or_damaged_shard_is_named(tmp_path, rng, damage):
+    packed.write({"train": _dataset(rng, 1000)}, tmp_path, chunk_mb=0.4)
+    shard = tmp_path / "train-00001.array_record"
+    content = bytearray(shard.read_bytes())
     if damage == "missing":
-        chunk.unlink()
+        shard.unlink()
     else:
-        content[len(content) // 2] ^= 1
-        chunk.write_bytes(content[:-9] if damage == "truncated" else content)
-    with pytest.raises(UserError, match=f"{'missing' if damage == 'missing' else 'damaged'}.*train-00001.npz"):
+        content[len(content) // 4] ^= 1
+        shard.write_bytes(content[:-9] if damage == "truncated" else content)
+    named = f"{'missing' if damage == 'missing' else 'damaged'}.*train-00001.array_record"
+    with pytest.raises(UserError, match=named):
+        packed.read(tmp_path, "train")
+    if damage != "flipped":  # of which the size says nothing
+        with pytest.raises(UserError, match=named):
+            packed.stream(tmp_path, "train")
+        return
+    streamed = packed.stream(tmp_path, "train").images
+    with pytest.raises(UserError, match="train-00001.array_record: the shard is damaged"):
+        for row in range(len(streamed)):
+            streamed[row]
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
+def test_missing_or_damaged_labels_are_named(tmp_path, rng, damage):
+    packed.write({"train": _dataset(rng, 10)}, tmp_path)
+    file = tmp_path / "train-labels.npy"
+    content = bytearray(file.read_bytes())
+    content[-8] ^= 1
+    file.unlink() if damage == "missing" else file.write_bytes(content)
+    with pytest.raises(UserError, match="damaged and was not opened.*train-labels|missing.*train-labels"):
         packed.read(tmp_path, "train")
 
 
@@ -91,12 +113,29 @@ def test_a_damaged_index_is_named_and_a_folder_of_pictures_is_not_packed(tmp_pat
 
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path, rng):
     packed.write({"train": _dataset(rng, 10)}, tmp_path / "p")
-    (tmp_path / "p/train-00000.npz").rename(tmp_path / "outside.npz")
+    (tmp_path / "p/train-00000.array_record").rename(tmp_path / "outside.array_record")
     index = json.loads((tmp_path / "p/index.json").read_text())
-    index["splits"]["train"]["chunks"][0]["file"] = "../outside.npz"
+    index["splits"]["train"]["shards"][0]["file"] = "../outside.array_record"
     (tmp_path / "p/index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="missing"):
         packed.read(tmp_path / "p", "train")
+
+
+def test_what_version_0_1_0_packed_is_read_and_is_to_be_packed_again(tmp_path):
+    old = Path(__file__).parent / "fixtures" / "version_0_1_0" / "packed"
+    y, x, shift = np.mgrid[:12, :9][0][..., None], np.mgrid[:12, :9][1][..., None], 40 * np.arange(3)
+    stripes = np.stack([(7 * i + 3 * y + 5 * x + shift) % 256 for i in range(105)]).astype("uint8")
+    with pytest.warns(DeprecationWarning, match="next release.*mizoo data pack"):
+        read = load(old, "train")
+    np.testing.assert_array_equal(read.images, stripes)
+    assert read.labels.tolist() == [i % 3 for i in range(105)] and read.classes == ("a", "b", "c")
+    with pytest.raises(UserError, match="version 0.1.0, whose files cannot be streamed. Pack it again"):
+        stream(old, "train")
+    with pytest.warns(DeprecationWarning):
+        pack(old, tmp_path / "new")
+    again = load(tmp_path / "new", "train")
+    np.testing.assert_array_equal(again.images, stripes)
+    assert again.labels.tolist() == read.labels.tolist() and load(tmp_path / "new", "test").labels is None
 
 
 def test_packed_data_are_not_overwritten(tmp_path, rng):
@@ -132,6 +171,6 @@ def test_reading_needs_neither_keras_nor_tensorflow(tmp_path, rng):
 def test_cifar10_packs_to_less_than_png(tmp_path, cifar10):
     part = Dataset("cifar10", cifar10.images[:500], cifar10.labels[:500], cifar10.classes)
     packed.write({"test": part}, tmp_path)
-    size = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert size / 500 < 1750  # a PNG for each picture takes 2,250 bytes
+    size = sum(path.stat().st_size for path in tmp_path.iterdir()) - 131_072  # of any shard, however small
+    assert size / 500 < 1850  # a PNG for each picture takes 2,250 bytes
     np.testing.assert_array_equal(packed.read(tmp_path, "test").images, part.images)

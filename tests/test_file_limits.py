@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mizoo.data import packed, pictures, sound_files
+from mizoo.data import mosaics, pictures, sound_files
 from mizoo.embed import embed
 from mizoo.errors import UserError
 from mizoo.zoo import file_features
@@ -163,7 +163,7 @@ def test_a_mosaic_of_another_size_than_the_index_says_is_not_decoded():
     stream = io.BytesIO()
     Image.new("RGB", (64, 64)).save(stream, "WEBP", lossless=True)
     with pytest.raises(UserError, match="64 x 64 where the index says 20 x 10"):
-        packed._decode(stream.getvalue(), (2, 10, 10, 3), 2)
+        mosaics._decode(stream.getvalue(), (2, 10, 10, 3), 2)
 
 
 # --- sounds

@@ -112,3 +112,31 @@ def move_into(folder: Path, out: Path, names: tuple[str, ...]) -> None:
 def facts(path: Path) -> dict[str, Any]:
     """SHA-256 and size of a file, as manifests and the registry hold them."""
     return {"sha256": sha256(path), "bytes": path.stat().st_size}
+
+
+def checked(folder: Path, entry: dict[str, Any], what: str, by_hash: bool = True) -> Path:
+    """A file of packed data, once it is there and whole.
+
+    Args:
+        folder: in which it has to lie directly.
+        entry: its "file", "bytes" and "sha256", as an index holds them.
+        what: what messages call it.
+        by_hash: whether to compare its hash, which reads all of it; its size is compared in any case.
+
+    Raises:
+        UserError: naming the file, if it is missing or damaged.
+    """
+    file = folder / Path(entry["file"]).name
+    remedy = "Copy it again from where it was packed, or pack the data again with `mizoo data pack`."
+    if not file.is_file():
+        raise UserError(f"A {what} of the packed data is missing: {file}. {remedy}")
+    size = file.stat().st_size
+    if size == entry["bytes"] and not by_hash:
+        return file
+    actual = sha256(file)
+    if actual != entry["sha256"]:
+        raise UserError(
+            f"A {what} of the packed data is damaged and was not opened: {file} ({size:,} bytes of "
+            f"{entry['bytes']:,}; SHA-256 {actual}, expected {entry['sha256']}). {remedy}"
+        )
+    return file

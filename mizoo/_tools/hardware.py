@@ -6,17 +6,38 @@ import os
 import platform
 from pathlib import Path
 
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
 
 def hardware() -> str:
     """The hardware in use, such as `CPU, 2 cores (AVX-512, bf16)`; never a host's name."""
     accelerator = _accelerator()
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        cores = os.cpu_count() or 1
     extensions = _cpu_extensions()
-    cpu = f"CPU, {cores} core{'s' if cores > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
+    cpu = f"CPU, {cores()} core{'s' if cores() > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
     return f"{accelerator}; {cpu}" if accelerator else cpu
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+def memory() -> int | None:
+    """Bytes of memory that this machine or its control group has in all; None where that cannot be told."""
+    limits = []
+    for file in _MEMORY_LIMITS:
+        try:
+            limits.append(int(Path(file).read_text()))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    try:
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # Windows
+        pass
+    return min(limits, default=None)
 
 
 def _accelerator() -> str:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from mizoo._tools.progress import bar
 from mizoo.data._network import any_reachable
 from mizoo.data.dataset import Dataset
+from mizoo.data.records import TfdsRecords
+from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 
 _MIRROR = "https://storage.googleapis.com"  # where tensorflow-datasets looks for prepared data before the source
+_SLOW = 10_000  # pictures, from which on reading them shows its progress
 
 
 @functools.lru_cache(maxsize=4)
@@ -33,6 +38,8 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
 
     builder = _prepared(name, split, "image")
     features = builder.info.features
+    if _is_array_record(builder):
+        return _read_array_record(name, builder, split, size)
 
     # batch_size=-1 would need pictures of one size to fail late and without a name; stacking names the reason.
     images, labels = [], []
@@ -46,8 +53,94 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
     if stacked.shape[-1] == 1:
         stacked = np.repeat(stacked, 3, axis=-1)
     has_labels = "label" in features
-    classes = tuple(getattr(features["label"], "names", ())) if has_labels else ()
-    return Dataset(name, stacked, np.asarray(labels, np.int64) if has_labels else None, classes)
+    return Dataset(name, stacked, np.asarray(labels, np.int64) if has_labels else None, _classes(features))
+
+
+def stream(name: str, split: str, size: int | None = None, labelled: bool = False) -> Dataset:
+    """One split of a TFDS data set that is prepared as ArrayRecord, as a Dataset whose pictures are a `Stream`.
+
+    Args:
+        name, split, size: as of `read`.
+        labelled: whether to read the labels, for which all examples are read once.
+
+    Raises:
+        UserError: as of `read`; for a data set that is prepared as TFRecord, which has no order of its own to read in.
+    """
+    builder = _prepared(name, split, "image")
+    if not _is_array_record(builder):
+        raise UserError(
+            f"{name!r} is prepared as {builder.info.file_format.value}, which cannot be streamed. Pack it once, "
+            f"`mizoo data pack {name} --out FOLDER`, and give that folder; or prepare it as ArrayRecord, "
+            f"`tfds build {name} --file_format=array_record`."
+        )
+    features = builder.info.features
+    records = TfdsRecords(builder.data_path, split)
+    shape = _shape(name, features, size)
+    labels = None
+    if labelled and "label" in features:
+        with bar(f"labels of {name}", len(records), shown=len(records) >= _SLOW, unit="pictures") as advance:
+            labels = np.array([records.label(index) for index in _counted(len(records), advance)], np.int64)
+    images: Any = Stream(records, np.arange(len(records)), shape)
+    return Dataset(name, images, labels, _classes(features))
+
+
+def _read_array_record(name: str, builder: Any, split: str, size: int | None) -> Dataset:
+    streamed = stream(name, split, size, labelled=True)
+    with bar(f"reading {name}", len(streamed), shown=len(streamed) >= _SLOW, unit="pictures") as advance:
+        images: Any = streamed.images
+        return replace(streamed, images=images.load(advance))
+
+
+def _counted(count: int, advance: Callable[[int], Any]) -> Iterator[int]:
+    """The numbers below `count`, each announced when it is done."""
+    for index in range(count):
+        yield index
+        advance(1)
+
+
+def _classes(features: Any) -> tuple[str, ...]:
+    return tuple(getattr(features["label"], "names", ())) if "label" in features else ()
+
+
+def _shape(name: str, features: Any, size: int | None) -> tuple[int, int, int]:
+    """(H, W, 3) that the pictures get; theirs where all have one."""
+    height, width = features["image"].shape[:2]
+    if size is not None:
+        return (size, size, 3)
+    if None in (height, width):
+        raise UserError(f"The pictures of {name!r} differ in size. Pass `size` (--size) to bring all to one square.")
+    return (height, width, 3)
+
+
+def _is_array_record(builder: Any) -> bool:
+    """Whether the data are prepared as ArrayRecord, whose examples can be read in any order."""
+    return getattr(getattr(builder.info, "file_format", None), "value", None) == "array_record"
+
+
+def items(name: str, split: str) -> tuple[int, tuple[str, ...], Iterator[tuple[bytes, int | None]]]:
+    """The pictures of one split as they are stored: how many, the classes, and (bytes of the file, label) of each.
+
+    Raises:
+        UserError: as of `read`; for pictures that are not stored as PNG or JPEG files of 8 bits.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _prepared(name, split, "image")
+    features = builder.info.features
+    if np.dtype(features["image"].np_dtype) != np.uint8:
+        raise UserError(f"{name!r} holds pictures of {features['image'].dtype}, and 8-bit pictures are packed.")
+    count = builder.info.splits[split].num_examples
+    if _is_array_record(builder):
+        records = TfdsRecords(builder.data_path, split)
+        return count, _classes(features), (records.item(index) for index in range(count))
+    raw = builder.as_dataset(split=split, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()})
+    pairs = ((each["image"], each.get("label")) for each in tfds.as_numpy(raw))
+    return count, _classes(features), ((image, None if label is None else int(label)) for image, label in pairs)
+
+
+def count(name: str, split: str) -> int:
+    """How many examples one split has; errors as of `read`."""
+    return int(_prepared(name, split, "image").info.splits[split].num_examples)
 
 
 def splits(name: str) -> tuple[str, ...]:

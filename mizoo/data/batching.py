@@ -10,25 +10,13 @@ import numpy as np
 
 from mizoo._tools.arrays import check_whole, to_numpy
 from mizoo.data.arrays import check_array
+from mizoo.data.order import VIEWS, WINDOW, BatchRows, epoch_order, generator, rows_of_host, step_noise
+from mizoo.data.reading import Reader
 from mizoo.data.sound_files import check_clips
+from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 
-_ORDER, _NOISE, _WINDOW, VIEWS = 0, 1, 2, 3  # streams of the generator, so that they never share numbers
-
-
-def generator(seed: int, *counters: int) -> np.random.Generator:
-    """A counter-based generator (Philox) of the stream that `seed` and `counters` name."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *counters))))
-
-
-def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The permutation, int64 (size,), in which `epoch` visits the pictures."""
-    return generator(seed, _ORDER, epoch).permutation(size)
-
-
-def step_noise(seed: int, epoch: int, step: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform float32 noise in [0, 1) for one step."""
-    return generator(seed, _NOISE, epoch, step).random(shape, dtype=np.float32)
+__all__ = ["VIEWS", "Batches", "StreamedBatches", "Windows", "epoch_order", "generator", "rows_of_host", "step_noise"]
 
 
 class Batches(keras.utils.PyDataset):
@@ -44,10 +32,12 @@ class Batches(keras.utils.PyDataset):
         noise_size: columns of noise, or 0 for none.
         start_epoch: the epoch of batch 0.
         targets: (N, D), a vector that comes with each picture, or None.
+        shard: (index, count) of the host that takes its equal part of every batch, see `mizoo.data.order.rows_of_host`.
 
     Raises:
         UserError: if there are fewer pictures than one batch takes, or not a target for each; for arrays of another
-            type or range (as of `mizoo.data.load`), a seed or another number below 0, and targets that are not finite.
+            type or range (as of `mizoo.data.load`), a seed or another number below 0, targets that are not finite, and
+            batches that the hosts cannot share equally.
     """
 
     def __init__(
@@ -58,6 +48,7 @@ class Batches(keras.utils.PyDataset):
         noise_size: int = 0,
         start_epoch: int = 0,
         targets: np.ndarray | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         images = self.check(images)
@@ -77,12 +68,13 @@ class Batches(keras.utils.PyDataset):
         self.seed = check_whole(seed, "seed")
         self.noise_size = check_whole(noise_size, "noise_size")
         self.start_epoch = check_whole(start_epoch, "start_epoch")
-        self._order = (-1, np.empty(0, np.int64))
+        self.part = rows_of_host(batch_size, *shard)
+        self.rows = BatchRows(len(images), batch_size, self.seed, self.start_epoch, self.part)
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in one pass over the pictures."""
-        return len(self.images) // self.batch_size
+        return self.rows.steps_per_epoch
 
     @property
     def num_batches(self) -> None:
@@ -90,16 +82,12 @@ class Batches(keras.utils.PyDataset):
         return None
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        epoch, step = divmod(index, self.steps_per_epoch)
-        epoch += self.start_epoch
-        cached, order = self._order
-        if cached != epoch:
-            order = epoch_order(self.seed, epoch, len(self.images))
-            self._order = (epoch, order)
-        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        batch = {"images" if self.kind == "pictures" else self.kind: self.take(rows, epoch, step)}
+        epoch, step = self.rows.position(index)
+        rows = self.rows[index]
+        batch = {"images" if self.kind == "pictures" else self.kind: self.take(rows, index)}
         if self.noise_size:
-            batch["noise"] = step_noise(self.seed, epoch, step, (self.batch_size, self.noise_size))
+            noise = step_noise(self.seed, epoch, step, (self.batch_size, self.noise_size))
+            batch["noise"] = noise[self.part]
         if self.targets is not None:
             batch["targets"] = self.targets[rows]
         return batch
@@ -108,9 +96,12 @@ class Batches(keras.utils.PyDataset):
         """What the batches are made of, once it is what they can be made of."""
         return check_array(images)
 
-    def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:
-        """The rows of one batch."""
+    def take(self, rows: np.ndarray, index: int) -> np.ndarray:
+        """The rows of batch `index`."""
         return self.images[rows]
+
+    def close(self) -> None:
+        """End what reads ahead, where something does; no batch can be had any more."""
 
 
 def _check_targets(targets: Any, count: int, kind: str) -> np.ndarray:
@@ -124,6 +115,45 @@ def _check_targets(targets: Any, count: int, kind: str) -> np.ndarray:
             f"{array.dtype} of shape {array.shape}."
         )
     return array
+
+
+class StreamedBatches(Batches):
+    """Batches of pictures that are streamed, read ahead: the same as of the array of all pictures.
+
+    Args:
+        images: a `mizoo.data.streams.Stream`.
+        batch_size, seed, noise_size, start_epoch, targets, shard: as of `Batches`.
+        workers: processes that decode, see `mizoo.data.batches`.
+
+    Attributes:
+        failure: the error of a picture that could not be read, which TensorFlow passes on as one of its own.
+
+    Raises:
+        UserError: as of `Batches`, but for the pictures, which are looked at when they are read: then by name.
+    """
+
+    def __init__(self, images: Stream, batch_size: int, *args: Any, workers: int | None = None, **kwargs) -> None:
+        super().__init__(images, batch_size, *args, **kwargs)
+        self.failure: UserError | None = None
+        self._reader = Reader(images, self.rows, workers)
+
+    def check(self, images: Any) -> Any:
+        """The stream, whose pictures are checked when they are decoded."""
+        if not isinstance(images, Stream):
+            raise UserError(f"`images` is a stream, as `mizoo.data.stream` gives it. Received: {type(images).__name__}")
+        return images
+
+    def take(self, rows: np.ndarray, index: int) -> np.ndarray:
+        """The rows of batch `index`; errors as of `mizoo.data.reading.Reader`."""
+        try:
+            return self._reader[index]
+        except UserError as error:
+            self.failure = error
+            raise
+
+    def close(self) -> None:
+        """End the processes that read ahead; no batch can be had any more."""
+        self._reader.close()
 
 
 class Windows(Batches):
@@ -146,9 +176,9 @@ class Windows(Batches):
         """The clips, once each is one."""
         return check_clips(images)
 
-    def take(self, rows: np.ndarray, epoch: int, step: int) -> np.ndarray:
+    def take(self, rows: np.ndarray, index: int) -> np.ndarray:
         """Windows float32 (batch_size, window) of the clips `rows`."""
         from mizoo.data.sounds import cut
 
-        positions = generator(self.seed, _WINDOW, epoch, step).random(len(rows))
+        positions = generator(self.seed, WINDOW, *self.rows.position(index)).random(self.batch_size)[self.part]
         return np.stack([cut(self.images[row], self.window, position) for row, position in zip(rows, positions)])

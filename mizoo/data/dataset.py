@@ -22,7 +22,8 @@ class Dataset:
 
     Attributes:
         name: of the source.
-        images: uint8 (N, H, W, 3); of sequences float32 (N, T) or (N, T, d).
+        images: uint8 (N, H, W, 3); of sequences float32 (N, T) or (N, T, d). Of `mizoo.data.stream` a
+            `mizoo.data.streams.Stream`, which gives the pictures of an index, a slice or an array of numbers.
         labels: int64 (N,), or None. Names of classes may be passed instead: they are numbered in the order of
             `classes`, or sorted where that is (). Labels that are all -1, as some sets have instead of none, are None.
         classes: the names of the classes, or ().

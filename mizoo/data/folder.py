@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from mizoo._tools.files import user_path
 from mizoo._tools.progress import bar
 from mizoo.data import pictures, search
 from mizoo.data.dataset import Dataset
+from mizoo.data.records import FileRecords
+from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 
 _LISTED = 10
@@ -59,13 +63,10 @@ def read(
             almost black.
     """
     folder = user_path(path)
-    if not folder.is_dir():
-        raise UserError(f"A data set of pictures is a folder. Received: {folder}, which is none.")
+    _check_folder(folder)
     passed_over: dict[str, int] = {}
     paths = pictures.find(folder, passed_over=passed_over)
-    if others := {suffix: number for suffix, number in passed_over.items() if suffix in _NOT_READ}:
-        message = f"Passed over below {folder}: {search.count(others)}, which are not read. Convert them to PNG."
-        warnings.warn(message, UserWarning, stacklevel=2)
+    _warn_of(passed_over, folder, 3)
     notes: list[tuple[Path, str]] = []
     images: np.ndarray | None = None
     problems: list[str] = []
@@ -98,11 +99,56 @@ def read(
     if notes:
         warnings.warn(pictures.summary(notes, len(paths)), UserWarning, stacklevel=2)
     assert images is not None  # `find` gives one file at least
-    name = folder.resolve().name
-    subfolders = classes(folder)
-    if not subfolders:
-        return Dataset(name, images, None, ())
-    names = subfolders if class_names is None else tuple(class_names)
+    labels, names = _labelled([str(file.relative_to(folder)) for file in paths], class_names)
+    return Dataset(folder.resolve().name, images, labels, names)
+
+
+def stream(
+    path: str | os.PathLike, size: int, class_names: Sequence[str] | None = None, depth: int | None = None
+) -> Dataset:
+    """The pictures of a folder as a Dataset whose images are a `mizoo.data.streams.Stream`, in the order of `read`.
+
+    The files are listed, and none of them is opened.
+
+    Args:
+        path, size, class_names, depth: as of `read`.
+
+    Raises:
+        UserError: no folder, no picture in it, or a folder below it that cannot be read.
+
+    Warns:
+        UserWarning: for pictures in formats that are not read (.heic, raw files).
+    """
+    folder = user_path(path)
+    _check_folder(folder)
+    passed_over, unread = Counter[str](), list[tuple[Path, str]]()
+    records = FileRecords(folder, pictures.stream(folder, unread, passed_over))
+    if unread:
+        raise UserError(f"{unread[0][0]}: {unread[0][1]}. Give yourself permission, or leave it out of the folder.")
+    _warn_of(passed_over, folder, 3)
+    labels, names = _labelled([records.inner(index) for index in range(len(records))], class_names)
+    images: Any = Stream(records, np.arange(len(records)), (size, size, 3), depth)
+    return Dataset(folder.resolve().name, images, labels, names)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"A data set of pictures is a folder. Received: {folder}, which is none.")
+
+
+def _warn_of(passed_over: Mapping[str, int], folder: Path, level: int) -> None:
+    if others := {suffix: number for suffix, number in passed_over.items() if suffix in _NOT_READ}:
+        message = f"Passed over below {folder}: {search.count(others)}, which are not read. Convert them to PNG."
+        warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _labelled(
+    inner_paths: Sequence[str], class_names: Sequence[str] | None
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels and classes by the subfolders of files; None and () where one lies in none."""
+    parts = [path.partition(os.sep) for path in inner_paths]
+    if not all(rest for _, _, rest in parts):
+        return None, ()
+    names = tuple(sorted({first for first, _, _ in parts})) if class_names is None else tuple(class_names)
     number = {label: i for i, label in enumerate(names)}
-    labels = [number[file.relative_to(folder).parts[0]] for file in paths]
-    return Dataset(name, images, np.array(labels, np.int64), names)
+    return np.array([number[first] for first, _, _ in parts], np.int64), names

@@ -1,4 +1,4 @@
-"""Data sets by name, from a folder, from packed chunks or from arrays, and training batches of them."""
+"""Data sets by name, from a folder, from packed shards or from arrays, and training batches of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mizoo._tools.files import user_path
 from mizoo.data import folder, packed, pictures
 from mizoo.data.arrays import check_array
 from mizoo.data.dataset import Dataset, parse_split
+from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 
 _SPLITS = ("train", "test")
@@ -30,8 +31,8 @@ def load(
     Args:
         source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
             that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sounds (N, T) in -1..1 or of
-            series (N, T, d), or a `Dataset`. A folder of pictures with the subfolders `train` and `test` has both
-            splits.
+            series (N, T, d), or a `Dataset`, also one of `stream`. A folder of pictures with the subfolders `train` and
+            `test` has both splits.
         split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Other folders of pictures
             and arrays have one split, "train".
         size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
@@ -49,10 +50,9 @@ def load(
     if size is not None:
         size = check_size(size, "size")
     whole = _load_split(source, name, size, depth)
+    _check_selected(whole, split, rows)
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)
-    if not len(selected):
-        raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
     if size is not None and selected.images.shape[1:3] != (size, size):
         if selected.images.ndim != 4:
             raise UserError(f"`size` is of pictures, and {selected.name!r} holds sequences. Received: size={size}")
@@ -67,6 +67,47 @@ def _squares(images: np.ndarray, size: int) -> np.ndarray:
     return squares[..., None] if grey else squares
 
 
+def stream(
+    source: str | os.PathLike | Dataset,
+    split: str = "train",
+    size: int | None = None,
+    depth: int | None = None,
+    labelled: bool = False,
+) -> Dataset:
+    """One split of a data set whose pictures stay in their files: they are decoded when they are asked for.
+
+    The order is that of `load`, and so is what `.images` gives for any rows: an index, a slice, or an array of numbers
+    (`mizoo.data.streams.Stream`). `mizoo.data.batches` reads them ahead of a training, in processes of their own.
+
+    Args:
+        source: a folder of pictures, a folder that `mizoo data pack` wrote, or the name of a TFDS data set that is
+            prepared as ArrayRecord.
+        split, depth: as of `load`.
+        size: height and width that the pictures get, as of `load`. Only packed pictures of one size take None.
+        labelled: whether the labels are needed where they lie among the pictures and take a pass over all, as in a set
+            of TFDS. Those of folders and packed data are always there.
+
+    Raises:
+        UserError: as of `load`; for arrays, and TFDS data sets that are prepared as TFRecord.
+    """
+    name, rows = parse_split(split)
+    if isinstance(source, Dataset) and isinstance(source.images, Stream):
+        _check_single_split(name, "a stream")
+        whole = source
+    elif isinstance(source, (str, os.PathLike)):
+        whole = _stream_split(source, name, size if size is None else check_size(size, "size"), depth, labelled)
+    else:
+        raise UserError("`source` of a stream names files; what is in memory already needs none: pass it to `batches`.")
+    _check_selected(whole, split, rows)
+    images: Any = whole.images
+    return replace(whole, images=images.part(rows), labels=None if whole.labels is None else whole.labels[rows])
+
+
+def _check_selected(whole: Dataset, split: str, rows: slice) -> None:
+    if not len(range(len(whole))[rows]):
+        raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
+
+
 def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     """The splits of what `load` takes: ("train",) of arrays and plain folders, those of its own of a TFDS data set.
 
@@ -78,7 +119,7 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     """
     if not isinstance(source, (str, os.PathLike)):
         return ("train",)
-    path = _as_folder(source)
+    path = as_folder(source)
     if path is None:
         from mizoo.data import _tfds
 
@@ -89,22 +130,21 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
 
 
 def _load_split(source: Any, split: str, size: int | None, depth: int | None) -> Dataset:
-    path = _as_folder(source) if isinstance(source, (str, os.PathLike)) else None
-    if depth is not None and (path is None or packed.is_packed(path)):
-        raise UserError(f"`depth` is of deep picture files in a folder. Received: depth={depth} for other data.")
+    path = as_folder(source) if isinstance(source, (str, os.PathLike)) else None
+    if path is None or packed.is_packed(path):
+        _check_no_depth(depth)
     if not isinstance(source, (str, os.PathLike)):
-        given = source.images if isinstance(source, Dataset) else source
-        images = check_array(given)
+        given: Any = source.images if isinstance(source, Dataset) else source
+        images: Any = given if isinstance(given, Stream) else check_array(given)
         _check_single_split(split, "an array")
         if not isinstance(source, Dataset):
             return Dataset("array", images)
         return source if images is given else replace(source, images=images)
     if path is not None:
         if packed.is_packed(path):
-            return packed.read(path, split)
+            return packed.read(path, split, size)
         if splits(path) == _SPLITS:
-            if split not in _SPLITS:
-                raise UserError(f"{path} has the splits {', '.join(_SPLITS)}. Received: split={split!r}")
+            _check_train_or_test(path, split)
             return _from_train_and_test(path, split, size, depth)
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
         return _shuffled(folder.read(path, size, depth=depth))
@@ -113,7 +153,28 @@ def _load_split(source: Any, split: str, size: int | None, depth: int | None) ->
     return _tfds.read(str(source), split, size)
 
 
-def _as_folder(source: str | os.PathLike) -> Path | None:
+def _stream_split(
+    source: str | os.PathLike, split: str, size: int | None, depth: int | None, labelled: bool
+) -> Dataset:
+    path = as_folder(source)
+    if path is None:
+        from mizoo.data import _tfds
+
+        return _tfds.stream(str(source), split, size, labelled)
+    if packed.is_packed(path):
+        _check_no_depth(depth)
+        return packed.stream(path, split, size)
+    if size is None:
+        raise UserError("Pictures of a folder are streamed in one `size`. Received: size=None")
+    if splits(path) != _SPLITS:
+        _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
+        return _shuffled(folder.stream(path, size, depth=depth))
+    _check_train_or_test(path, split)
+    dataset = folder.stream(path / split, size, _classes_of_both(path), depth)
+    return replace(_shuffled(dataset), name=path.resolve().name)
+
+
+def as_folder(source: str | os.PathLike) -> Path | None:
     """The folder that is meant, or None where it is the name of a TFDS data set, such as "emnist/balanced"."""
     path = user_path(source)
     if path.is_dir():
@@ -126,15 +187,31 @@ def _as_folder(source: str | os.PathLike) -> Path | None:
 
 def _from_train_and_test(path: Path, split: str, size: int | None, depth: int | None) -> Dataset:
     """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
-    classes = sorted({label for each in _SPLITS for label in folder.classes(path / each)})
-    return replace(_shuffled(folder.read(path / split, size, classes, depth)), name=path.resolve().name)
+    dataset = folder.read(path / split, size, _classes_of_both(path), depth)
+    return replace(_shuffled(dataset), name=path.resolve().name)
+
+
+def _classes_of_both(path: Path) -> list[str]:
+    return sorted({label for each in _SPLITS for label in folder.classes(path / each)})
 
 
 def _shuffled(dataset: Dataset) -> Dataset:
     """The same pictures in one fixed random order: a slice of sorted files would hold few of the classes."""
     order = np.random.default_rng(0).permutation(len(dataset))
+    images: Any = dataset.images
     labels = None if dataset.labels is None else dataset.labels[order]
-    return replace(dataset, images=dataset.images[order], labels=labels)
+    shuffled: Any = images.part(order) if isinstance(images, Stream) else images[order]
+    return replace(dataset, images=shuffled, labels=labels)
+
+
+def _check_no_depth(depth: int | None) -> None:
+    if depth is not None:
+        raise UserError(f"`depth` is of deep picture files in a folder. Received: depth={depth} for other data.")
+
+
+def _check_train_or_test(path: Path, split: str) -> None:
+    if split not in _SPLITS:
+        raise UserError(f"{path} has the splits {', '.join(_SPLITS)}. Received: split={split!r}")
 
 
 def _check_single_split(split: str, what: str) -> None:
@@ -150,17 +227,22 @@ def batches(
     noise_size: int = 0,
     start_epoch: int = 0,
     targets: np.ndarray | None = None,
+    shard: tuple[int, int] = (0, 1),
+    workers: int | None = None,
 ):
-    """Shuffled training batches for `Objective.fit`, the same for the same seed.
+    """Shuffled training batches for `Objective.fit`, the same for the same seed, and whether streamed or in memory.
 
     Args:
-        source, split: as in `load`.
+        source, split: as in `load`; a `Dataset` of `stream` is read ahead as the training goes.
         batch_size: pictures in a batch; a last, smaller batch is left out.
         seed: decides the order of the pictures and the noise.
         noise_size: columns of uniform noise that come with every picture (`Objective.noise_size`); with 0 the
             objective draws its own.
         start_epoch: the epoch the first batch belongs to.
         targets: (N, D), the teacher's vectors that `mizoo.Distillation` takes (`mizoo.teachers.targets`).
+        shard: (index, count) of the host that takes its equal part of every batch, see `mizoo.data.order.rows_of_host`.
+        workers: of a stream: how many processes decode; 0 decodes in threads of this one, None takes half of the
+            cores, 8 at most.
 
     Returns:
         A `mizoo.data.batching.Batches`, a `keras.utils.PyDataset`.
@@ -168,6 +250,13 @@ def batches(
     Raises:
         UserError: as of `load`; for fewer pictures than one batch takes, and targets or numbers that do not fit.
     """
-    from mizoo.data.batching import Batches
+    from mizoo.data.batching import Batches, StreamedBatches
 
-    return Batches(load(source, split).images, batch_size, seed, noise_size, start_epoch, targets)
+    settings: dict[str, Any] = {
+        "seed": seed, "noise_size": noise_size, "start_epoch": start_epoch, "targets": targets, "shard": shard
+    }  # fmt: skip
+    if isinstance(source, Stream):
+        source = Dataset("stream", source)  # type: ignore[arg-type]
+    if isinstance(source, Dataset) and isinstance(source.images, Stream):
+        return StreamedBatches(stream(source, split).images, batch_size, workers=workers, **settings)
+    return Batches(load(source, split).images, batch_size, **settings)

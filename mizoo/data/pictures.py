@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 import warnings
@@ -159,7 +160,31 @@ def read(
     Warns:
         UserWarning: naming the file, if the largest value of a deep file is far below full scale.
     """
-    with _decoded(path, depth, max_pixels, notes) as array:
+    with _decoded(Path(path), path, depth, max_pixels, notes) as array:
+        return array
+
+
+def decode(
+    content: bytes,
+    name: str | os.PathLike,
+    depth: int | None = None,
+    max_pixels: int | None = None,
+    notes: list[tuple[Path, str]] | None = None,
+) -> np.ndarray:
+    """The picture that the bytes of a file hold, as `read` gives it.
+
+    Args:
+        content: a file in one of `FORMATS`.
+        name: what errors and `notes` call it.
+        depth, max_pixels, notes: as of `read`.
+
+    Returns:
+        uint8 array (H, W, 3).
+
+    Raises:
+        UserError: as of `read`.
+    """
+    with _decoded(content, name, depth, max_pixels, notes) as array:
         return array
 
 
@@ -196,16 +221,19 @@ _BUDGET = _Budget()
 
 @contextlib.contextmanager
 def _decoded(
-    path: str | os.PathLike, depth: int | None, max_pixels: int | None, notes: list[tuple[Path, str]] | None
+    file: Path | bytes,
+    path: str | os.PathLike,
+    depth: int | None,
+    max_pixels: int | None,
+    notes: list[tuple[Path, str]] | None,
 ) -> Iterator[np.ndarray]:
-    """The pixels of a file as of `read`; its share of the budget is held until the block ends."""
-    path = Path(path)
+    """The pixels of `file`, called `path`, as of `read`; its share of the budget is held until the block ends."""
     if depth is not None and check_whole(depth, "depth", 8) > 32:
         raise UserError(f"`depth` is the bits of a grey value, 8 to 32. Received: depth={depth!r}")
     most = MAX_PIXELS if max_pixels is None else check_whole(max_pixels, "max_pixels", 1)
     with contextlib.ExitStack() as stack:
         try:
-            array, note = _open(path, depth, most, stack)
+            array, note = _open(file, depth, most, stack)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except FileNotFoundError as error:
@@ -224,18 +252,20 @@ def _decoded(
         except Exception as error:  # decoders raise almost anything on a damaged file: SyntaxError, struct.error, ...
             raise UserError(f"{path}: damaged or truncated picture ({error}).") from error
         if note and notes is not None:
-            notes.append((path, note))
+            notes.append((Path(path), note))
         elif note:
             warnings.warn(f"{path}: {note}", UserWarning, stacklevel=4)
         yield array
         del array  # before the share of the budget is given back
 
 
-def _open(path: Path, depth: int | None, most: int, stack: contextlib.ExitStack) -> tuple[np.ndarray, str | None]:
+def _open(
+    file: Path | bytes, depth: int | None, most: int, stack: contextlib.ExitStack
+) -> tuple[np.ndarray, str | None]:
     """uint8 (H, W, 3), and what the user should know; the share of the budget is entered into `stack`."""
-    if path.is_dir():
+    if isinstance(file, Path) and file.is_dir():
         raise UserError("is a folder, not a picture.")
-    size = path.stat().st_size
+    size = file.stat().st_size if isinstance(file, Path) else len(file)
     if size == 0:
         raise UserError("the file is empty (0 bytes).")
     if size > MAX_BYTES:
@@ -243,7 +273,7 @@ def _open(path: Path, depth: int | None, most: int, stack: contextlib.ExitStack)
             f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that are opened "
             "(`mizoo.data.pictures.MAX_BYTES`). Make it smaller first."
         )
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(file if isinstance(file, Path) else io.BytesIO(file), formats=FORMATS) as image:
         pixels = image.width * image.height
         if pixels > most:
             raise UserError(
@@ -344,7 +374,7 @@ def prepare(
         UserError: naming the file, if it cannot be read.
     """
     try:
-        with _decoded(path, depth, max_pixels, notes) as decoded:
+        with _decoded(Path(path), path, depth, max_pixels, notes) as decoded:
             image = square(decoded, shape[0])
             del decoded  # before its share of the budget is given back
     except MemoryError as error:

@@ -350,7 +350,7 @@ class Objective(Step, keras.Model):
             from mizoo.objectives import _tf_data
 
             x, named = _tf_data.with_first_rows_checked(self, x), _tf_data.errors_named(self)
-        with named:
+        with inputs.failures_named(x), named:
             return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
 
     def train_on_batch(self, x, *args, **kwargs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import types
 from collections.abc import Iterator
@@ -139,6 +140,18 @@ def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 def is_generator(x: Any) -> bool:
     """Whether `x` is a generator, which Keras takes for batches."""
     return isinstance(x, types.GeneratorType)
+
+
+@contextlib.contextmanager
+def failures_named(batches: Any) -> Iterator[None]:
+    """Within it, the error of `mizoo.data.batches` comes as it was raised, and not as TensorFlow's own."""
+    try:
+        yield
+    except Exception as error:
+        failure = getattr(batches, "failure", None)
+        if failure is None or failure is error:
+            raise
+        raise failure from error
 
 
 def check_rows(model: Any, rows: int) -> None:

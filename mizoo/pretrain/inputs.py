@@ -16,6 +16,7 @@ from mizoo import augment, data, recipes, teachers, zoo
 from mizoo._tools import files
 from mizoo._tools.progress import bar
 from mizoo.data.batching import Batches, Windows
+from mizoo.data.choosing import load_or_stream
 from mizoo.data.sounds import Sounds, cut
 from mizoo.errors import UserError
 from mizoo.recipes.objectives import Phase
@@ -40,7 +41,7 @@ class Job:
         training: length, batch size, precision and seed.
         keeps_average: whether the encoder is saved with the averages of its weights.
         phases: the stretches of the run, each with its objective.
-        inputs: the pictures, uint8 (N, H, W, C), or the sounds.
+        inputs: the pictures, uint8 (N, H, W, C), or a `mizoo.data.streams.Stream` of them, or the sounds.
         window: samples in a training window of sounds; None for pictures.
         sample: some of the inputs, on which the state of the embedding is measured.
         targets: float16 (N, D) for each picture, or None.
@@ -173,7 +174,8 @@ def _load(recipe: recipes.Recipe) -> tuple[np.ndarray | Sounds, np.ndarray | Non
     """The pictures, uint8 (N, H, W, C), with their labels if they have some, or the sounds that the recipe names."""
     source = recipe.data
     if source.window is None:
-        loaded = data.load(source.source, source.split, size=interface.side(recipe.encoder.build()))
+        side = interface.side(recipe.encoder.build())
+        loaded = load_or_stream(source.source, source.split, side, source.stream, recipe.objective.takes_labels)
         return loaded.images, loaded.labels
     sounds = data.sounds.load(source.source, source.split, source.without_speakers)
     if sounds.sampling_rate != recipe.encoder.sampling_rate:
@@ -191,7 +193,9 @@ def _batches(
     if isinstance(inputs, Sounds):
         settings = {"seed": training.seed, "noise_size": noise_size, "start_epoch": start}
         return Windows(inputs.clips, recipe.data.window or 0, training.batch_size, **settings)
-    return data.batches(inputs, "train", training.batch_size, training.seed, noise_size, start, targets)
+    workers = None if recipe.data.workers == "auto" else recipe.data.workers
+    size, seed = training.batch_size, training.seed
+    return data.batches(inputs, "train", size, seed, noise_size, start, targets, workers=workers)
 
 
 def _sample(inputs: np.ndarray | Sounds, window: int | None) -> np.ndarray:
@@ -216,6 +220,14 @@ def _class_targets(
     return np.eye(int(labels.max()) + 1, dtype="float16")[labels], key
 
 
+def _hash(images: Any) -> str:
+    """SHA-256 of the pixels of all pictures, a block of them in memory at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(images), _SAMPLE):
+        digest.update(np.ascontiguousarray(images[start : start + _SAMPLE]).data)
+    return digest.hexdigest()
+
+
 def _targets(
     recipe: recipes.Recipe, hashes: dict[str, str], images: Any, folder: Path, saved_hash: str | None
 ) -> tuple[np.ndarray | None, str | None]:
@@ -232,7 +244,7 @@ def _targets(
         "size": teachers.SIZE,
         "seed": seed,
         "shape": images.shape,
-        "pictures": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
+        "pictures": _hash(images),
     }
     key = hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
     if saved_hash not in (None, key):

@@ -45,7 +45,7 @@ def pretrain(
         recipe: what to train.
         out: the run folder; by default runs/<name of the recipe>.
         scan: on JAX, train each epoch as one compiled scan with the data on the device; by default where JAX has an
-            accelerator. Not for TensorFlow.
+            accelerator. Not for TensorFlow, and not for data that are streamed.
         jit_compile: as in `keras.Model.compile`.
         stop_after: stop after this many epochs of the recipe (its schedules stay those of the whole length).
         callbacks: Keras callbacks, called after those of the run; their logs hold all that it logs. A run in stages
@@ -129,10 +129,11 @@ def _train(
     callbacks = [record, ProgressLines(job, batches, last), *(each for each in further if each not in probes)]
     if tensorboard:
         callbacks.append(TensorBoard(folder / EVENTS, record.lines))
-    if by_scan and isinstance(batches.images, np.ndarray):
-        _fit_by_scan(model, batches, start, last, callbacks)
-    else:
-        model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
+    with contextlib.closing(batches):
+        if by_scan and isinstance(batches.images, np.ndarray):
+            _fit_by_scan(model, batches, start, last, callbacks)
+        else:
+            model.fit(batches, initial_epoch=start, epochs=last, verbose=0, callbacks=callbacks)
     return not model.stop_training
 
 

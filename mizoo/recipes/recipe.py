@@ -162,9 +162,15 @@ class Recipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the weights: a checkpoint resumes under a recipe of the same identity alone."""
-        of_what_is_saved = {"checkpoint_epochs", "batch_statistics"}
-        decides_nothing: Any = {"name": True, "summary": True, "watch": True, "training": of_what_is_saved}
-        return self.model_dump(mode="json", exclude={**decides_nothing, "search": True})
+        decides_nothing: Any = {
+            "name": True,
+            "summary": True,
+            "watch": True,
+            "search": True,
+            "data": {"stream", "workers"},
+            "training": {"checkpoint_epochs", "batch_statistics"},
+        }
+        return self.model_dump(mode="json", exclude=decides_nothing)
 
     def can_resume(self, saved: Recipe, epochs: int) -> bool:
         """Whether a run of the recipe `saved` that has trained for `epochs` epochs is also a run of this one.

@@ -28,10 +28,16 @@ class Data(Section):
     `view_side` is for resized crops: the height and width of the views that are trained on, where they are smaller than
     the pictures; `stages` lets side and area of the crops change along the run. `window` and `without_speakers` are for
     sounds: samples in a training window, and speakers to leave out.
+
+    `stream` says whether pictures are read from their files as the training goes, by as many processes as `workers`
+    says; "auto" does so where all of them, decoded, would take too much of the memory. Neither decides anything of the
+    weights.
     """
 
     source: str
     split: str = "train"
+    stream: bool | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     augment: Literal["none", "dim", "amdim", "simclr", "views"] = "dim"
     view_side: PositiveInt | None = None
     stages: tuple[Stage, ...] = Field((), strict=False)
@@ -41,7 +47,9 @@ class Data(Section):
     resized: ClassVar[tuple[str, ...]] = ("simclr", "views")  # the presets of `augment` with resized crops
 
     @model_validator(mode="after")
-    def _stages_follow_each_other(self):
+    def _keys_fit(self):
+        if self.window is not None and self.stream is True:
+            raise ValueError("`stream` is of pictures; sounds are read into memory")
         if self.stages and self.view_side is not None:
             raise ValueError("`view_side` is for a run without `stages`, which have one each")
         if any(stage.epochs is None for stage in self.stages[:-1]):

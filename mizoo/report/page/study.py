@@ -17,6 +17,7 @@ import numpy as np
 from mizoo import data
 from mizoo._tools.arrays import unit_rows
 from mizoo._tools.progress import Progress
+from mizoo.data.choosing import load_or_stream
 from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
 from mizoo.evaluate import measures
@@ -202,7 +203,8 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
     if recipe is None or len(shown.images.shape) != 4 or shown.images.shape[-1] != 3:
         return unknown
     try:
-        trained = data.load(recipe.data.source, recipe.data.split, size=interface.side(encoder)).images
+        side = interface.side(encoder)
+        trained = load_or_stream(recipe.data.source, recipe.data.split, side, recipe.data.stream).images
     except (UserError, OSError):  # of another machine, or gone: then it is unknown
         return unknown
     known = set(map(_fingerprint, trained))

@@ -1,0 +1,80 @@
+"""Whether the pictures of a training are held in memory or streamed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from typing import Literal
+
+from mizoo._tools.hardware import memory
+from mizoo.data import packed, pictures
+from mizoo.data.dataset import Dataset, parse_split
+from mizoo.data.loading import as_folder, load, splits, stream
+from mizoo.errors import UserError
+
+SHARE = 0.25
+"""Of the memory: data sets that take more of it, decoded, are streamed. To load them takes twice their size."""
+
+
+def load_or_stream(
+    source: str | os.PathLike,
+    split: str = "train",
+    size: int | None = None,
+    streamed: bool | Literal["auto"] = "auto",
+    labelled: bool = False,
+) -> Dataset:
+    """One split in memory, as of `mizoo.data.load`, or as a stream, as of `mizoo.data.stream`: the same pictures.
+
+    Args:
+        source, split, size: as of both.
+        streamed: whether to stream; "auto" does so where the decoded pictures take more than `SHARE` of the memory.
+        labelled: as of `stream`.
+
+    Raises:
+        UserError: as of both; for a data set that should be streamed and cannot, with what to do.
+    """
+    if streamed is True:
+        return stream(source, split, size, labelled=labelled)
+    if streamed is False or size is None:
+        return load(source, split, size)
+    needed, there = decoded_bytes(source, split, size), memory()
+    if there is None or needed <= SHARE * there:
+        return load(source, split, size)
+    try:
+        selected = stream(source, split, size, labelled=labelled)
+        print(
+            f"{source}: {len(selected):,} pictures of {size} pixels are streamed, {_against(needed, there)}.",
+            file=sys.stderr,
+        )
+        return selected
+    except UserError as error:
+        raise UserError(
+            f"{error} (Its pictures take {_against(needed, there)}; `data.stream: false` loads them none the less.)"
+        ) from error
+
+
+def _against(needed: int, there: int) -> str:
+    return f"{needed / 1e9:,.1f} GB decoded, where the memory has {there / 1e9:,.1f} GB"
+
+
+def decoded_bytes(source: str | os.PathLike, split: str, size: int) -> int:
+    """What the pictures of a split take in memory as squares of `size`, by their number; nothing is decoded.
+
+    Raises:
+        UserError: as of `mizoo.data.load`, as far as it shows without reading.
+    """
+    name, rows = parse_split(split)
+    return len(range(_count(source, name))[rows]) * size * size * 3
+
+
+def _count(source: str | os.PathLike, split: str) -> int:
+    path = as_folder(source)
+    if path is None:
+        from mizoo.data import _tfds
+
+        return _tfds.count(str(source), split)
+    if packed.is_packed(path):
+        return packed.count(path, split)
+    below = path / split if "test" in splits(path) and (path / split).is_dir() else path
+    return sum(1 for _ in pictures.stream(below, [], Counter()))
