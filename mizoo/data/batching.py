@@ -31,6 +31,22 @@ def step_noise(seed: int, epoch: int, step: int, shape: tuple[int, ...]) -> np.n
     return generator(seed, _NOISE, epoch, step).random(shape, dtype=np.float32)
 
 
+def rows_of_host(batch_size: int, index: int, count: int) -> slice:
+    """The rows of a batch that belong to host (or device) `index` of `count`: the one place that deals out batches.
+
+    Order and noise are defined over the whole batch, and the parts in the order of their index make it up again, so
+    that the same weights come out whatever the number of hosts. A reader of data that is told (index, count) needs to
+    read these rows alone: `epoch_order(seed, epoch, size)[step * batch_size:][rows]`.
+
+    Raises:
+        UserError: if they cannot share the batch equally.
+    """
+    if batch_size % count:
+        raise UserError(f"{count} hosts share a batch equally: give a multiple of {count}. Received: {batch_size}")
+    share = batch_size // count
+    return slice(index * share, (index + 1) * share)
+
+
 class Batches(keras.utils.PyDataset):
     """An endless sequence of batches; batch i belongs to epoch i // steps_per_epoch.
 

@@ -76,6 +76,10 @@ class Job:
                 copy_weights(self._recipe, encoder)
         return encoder
 
+    def empty_encoder(self) -> keras.Model:
+        """The encoder, whose weights are set later."""
+        return self._recipe.encoder.build()
+
     def objective(self, phase: Phase, encoder: keras.Model) -> Any:
         """The objective of one phase around an encoder."""
         stage, _ = self._recipe.data.stage_at(phase.start)

@@ -141,7 +141,12 @@ class Recipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the weights: a checkpoint resumes under a recipe of the same identity alone."""
-        decides_nothing: Any = {"name": True, "summary": True, "watch": True, "training": {"checkpoint_epochs"}}
+        decides_nothing: Any = {
+            "name": True,
+            "summary": True,
+            "watch": True,
+            "training": {"checkpoint_epochs", "jit_compile"},
+        }
         return self.model_dump(mode="json", exclude=decides_nothing)
 
     def can_resume(self, saved: Recipe, epochs: int) -> bool:

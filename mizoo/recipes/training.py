@@ -152,10 +152,15 @@ class Optimizer(Section):
 
 
 class Training(Section):
-    """Length, batch, precision and seed of the run."""
+    """Length, batch, precision and seed of the run.
+
+    `jit_compile` is whether TensorFlow compiles the step by XLA; "auto" measures both at the start of a run that is
+    long enough. Like `checkpoint_epochs` it decides nothing of the weights, but for rounding.
+    """
 
     epochs: PositiveInt = 100
     batch_size: int = Field(128, ge=2)
     precision: Literal["float32", "mixed_bfloat16"] = "mixed_bfloat16"
     seed: int = Field(0, ge=0)
     checkpoint_epochs: PositiveInt = 1
+    jit_compile: Literal["auto"] | bool = "auto"
