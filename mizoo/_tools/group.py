@@ -30,6 +30,7 @@ JOIN_WITHIN = 300.0
 
 _GREETING = 15.0  # seconds for the answer to the first message
 _RETRY = 0.2
+_GRACE = 30.0  # seconds that the others are waited for once something is wrong, so that they hear of it
 _LEAVING = 60.0  # seconds in which the others come to the end
 
 
@@ -131,9 +132,11 @@ class Group:
                 try:
                     connection, _ = listener.accept()
                 except TimeoutError:
-                    return self._missing()
+                    break
                 self._answer(connection, problems)
-        return " ".join(problems.values())
+                if problems:
+                    deadline = min(deadline, time.monotonic() + _GRACE)
+        return " ".join(problems.values()) or self._missing()
 
     def _answer(self, connection: socket.socket, problems: dict[int, str]) -> None:
         connection.settimeout(_GREETING)
@@ -156,7 +159,10 @@ class Group:
         self._open(index, connection)
 
     def _missing(self) -> str:
+        """Which workers are not there; "" if all are."""
         missing = [self.workers.name(i) for i in range(1, self.count) if i not in self._lines]
+        if not missing:
+            return ""
         there = "is" if len(missing) == 1 else "are"
         return (
             f"{' and '.join(missing)} {there} not there after {self.join_within:.0f} s. Give the same command on every "
