@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from os import _exit as end_process  # without a word to the main thread
 from typing import Any
 
 from mizoo._tools.lines import SILENCE, Line, Stranger, listen, receive, send
@@ -31,6 +32,7 @@ JOIN_WITHIN = 300.0
 _GREETING = 15.0  # seconds for the answer to the first message
 _RETRY = 0.2
 _GRACE = 30.0  # seconds that the others are waited for once something is wrong, so that they hear of it
+_WRITING = 20.0  # seconds that the end waits for a file that is being written
 _LEAVING = 60.0  # seconds in which the others come to the end
 
 
@@ -50,6 +52,7 @@ class Group:
         self.is_chief = self.index == 0
         self._lines: dict[int, Line] = {}
         self._messages: dict[int, queue.Queue] = {}
+        self._writing = threading.Lock()
         self._over = threading.Event()  # from then on the end of another is no news
 
     def __enter__(self) -> Group:
@@ -101,6 +104,10 @@ class Group:
             return content, payload
         message, payload = self._messages[0].get()
         return message["content"], payload
+
+    def writing(self) -> contextlib.AbstractContextManager:
+        """A context in which this process is not ended because of another for some seconds, while it writes files."""
+        return self._writing
 
     def leave(self) -> None:
         """Wait until all have come to their end: none is missed any more.
@@ -263,8 +270,9 @@ class Group:
         self._over.set()
         self._send_all({"kind": "failed", "message": message, "status": status}, besides=besides)
         show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+        self._writing.acquire(timeout=_WRITING)
         os.write(2, f"{show_cursor}\nerror: {message}\n".encode())
-        os._exit(status)
+        end_process(status)
 
     def _tell_failure(self, error: BaseException) -> None:
         if not isinstance(error, (UserError, KeyboardInterrupt, SystemExit)):

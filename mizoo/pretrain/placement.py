@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -26,6 +26,12 @@ class Placement:
     replicas = 1
     group: Group | None = None
     splits = False
+
+    @contextlib.contextmanager
+    def measuring(self) -> Iterator[None]:
+        """In it the callbacks measure and write, alone; the death of another worker waits for a file to be whole."""
+        with self.alone(), contextlib.nullcontext() if self.group is None else self.group.writing():
+            yield
 
     def scope(self) -> contextlib.AbstractContextManager:
         """In it the model is built and compiled."""

@@ -188,7 +188,7 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
         files.write_text(folder / RECIPE, job.recipe_text)
         machine = {"hardware": hardware(), "backend": keras.backend.backend()}
         files.write_json(folder / MACHINE, machine | placement.facts() | compiled | dict(job.facts))
-        callbacks.append(Alone(_callbacks(job, run, encoder, batches, start, last), placement.alone))
+        callbacks.append(Alone(_callbacks(job, run, encoder, batches, start, last), placement.measuring))
     if placement.group is not None:
         callbacks.append(KeepTogether(placement.group))
     placement.fit(model, batches, start, last, callbacks)
