@@ -28,12 +28,6 @@ class Workers:
         host, _, port = self.addresses[index].rpartition(":")
         return host.strip("[]"), int(port)
 
-    def tf_config(self) -> str:
-        """The same as TensorFlow's TF_CONFIG."""
-        return json.dumps(
-            {"cluster": {"worker": list(self.addresses)}, "task": {"type": "worker", "index": self.index}}
-        )
-
 
 def named_workers(workers: str | Sequence[str] | None, index: int | None) -> Workers | None:
     """The workers that arguments name, or else the environment variable TF_CONFIG.

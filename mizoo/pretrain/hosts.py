@@ -97,6 +97,18 @@ def own_folder(group: Group, recipe: recipes.Recipe, folder: Path) -> Iterator[P
         yield Path(temporary)
 
 
+def hand_out_checkpoint(group: Group | None, folder: Path) -> None:
+    """Give the chief's checkpoint to the other workers, as each stretch of a run begins with one."""
+    path = folder / CHECKPOINT
+    if group is None:
+        return
+    if group.is_chief:
+        group.share(payload=path.read_bytes())
+        return
+    _, checkpoint = group.share()
+    path.write_bytes(checkpoint)
+
+
 def _devices() -> int:
     """How many devices of this host train; TensorFlow is asked without being started."""
     if keras.backend.backend() == "jax":

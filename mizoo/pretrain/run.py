@@ -178,6 +178,7 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
             with placement.alone():
                 encoder = job.empty_encoder()
         if start:
+            hosts.hand_out_checkpoint(placement.group, folder)
             _restore(model, folder / CHECKPOINT)
         compiled: dict[str, Any] = {}
         if run.jit_compile == "auto" and placement.replicas == 1:
