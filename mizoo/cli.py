@@ -151,20 +151,38 @@ def pretrain(
         list[str] | None, typer.Option("--set", help="Change a key: --set training.epochs=5. Repeatable.")
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs of the recipe.")] = None,
-    scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan.")] = None,
+    scan: Annotated[bool | None, typer.Option(help="JAX: an epoch as one compiled scan, on one device.")] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also log for TensorBoard, in the folder `tensorboard` of the run.")
     ] = False,
+    strategy: Annotated[
+        str, typer.Option(help="auto, single (one device), mirrored (all of this host) or multiworker (several hosts).")
+    ] = "auto",
+    workers: Annotated[
+        str | None, typer.Option(help="host:port of every host, the same on each, with commas; TF_CONFIG otherwise.")
+    ] = None,
+    index: Annotated[int | None, typer.Option(min=0, help="Of this host among --workers; 0 leads and writes.")] = None,
+    join_within: Annotated[float, typer.Option(min=1, help="Seconds in which all hosts have to start.")] = 300.0,
+    jit_compile: Annotated[
+        str | None,
+        typer.Option(help="TensorFlow: the step by XLA: true, false, or auto: measured; as the recipe says."),
+    ] = None,
 ) -> None:
     """Train an encoder. The same command resumes an interrupted run."""
     from mizoo import recipes
+    from mizoo._tools.workers import named_workers
     from mizoo.runs.checks import check_first
 
     checked = recipes.load(recipe, _changes(changes or []))
-    check_first(checked, out or Path("runs") / checked.name)
+    named = None if strategy in ("single", "mirrored") else named_workers(workers, index)
+    if named is None:  # several hosts check together
+        check_first(checked, out or Path("runs") / checked.name)
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
-    print(run(checked, out, scan=scan, stop_after=stop_after, tensorboard=tensorboard))
+    hosts: dict[str, Any] = {"strategy": strategy, "workers": workers, "index": index, "join_within": join_within}
+    folder = run(checked, out, scan, jit_compile, stop_after, tensorboard=tensorboard, **hosts)
+    if named is None or named.index == 0:
+        print(folder)
 
 
 app.command()(tuning.tune)

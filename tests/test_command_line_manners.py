@@ -118,21 +118,11 @@ def test_a_run_calls_callbacks_and_saves_where_one_stops_it(recipe, tmp_path):
     assert len(read_log(run)) == 2 and saved_state(run, recipe).epochs == 2  # no checkpoint was due yet
 
 
-def test_the_loop_of_an_epoch_by_scan_calls_them_too(monkeypatch):
-    """The loop alone, with a stand-in for the model: a scan takes JAX."""
-    from types import SimpleNamespace
-
-    from mizoo.pretrain import run
-
-    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(device_put=lambda array: array))
-    batches = SimpleNamespace(images=np.zeros(4), targets=None, batch_size=2, steps_per_epoch=2, seed=0)
-
-    class Model(keras.Model):
-        def scan_epoch(self, images, batch_size, seed, epoch, targets):
-            return {"loss": float(epoch)}
+def test_the_loop_of_epochs_without_fit_calls_them_too():
+    from mizoo.pretrain.placement import run_epochs
 
     stop = Stop(2)
-    run._fit_by_scan(Model(), batches, 0, 4, [stop])
+    run_epochs(keras.Model(), 0, 4, 2, [stop], lambda epoch, calls: {"loss": float(epoch)})
     assert stop.told == ["begin", (0, ["loss"]), (1, ["loss"]), "end"]
 
 

@@ -14,6 +14,7 @@ from mizoo._tools import files, keras_private
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.callbacks import OnlineProbe
+from mizoo.data.sounds import Sounds
 from mizoo.encoders import fit_statistics
 from mizoo.errors import Diverged
 from mizoo.evaluate import measures
@@ -108,7 +109,7 @@ class Record(keras.callbacks.Callback):
         """Write log, encoder and checkpoint, the checkpoint last: it records how far the others are valid."""
         encoder = self._float32_encoder()
         whole = self.job.training.batch_statistics == "pictures" and self._ends(epochs)
-        if whole and isinstance(self.job.inputs, np.ndarray):
+        if whole and not isinstance(self.job.inputs, Sounds):
             fit_statistics(encoder, self.job.inputs)
         _check_finite(encoder, epochs)
         write_log(self.folder, self.lines)

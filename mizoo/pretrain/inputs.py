@@ -64,9 +64,9 @@ class Job:
     state: SavedState
     _recipe: recipes.Recipe
 
-    def batches(self, noise_size: int, start: int) -> Batches:
-        """Training batches from epoch `start` on."""
-        return _batches(self._recipe, self.inputs, noise_size, start, self.targets)
+    def batches(self, noise_size: int, start: int, shard: tuple[int, int] = (0, 1)) -> Batches:
+        """Training batches from epoch `start` on, of them the part of a host by (index, count)."""
+        return _batches(self._recipe, self.inputs, noise_size, start, self.targets, shard)
 
     def encoder(self, start: int) -> keras.Model:
         """The encoder with fresh weights; at epoch 0 with those that `init_from` names, if it does."""
@@ -76,6 +76,10 @@ class Job:
             if self._recipe.init_from:
                 copy_weights(self._recipe, encoder)
         return encoder
+
+    def empty_encoder(self) -> keras.Model:
+        """The encoder, whose weights are set later."""
+        return self._recipe.encoder.build()
 
     def objective(self, phase: Phase, encoder: keras.Model) -> Any:
         """The objective of one phase around an encoder."""
@@ -187,15 +191,20 @@ def _load(recipe: recipes.Recipe) -> tuple[np.ndarray | Sounds, np.ndarray | Non
 
 
 def _batches(
-    recipe: recipes.Recipe, inputs: np.ndarray | Sounds, noise_size: int, start: int, targets: np.ndarray | None
+    recipe: recipes.Recipe,
+    inputs: np.ndarray | Sounds,
+    noise_size: int,
+    start: int,
+    targets: np.ndarray | None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Batches:
     training = recipe.training
     if isinstance(inputs, Sounds):
-        settings = {"seed": training.seed, "noise_size": noise_size, "start_epoch": start}
+        settings = {"seed": training.seed, "noise_size": noise_size, "start_epoch": start, "shard": shard}
         return Windows(inputs.clips, recipe.data.window or 0, training.batch_size, **settings)
     workers = None if recipe.data.workers == "auto" else recipe.data.workers
     size, seed = training.batch_size, training.seed
-    return data.batches(inputs, "train", size, seed, noise_size, start, targets, workers=workers)
+    return data.batches(inputs, "train", size, seed, noise_size, start, targets, workers=workers, shard=shard)
 
 
 def _sample(inputs: np.ndarray | Sounds, window: int | None) -> np.ndarray:

@@ -168,7 +168,7 @@ class Recipe(Section):
             "watch": True,
             "search": True,
             "data": {"stream", "workers"},
-            "training": {"checkpoint_epochs", "batch_statistics"},
+            "training": {"checkpoint_epochs", "batch_statistics", "jit_compile"},
         }
         return self.model_dump(mode="json", exclude=decides_nothing)
 

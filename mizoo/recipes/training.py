@@ -164,6 +164,8 @@ class Training(Section):
 
     With `batch_statistics: pictures` the encoder that is saved at the end normalises by the statistics of whole
     training pictures, see `mizoo.encoders.fit_statistics`; with "views" by the running means of what it was trained on.
+    `jit_compile` is whether TensorFlow compiles the step by XLA; "auto" measures both at the start of a run that is
+    long enough. Like `checkpoint_epochs` it decides nothing of the weights, but for rounding.
     """
 
     epochs: PositiveInt = 100
@@ -172,3 +174,4 @@ class Training(Section):
     seed: int = Field(0, ge=0)
     checkpoint_epochs: PositiveInt = 1
     batch_statistics: Literal["views", "pictures"] = "views"
+    jit_compile: Literal["auto"] | bool = "auto"
