@@ -20,16 +20,16 @@ _MIRROR = "https://storage.googleapis.com"  # where tensorflow-datasets looks fo
 
 
 @functools.lru_cache(maxsize=4)
-def read(name: str, split: str, size: int | None = None) -> Dataset:
+def read(name: str, split: str, size: tuple[int, int] | None = None) -> Dataset:
     """Read one split of a TFDS data set with `image` (and `label`) features.
 
-    Pictures of one size stay as they are; others are brought to squares of `size`.
+    Pictures of one size stay as they are; others are brought to `size`, (height, width).
 
     Raises:
         UserError: if tensorflow-datasets is missing, does not have the name or the split, or could not get the data;
             for pictures of several sizes without `size`.
     """
-    from mizoo.data.pictures import square
+    from mizoo.data.pictures import fit
 
     builder = _prepared(name, split, "image")
     features = builder.info.features
@@ -38,7 +38,7 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
     images, labels = [], []
     side = size if None in features["image"].shape[:2] else None
     for batch in _arrays(builder, split):
-        images.append(batch["image"] if side is None else square(batch["image"], side))
+        images.append(batch["image"] if side is None else fit(batch["image"], side))
         labels.append(batch.get("label", -1))
     if len({image.shape for image in images}) > 1:
         raise UserError(f"The pictures of {name!r} differ in size. Pass `size` (--size) to bring all to one square.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,60 +12,80 @@ import numpy as np
 
 from mizoo._tools.checks import check_size
 from mizoo._tools.files import user_path
-from mizoo.data import folder, packed, pictures
+from mizoo.data import bands, folder, packed, pictures
 from mizoo.data.arrays import check_array
 from mizoo.data.dataset import Dataset, parse_split
 from mizoo.errors import UserError
 
 _SPLITS = ("train", "test")
 
+Shape = int | Sequence[int | None]
+"""Height and width of pictures: one number, both, or both with the channels, as an encoder takes them."""
+
 
 def load(
     source: str | os.PathLike | np.ndarray | Dataset,
     split: str = "train",
-    size: int | None = None,
+    size: Shape | None = None,
     depth: int | None = None,
+    channels: int | None = None,
 ) -> Dataset:
     """Load one split of a data set into memory.
 
     Args:
         source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
-            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sounds (N, T) in -1..1 or of
+            that `mizoo data pack` wrote, a uint8 array (N, H, W, C), a float array of sounds (N, T) in -1..1 or of
             series (N, T, d), or a `Dataset`. A folder of pictures with the subfolders `train` and `test` has both
             splits.
         split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Other folders of pictures
             and arrays have one split, "train".
-        size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
-            centre crop (`mizoo.data.pictures.square`). By default they stay as they are.
-        depth: bits of the values of deep grey files, of a folder of pictures: see `mizoo.data.pictures.read`.
+        size: height and width that the pictures get where they have others, one number or (height, width): resized
+            with antialiasing to just cover it, centre crop (`mizoo.data.pictures.fit`). By default they stay as they
+            are. Or the shape (height, width, channels) of an encoder, None for what is free.
+        depth: bits of the values of deep files, of a folder of pictures: see `mizoo.data.pictures.read`.
+        channels: of the pictures: 3 for RGB, 1 for grey, which either is turned into; another number for data that
+            have as many, such as TIFF and .npy files (`mizoo.data.pictures.read`). By default files give RGB, and
+            arrays what they have.
 
     Returns:
         The pictures, in a fixed order; those of a folder of pictures are shuffled, so that any slice is a fair sample.
 
     Raises:
         UserError: if the source, the split or the pictures are not there, or the slice is empty; for arrays of another
-            type, shape or range, with NaN or masked values.
+            type, shape or range, with NaN or masked values; and for other channels.
     """
     name, rows = parse_split(split)
-    if size is not None:
-        size = check_size(size, "size")
-    whole = _load_split(source, name, size, depth)
+    wanted, channels = _wanted(size, channels)
+    whole = _load_split(source, name, wanted, depth, channels)
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)
     if not len(selected):
         raise UserError(f"`split` selects no picture. Received: split={split!r}, where {whole.name!r} has {len(whole)}")
-    if size is not None and selected.images.shape[1:3] != (size, size):
-        if selected.images.ndim != 4:
+    of_pictures = selected.images.ndim == 4
+    if wanted is not None and selected.images.shape[1:3] != wanted:
+        if not of_pictures:
             raise UserError(f"`size` is of pictures, and {selected.name!r} holds sequences. Received: size={size}")
-        selected = replace(selected, images=_squares(selected.images, size))
+        selected = replace(selected, images=np.stack([pictures.fit(image, wanted) for image in selected.images]))
+    if of_pictures and channels not in (None, selected.images.shape[-1]):
+        selected = replace(selected, images=bands.with_channels(selected.images, channels, repr(selected.name)))
     return selected
 
 
-def _squares(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (N, size, size, C), C = 1 or 3."""
-    grey = images.shape[-1] == 1
-    squares = np.stack([pictures.square(image[..., 0] if grey else image, size) for image in images])
-    return squares[..., None] if grey else squares
+def _wanted(size: Shape | None, channels: int | None) -> tuple[tuple[int, int] | None, int | None]:
+    """Height and width that are asked for, if they are, and the channels."""
+    if isinstance(size, (list, tuple)) and len(size) == 3:
+        *size, own = size
+        channels = own if channels is None else channels
+        size = None if None in size else size
+    if channels is not None:
+        check_size(channels, "channels")
+    if size is None:
+        return None, channels
+    both = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    if len(both) != 2:
+        raise UserError(f"`size` is one number, or two, (height, width). Received: size={size!r}")
+    height, width = (check_size(each, "size") for each in both)
+    return (height, width), channels
 
 
 def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
@@ -88,7 +109,9 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     return _SPLITS if all((path / each).is_dir() for each in _SPLITS) else ("train",)
 
 
-def _load_split(source: Any, split: str, size: int | None, depth: int | None) -> Dataset:
+def _load_split(
+    source: Any, split: str, size: tuple[int, int] | None, depth: int | None, channels: int | None
+) -> Dataset:
     path = _as_folder(source) if isinstance(source, (str, os.PathLike)) else None
     if depth is not None and (path is None or packed.is_packed(path)):
         raise UserError(f"`depth` is of deep picture files in a folder. Received: depth={depth} for other data.")
@@ -105,9 +128,9 @@ def _load_split(source: Any, split: str, size: int | None, depth: int | None) ->
         if splits(path) == _SPLITS:
             if split not in _SPLITS:
                 raise UserError(f"{path} has the splits {', '.join(_SPLITS)}. Received: split={split!r}")
-            return _from_train_and_test(path, split, size, depth)
+            return _from_train_and_test(path, split, size, depth, channels)
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return _shuffled(folder.read(path, size, depth=depth))
+        return _shuffled(folder.read(path, size, depth=depth, channels=channels))
     from mizoo.data import _tfds
 
     return _tfds.read(str(source), split, size)
@@ -124,10 +147,13 @@ def _as_folder(source: str | os.PathLike) -> Path | None:
     return None
 
 
-def _from_train_and_test(path: Path, split: str, size: int | None, depth: int | None) -> Dataset:
+def _from_train_and_test(
+    path: Path, split: str, size: tuple[int, int] | None, depth: int | None, channels: int | None
+) -> Dataset:
     """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
-    classes = sorted({label for each in _SPLITS for label in folder.classes(path / each)})
-    return replace(_shuffled(folder.read(path / split, size, classes, depth)), name=path.resolve().name)
+    classes = sorted({label for each in _SPLITS for label in folder.classes(path / each, channels)})
+    read = folder.read(path / split, size, classes, depth, channels)
+    return replace(_shuffled(read), name=path.resolve().name)
 
 
 def _shuffled(dataset: Dataset) -> Dataset:

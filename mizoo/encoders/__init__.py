@@ -10,4 +10,14 @@ from mizoo.encoders.statistics import fit_statistics
 from mizoo.encoders.three_stage import three_stage
 from mizoo.encoders.waveform import waveform
 
-__all__ = ["conv32", "conv64", "decoder", "fit_statistics", "patch_grid", "resnet18", "series", "three_stage", "waveform"]
+__all__ = [
+    "conv32",
+    "conv64",
+    "decoder",
+    "fit_statistics",
+    "patch_grid",
+    "resnet18",
+    "series",
+    "three_stage",
+    "waveform",
+]

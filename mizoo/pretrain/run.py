@@ -81,7 +81,7 @@ def pretrain(
             callbacks = [OnlineProbe(**recipe.watch.arguments), *callbacks]
         for each in callbacks:
             if isinstance(each, OnlineProbe):  # what cannot be drawn is said before the targets of teachers are made
-                each.load(interface.side(recipe.encoder.build()))
+                each.load(interface.picture_shape(recipe.encoder.build()))
         if tensorboard:
             TensorBoard(folder / EVENTS)  # as is a writer that is not installed
         job = prepare(recipe, folder, state, last)

@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field, PlainValidator, PositiveFloat, PositiveI
 from mizoo._tools.import_path import check_arguments, import_object
 from mizoo.recipes.section import Settings, Sizes
 
-
 _ENDPOINTS = ("local", "conv", "fc", "global")
 
 
@@ -88,7 +87,7 @@ class Conv64Settings(EncoderSettings):
     widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
         (96, 192, 384, 384, 192), strict=False
     )
-    fc_sizes: Sizes = Field((4096, 4096), min_length=1)
+    fc_sizes: Sizes = Field((4096, 4096), strict=False, min_length=1)
     global_size: PositiveInt = 64
     channels: PositiveInt = 3
 
@@ -127,7 +126,7 @@ class PatchGridSettings(EncoderSettings):
     """Arguments of `mizoo.encoders.patch_grid`."""
 
     name: Literal["patch_grid"] = "patch_grid"
-    side: PositiveInt = 32
+    side: Side = 32
     patch: int = Field(8, ge=4)
     width: PositiveInt = 128
     size: PositiveInt = 256
