@@ -24,7 +24,7 @@ def _side(value: Any) -> int | tuple[int, int]:
     return both[0] if both[0] == both[1] else (both[0], both[1])
 
 
-Side = Annotated[int | tuple[int, int], PlainValidator(_side)]
+Side = Annotated[Any, PlainValidator(_side)]  # int or (int, int), of which one serialiser would refuse the other
 
 
 class EncoderSettings(Settings):
