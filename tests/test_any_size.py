@@ -129,9 +129,26 @@ def test_exported_forms_of_thirteen_channels_and_unequal_sides_resize_inside(tmp
         np.testing.assert_allclose(by_bytes[endpoint], value, atol=scale)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras exports through TensorFlow")
-def test_a_resized_form_that_differs_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(resized, "TOLERANCE", -1.0)
-    with pytest.raises(UserError, match="form of tiny that resizes inside differs"):
-        export(tiny(3), tmp_path / "out", resize=True)
-    assert not list((tmp_path).rglob("encoder.onnx"))
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
+def test_a_resized_form_that_differs_is_refused_by_name(tmp_path, monkeypatch):
+    encoder = tiny(3)
+
+    def exact(path, batch, endpoints):
+        """What a form gives that is right."""
+        images = np.stack([pictures.fit(image.astype("uint8"), (12, 16)) for image in batch]).astype("float32")
+        return {name: np.asarray(value) for name, value in encoder(images).items()}
+
+    monkeypatch.setattr(resized, "run_onnx", exact)
+    monkeypatch.setattr(
+        resized, "run_saved_model", lambda path, name, batch, endpoints: [exact(path, batch, endpoints)]
+    )
+    proof = resized.compare_resized(encoder, any_size(encoder), tmp_path, "mine")
+    assert set(proof["differences"]["onnx"].values()) == {0.0}
+
+    def wrong(path, batch, endpoints):
+        """What a form gives that is three percent off."""
+        return {name: 1.03 * value for name, value in exact(path, batch, endpoints).items()}
+
+    monkeypatch.setattr(resized, "run_onnx", wrong)
+    with pytest.raises(UserError, match="onnx form of mine that resizes inside differs.* by 0.03"):
+        resized.compare_resized(encoder, any_size(encoder), tmp_path, "mine")

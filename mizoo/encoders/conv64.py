@@ -26,7 +26,7 @@ def conv64(
     Five 3x3 convolutions of stride 1, as AlexNet's, each with batch normalisation and ReLU, and max-pooling (3x3,
     stride 2, without padding) after the first, the second and the fifth; two dense layers with both; and a dense
     output. The scaling of pixels to [-1, 1] is the first layer. With the paper's sizes it has 58 million weights, most
-    of them in the dense layers: `fc_sizes=(1024,)` leaves 12 million.
+    of them in the dense layers: `fc_sizes=(1024,)` leaves 13 million.
 
     Args:
         widths: channels of the five convolutions.

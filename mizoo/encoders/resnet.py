@@ -25,7 +25,7 @@ def resnet18(
     """ResNet-18 (He et al. 2015, table 1), with the stem of ImageNet or with one for small pictures.
 
     The stem "small" is a 3x3 convolution of stride 1, as on 32-pixel pictures; "large" is that of the paper, a 7x7
-    convolution of stride 2 and max-pooling by 2, a sixteenth of the work of what follows: for 96 to 224 pixels.
+    convolution of stride 2 and max-pooling by 2, which leaves a sixteenth of the positions: for 96 to 224 pixels.
 
     Four stages of two basic blocks, 64, 128, 256 and 512 channels times `width`; the last block's mean is what linear
     probes of such networks read, and a head of one hidden layer makes the global vector of it.
