@@ -46,6 +46,7 @@ class OnlineProbe(keras.callbacks.Callback):
         name: of the column; the protocol's by default.
         bank, queries: how many pictures are fitted on and scored, at most; of fewer pictures a fifth are queries.
         seed: of the draw.
+        depth: bits of the values of deep files, as of `mizoo.data.load`.
 
     Raises:
         UserError: for a protocol without labels or a number below 1; when the data are loaded, for data without labels,
@@ -64,6 +65,7 @@ class OnlineProbe(keras.callbacks.Callback):
         bank: int = 5000,
         queries: int = 1000,
         seed: int = 0,
+        depth: int | None = None,
     ) -> None:
         super().__init__()
         (self.protocol,) = choose((protocol,))
@@ -72,16 +74,17 @@ class OnlineProbe(keras.callbacks.Callback):
         self.every = check_whole(every, "every", 1)
         self.bank, self.queries = check_whole(bank, "bank", 2), check_whole(queries, "queries", 1)
         self.data, self.split, self.endpoint, self.seed = data, split, endpoint, seed
+        self.depth = depth
         self.column = PROBE + (name or self.protocol.name)
         self.seconds = 0.0  # of the last measurement
         self._drawn: tuple[Dataset, Dataset] | None = None
         self._encoder: Any = None
         self._one_endpoint: Any = None
 
-    def load(self, side: int | None = None) -> None:
-        """Load and draw the pictures, brought to `side` pixels; once."""
+    def load(self, size: interface.Shape | None = None) -> None:
+        """Load and draw the pictures, brought to `size`, as of `mizoo.data.load`; once."""
         if self._drawn is None:
-            whole = data_sets.load(self.data, self.split, size=side)
+            whole = data_sets.load(self.data, self.split, size, self.depth)
             self._drawn = _draw(whole, self.bank, self.queries, self.seed)
 
     def measure(self, encoder: Any, epoch: int) -> dict[str, float]:
@@ -95,7 +98,7 @@ class OnlineProbe(keras.callbacks.Callback):
             return {}
         if interface.kind(encoder) != "pictures":
             raise UserError("A probe is watched on pictures, and this encoder takes others: leave out `watch`.")
-        self.load(interface.side(encoder))
+        self.load(interface.picture_shape(encoder))
         assert self._drawn is not None
         began = time.perf_counter()
         fitted, scored = (self._features(encoder, each.images) for each in self._drawn)

@@ -130,7 +130,7 @@ def _split(dataset: Any, model: Any) -> dict[str, Any]:
     """Pictures to calibrate on, to fit on and to score, of the training split."""
     from mizoo import data
 
-    whole = data.load(dataset, "train", size=interface.side(model))
+    whole = data.load(dataset, "train", size=interface.picture_shape(model))
     if whole.labels is None:
         raise UserError(f"8 bits are checked by a probe, which takes labels. {whole.name} has none: pass `dataset`.")
     order = np.random.default_rng(0).permutation(len(whole))

@@ -86,9 +86,10 @@ def embed(
 ) -> EmbedReport:
     """Encode picture or sound files and write their features to one .npz file, or to a folder of shards.
 
-    Each picture is brought to the encoder's size by `mizoo.data.pictures.square` (shorter side resized with
-    antialiasing, centre crop). The output holds a float32 array (N, ...) for each endpoint and `paths` (N,), in the
-    same order; read it with `numpy.load`. Pictures and features pass through memory a batch at a time.
+    Each picture is brought to the encoder's size by `mizoo.data.pictures.fit` (resized with antialiasing to just cover
+    it, centre crop), and read with its channels (`mizoo.data.pictures.read`). The output holds a float32 array (N, ...)
+    for each endpoint and `paths` (N,), in the same order; read it with `numpy.load`. Pictures and features pass through
+    memory a batch at a time.
 
     An `output` without a suffix is a folder of shards, for as many files as a disk holds: .npy files of `shard_size`
     files each, with a list of paths, hashes and errors (see `mizoo.data.feature_shards`, and read them with
@@ -301,10 +302,9 @@ def _load_encoder(
     encoder = load(name, endpoint, runtime)
     shape = interface.input_shape(encoder)
     sounds = shape == (None,)
-    if not sounds and (len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3)):
+    if not sounds and (len(shape) != 3 or None in shape):
         raise UserError(
-            "`embed` needs an encoder of square pictures of one size, grey or RGB, or of sounds of any length. "
-            f"{name} takes {shape}."
+            f"`embed` needs an encoder of pictures of one size, or of sounds of any length. {name} takes {shape}."
         )
     endpoints = interface.endpoint_names(encoder) or tuple(interface.outputs(encoder))
     # A compiled call would be traced again for every length of a sound.

@@ -19,6 +19,7 @@ _EXTRAS = {
     "soundfile": "sound",
     "apache_beam": "beam",
     "scipy": "mi",
+    "tifffile": "tiff",
     "matplotlib": "demo",
     "skimage": "demo",
     "tensorboard": "tensorboard",

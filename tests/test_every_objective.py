@@ -29,6 +29,7 @@ SMALL = {
     "simclr": {"temperature": 0.2},
     "distillation": {"head_width": 9, "teachers": TEACHERS},
     "conv32": TOY,
+    "conv64": {"widths": [4, 6, 8, 8, 6], "fc_sizes": [16, 12], "global_size": 5},
     "resnet18": {"width": 0.0625, "head_size": 8, "global_size": 5},
     "patch_grid": {"side": 16, "width": 4, "size": 6, "blocks": 1},
     "three_stage": {"widths": [4, 6, 8], "head_size": 8, "global_size": 5},
@@ -40,7 +41,6 @@ NOT_IN_RECIPES = {  # arguments that a recipe leaves at their defaults, or that 
     "distillation": {"teacher_size"},
     "supervised": {"classes"},
     **dict.fromkeys(("vae", "aae"), {"decoder"}),
-    **dict.fromkeys(("conv32", "resnet18", "patch_grid", "three_stage"), {"channels"}),
 }
 ALL = [pytest.param(table, name, id=name) for table in (OBJECTIVES, ENCODERS) for name in table]
 SHOWN_TO = {"pictures": "conv32", "sounds": "waveform"}

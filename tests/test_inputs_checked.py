@@ -135,14 +135,25 @@ def test_bfloat16_is_refused_by_its_type():
         (PICTURES[..., 0], "repeat"),
         (PICTURES[0], r"batch axis: `images\[None\]`"),
         (np.moveaxis(PICTURES, -1, 1), "moveaxis"),
-        (np.concatenate([PICTURES, PICTURES[..., :1]], axis=-1), "fourth channel"),
-        (PICTURES[..., :2], "1 or 3"),
+        (np.moveaxis(np.concatenate([PICTURES, PICTURES[..., :1]], axis=-1), -1, 1), "moveaxis"),
         ((1000 * SOUNDS).astype(np.int16), "Divide 16-bit"),
     ],
 )
 def test_arrays_that_are_no_decoded_pictures_are_refused_with_the_remedy(entrance, values, says):
     with pytest.raises(UserError, match=says):
         ENTRANCES[entrance][0](values)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_pictures_of_any_number_of_channels_are_loaded_and_refused_by_an_encoder_of_others(channels):
+    images = np.tile(PICTURES, 5)[..., :channels]
+    for entrance in ("load", "load of a data set"):
+        assert ENTRANCES[entrance][0](images).images.shape == images.shape
+    if channels == 1:  # grey is shown to an encoder of RGB in three equal channels
+        assert ENTRANCES["evaluate"][0](images)
+        return
+    with pytest.raises(UserError, match=f"pictures of {channels} channels, and 3 are wanted"):
+        ENTRANCES["evaluate"][0](images)
 
 
 @pytest.mark.parametrize("entrance", ["check_samples", "check_clips", "load of sounds", "Windows", "sounds"])

@@ -204,7 +204,9 @@ def test_square_leaves_a_fitting_picture_alone_and_does_not_share_memory(colours
     assert not np.shares_memory(out, image)
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4, 3)), np.zeros((1, 4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
+)
 def test_square_refuses_what_is_no_picture(image):
     with pytest.raises(UserError, match="uint8 array"):
         pictures.square(image, 8)

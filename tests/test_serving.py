@@ -87,10 +87,13 @@ def test_the_saved_model_reads_files_as_embed_does(saved, encoder, photos, kind,
 
 
 def test_an_encoder_of_sounds_has_no_signature_of_files():
-    from mizoo.export.saved_model import takes_files
+    from mizoo.export.saved_model import ENCODED, UINT8, further_signatures
 
-    assert not takes_files(keras.Sequential([keras.Input((None, 1)), keras.layers.Conv1D(2, 3)]))
-    assert not takes_files(keras.Sequential([keras.Input((32, 24, 3)), keras.layers.Flatten()]))
+    sequences = keras.Sequential([keras.Input((None, 1)), keras.layers.Conv1D(2, 3)])
+    assert further_signatures(sequences) == ()
+    for shape, expected in {(32, 24, 3): (UINT8, ENCODED), (8, 8, 4): (UINT8,), (None, None, 3): (UINT8,)}.items():
+        pictures = keras.Sequential([keras.Input(shape), keras.layers.GlobalAveragePooling2D()])
+        assert further_signatures(pictures) == expected
 
 
 def test_onnx_takes_bytes_and_gives_the_same(onnx_file, encoder, images, tmp_path):

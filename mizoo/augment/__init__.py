@@ -14,11 +14,14 @@ from mizoo.augment.compose import Compose
 from mizoo.augment.layers import Augment, FromLayer, as_augmentation
 from mizoo.augment.operations import (
     Blur,
+    Colour,
     ColourJitter,
     DropColour,
     Flip,
     Grey,
+    Intensity,
     Occlude,
+    Operation,
     RandomResizedCrop,
     Solarise,
     Translate,
@@ -35,6 +38,7 @@ __all__ = [
     "Flip",
     "FromLayer",
     "Grey",
+    "Intensity",
     "Occlude",
     "RandomResizedCrop",
     "Solarise",
@@ -55,7 +59,7 @@ PRESETS = {
 RESIZED = ("simclr", "views")  # those that begin with a resized crop
 
 
-def preset(name: str, side: int | None = None, area: tuple[float, float] | None = None):
+def preset(name: str, side: int | None = None, area: tuple[float, float] | None = None, channels: int = 3):
     """The augmentation that a recipe names.
 
     Args:
@@ -65,12 +69,16 @@ def preset(name: str, side: int | None = None, area: tuple[float, float] | None 
             for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
         side: height and width of the views, for the presets with resized crops; those of the pictures if None.
         area: range of the crop's share of the picture, for the same presets; theirs if None.
+        channels: of the pictures. Hue, saturation, grey and colour drop are of 3: with another number, `Intensity`
+            takes the place of the jitter, with its brightness and contrast, and the others are left out.
 
     Raises:
         UserError: for any other name, or a `side` or an `area` without a resized crop.
     """
     if not isinstance(name, str) or name not in PRESETS:
         raise UserError(f"`augment` is one of {', '.join(PRESETS)}. Received: augment={name!r}")
+    if channels != 3 and PRESETS[name] is not None:
+        return _without_colours(preset(name, side, area))
     if side is None and area is None:
         return PRESETS[name]
     if name not in RESIZED:
@@ -81,18 +89,29 @@ def preset(name: str, side: int | None = None, area: tuple[float, float] | None 
     return Compose([replace(crop, side=side, area=crop.area if area is None else area), *others])
 
 
-def layer(name: str, seed: int | None = None, area: tuple[float, float] | None = None) -> Augment:
+def _without_colours(augmentation: Compose) -> Compose:
+    """The same for pictures of any number of channels."""
+    kept: list[Operation] = []
+    for operation in augmentation.operations:
+        if isinstance(operation, ColourJitter):
+            kept.append(Intensity(operation.brightness, operation.contrast, operation.probability))
+        elif not isinstance(operation, Colour):
+            kept.append(operation)
+    return Compose(kept)
+
+
+def layer(name: str, seed: int | None = None, area: tuple[float, float] | None = None, channels: int = 3) -> Augment:
     """The augmentation that a recipe names as a Keras layer, to stand before an encoder that is fine-tuned.
 
     Args:
         name: as of `preset`, but for "none".
         seed: of its noise; a random one if None.
-        area: as of `preset`.
+        area, channels: as of `preset`.
 
     Raises:
         UserError: as `preset`.
     """
-    augmentation = preset(name, area=area)
+    augmentation = preset(name, area=area, channels=channels)
     if augmentation is None:
         raise UserError("A layer augments: leave it out for `none`.")
     return Augment(augmentation, seed)

@@ -66,7 +66,10 @@ class Compose:
                 width = width if columns is None else columns.shape[1]
             elif isinstance(operation, Colour):
                 if channels != 3:
-                    raise UserError(f"{type(operation).__name__} takes pictures of 3 channels. Received: {channels}")
+                    raise UserError(
+                        f"{type(operation).__name__} takes pictures of 3 channels. Received: {channels}. Leave it out, "
+                        "or take `Intensity`; `mizoo.augment.preset(name, channels=...)` does."
+                    )
                 if colours is None:
                     mean = ops.mean(images, axis=(1, 2))[:, None]
                     colours = operation.affine(uniform, mean)

@@ -310,6 +310,39 @@ class Solarise(Pixel):
 
 @keras.saving.register_keras_serializable("mizoo")
 @dataclass(frozen=True)
+class Intensity(Pixel):
+    """Brightness and contrast of pictures of any number of channels, all alike; noise: whether, then one for each.
+
+    What `ColourJitter` is without hue and saturation; its contrast keeps the mean of each channel.
+
+    Attributes:
+        brightness, contrast: half-widths s of the factor's range, [max(0, 1 - s), 1 + s].
+        probability: share of the pictures that are changed.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    probability: float = 0.8
+
+    noise_size = 3
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast"):
+            check_real(getattr(self, name), name, minimum=0)
+        check_real(self.probability, "probability", minimum=0, maximum=1)
+
+    def apply(self, noise, images):
+        """The pictures times a factor, then away from their mean or towards it."""
+        factors = 1.0 + ops.convert_to_tensor([self.brightness, self.contrast]) * (2.0 * noise[:, 1:] - 1.0)
+        brightness, contrast = (ops.maximum(factors[:, i], 0.0)[:, None, None, None] for i in (0, 1))
+        brighter = brightness * images
+        mean = ops.mean(brighter, axis=(1, 2), keepdims=True)
+        changed = ops.clip(mean + contrast * (brighter - mean), 0.0, 255.0)
+        return ops.where((noise[:, 0] < self.probability)[:, None, None, None], changed, images)
+
+
+@keras.saving.register_keras_serializable("mizoo")
+@dataclass(frozen=True)
 class Occlude(Pixel):
     """A grey square over part of the picture (DeVries and Taylor 2017); noise: down, right.
 

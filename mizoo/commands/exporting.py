@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mizoo.errors import UserError
+
 
 def export(
     name: Annotated[str, typer.Argument(help="An entry of the zoo, a run folder, or a .keras or .onnx file.")],
@@ -23,12 +25,18 @@ def export(
         str, typer.Option(help="int8: a quarter of the size; refused if a probe on labelled pictures loses.")
     ] = "none",
     dataset: Annotated[str, typer.Option(help="Of int8: labelled pictures to calibrate and probe on.")] = "cifar10",
+    resize: Annotated[
+        bool,
+        typer.Option("--resize", help="Pictures of any size go in and are resized inside."),
+    ] = False,
 ) -> None:
     """Write ONNX and SavedModel, reload both, and compare every endpoint with Keras; or one file for serving."""
+    if resize and (form is not None or inputs != "float32" or quantize != "none"):
+        raise UserError("--resize is of ONNX and SavedModel together: leave out --format, --input and --quantize.")
     if form is None and inputs == "float32" and quantize == "none":
         from mizoo.export import export as run
 
-        print(json.dumps(run(name, out), indent=2))
+        print(json.dumps(run(name, out, resize=resize), indent=2))
         return
     from mizoo.deploy import deploy
     from mizoo.zoo.interface import encoder_name

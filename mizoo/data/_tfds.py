@@ -25,16 +25,16 @@ _SLOW = 10_000  # pictures, from which on reading them shows its progress
 
 
 @functools.lru_cache(maxsize=4)
-def read(name: str, split: str, size: int | None = None) -> Dataset:
+def read(name: str, split: str, size: tuple[int, int] | None = None) -> Dataset:
     """Read one split of a TFDS data set with `image` (and `label`) features.
 
-    Pictures of one size stay as they are; others are brought to squares of `size`.
+    Pictures of one size stay as they are; others are brought to `size`, (height, width).
 
     Raises:
         UserError: if tensorflow-datasets is missing, does not have the name or the split, or could not get the data;
             for pictures of several sizes without `size`.
     """
-    from mizoo.data.pictures import square
+    from mizoo.data.pictures import fit
 
     builder = _prepared(name, split, "image")
     features = builder.info.features
@@ -45,7 +45,7 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
     images, labels = [], []
     side = size if None in features["image"].shape[:2] else None
     for batch in _arrays(builder, split):
-        images.append(batch["image"] if side is None else square(batch["image"], side))
+        images.append(batch["image"] if side is None else fit(batch["image"], side))
         labels.append(batch.get("label", -1))
     if len({image.shape for image in images}) > 1:
         raise UserError(f"The pictures of {name!r} differ in size. Pass `size` (--size) to bring all to one square.")
@@ -56,7 +56,7 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
     return Dataset(name, stacked, np.asarray(labels, np.int64) if has_labels else None, _classes(features))
 
 
-def stream(name: str, split: str, size: int | None = None, labelled: bool = False) -> Dataset:
+def stream(name: str, split: str, size: tuple[int, int] | None = None, labelled: bool = False) -> Dataset:
     """One split of a TFDS data set that is prepared as ArrayRecord, as a Dataset whose pictures are a `Stream`.
 
     Args:
@@ -84,7 +84,7 @@ def stream(name: str, split: str, size: int | None = None, labelled: bool = Fals
     return Dataset(name, images, labels, _classes(features))
 
 
-def _read_array_record(name: str, builder: Any, split: str, size: int | None) -> Dataset:
+def _read_array_record(name: str, builder: Any, split: str, size: tuple[int, int] | None) -> Dataset:
     streamed = stream(name, split, size, labelled=True)
     with bar(f"reading {name}", len(streamed), shown=len(streamed) >= _SLOW, unit="pictures") as advance:
         images: Any = streamed.images
@@ -102,11 +102,11 @@ def _classes(features: Any) -> tuple[str, ...]:
     return tuple(getattr(features["label"], "names", ())) if "label" in features else ()
 
 
-def _shape(name: str, features: Any, size: int | None) -> tuple[int, int, int]:
+def _shape(name: str, features: Any, size: tuple[int, int] | None) -> tuple[int, int, int]:
     """(H, W, 3) that the pictures get; theirs where all have one."""
     height, width = features["image"].shape[:2]
     if size is not None:
-        return (size, size, 3)
+        return (*size, 3)
     if None in (height, width):
         raise UserError(f"The pictures of {name!r} differ in size. Pass `size` (--size) to bring all to one square.")
     return (height, width, 3)

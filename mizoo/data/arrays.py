@@ -12,7 +12,7 @@ from mizoo.errors import UserError
 
 
 def check_array(images: Any, argument: str = "images") -> np.ndarray:
-    """An array of pictures, uint8 (N, H, W, 1 or 3), of sounds, float (N, T) in -1..1, or of series, float (N, T, d).
+    """An array of pictures, uint8 (N, H, W, C), of sounds, float (N, T) in -1..1, or of series, float (N, T, d).
 
     Raises:
         UserError: for anything else, with what to do about it; for masked values, NaN and infinity, and no rows.
@@ -20,14 +20,20 @@ def check_array(images: Any, argument: str = "images") -> np.ndarray:
     array = to_numpy(images, argument)
     if array.ndim in (2, 3) and np.issubdtype(array.dtype, np.floating):
         return sound_files.check_samples(array, (None,) * (array.ndim - 1), argument, cast=False)
-    if array.ndim != 4 or array.dtype != np.uint8 or array.shape[-1] not in (1, 3):
+    if array.ndim != 4 or array.dtype != np.uint8 or _channels_first(array.shape):
         raise UserError(
-            f"`{argument}` holds pictures, uint8 of shape (N, H, W, 1 or 3), or sequences, float32 of shape (N, T) or "
+            f"`{argument}` holds pictures, uint8 of shape (N, H, W, C), or sequences, float32 of shape (N, T) or "
             f"(N, T, d). Received: {array.dtype} of shape {array.shape}. {_remedy(array, argument)}"
         )
     if not array.size:
         raise UserError(f"`{argument}` holds no picture and no sequence. Received: shape {array.shape}")
     return array
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether the second axis of pictures is that of channels: the last two are equal and it is not, or it is RGB."""
+    channels, height, width = shape[1:]
+    return (channels < height == width) or (channels in (1, 3) and width not in (1, 3) and height > channels)
 
 
 def _remedy(array: np.ndarray, argument: str) -> str:
@@ -37,11 +43,9 @@ def _remedy(array: np.ndarray, argument: str) -> str:
         if sizes[-1] in (1, 3):
             return f"For one picture, add the batch axis: `{argument}[None]`."
         return f"Grey pictures: pass `numpy.repeat({argument}[..., None], 3, axis=-1)`."
-    if array.ndim == 4 and sizes[-1] not in (1, 3) and sizes[1] in (1, 3):
+    if array.ndim == 4 and _channels_first(sizes):
         return f"The channels come first: pass `numpy.moveaxis({argument}, 1, -1)`."
-    if array.ndim == 4 and sizes[-1] == 4:
-        return f"Leave the fourth channel out, or lay it on white: `{argument}[..., :3]`."
-    if array.ndim == 4 and kind in "iuf" and sizes[-1] in (1, 3) and array.size:
+    if array.ndim == 4 and kind in "iuf" and array.size:
         low, high = float(array.min()), float(array.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             return "It holds NaN or infinity: repair or leave out these pictures."

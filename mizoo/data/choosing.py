@@ -10,7 +10,7 @@ from typing import Literal
 from mizoo._tools.hardware import memory
 from mizoo.data import packed, pictures
 from mizoo.data.dataset import Dataset, parse_split
-from mizoo.data.loading import as_folder, load, splits, stream
+from mizoo.data.loading import Shape, as_folder, load, splits, stream, wanted_shape
 from mizoo.errors import UserError
 
 SHARE = 0.25
@@ -20,31 +20,34 @@ SHARE = 0.25
 def load_or_stream(
     source: str | os.PathLike,
     split: str = "train",
-    size: int | None = None,
+    size: Shape | None = None,
     streamed: bool | Literal["auto"] = "auto",
     labelled: bool = False,
+    depth: int | None = None,
 ) -> Dataset:
     """One split in memory, as of `mizoo.data.load`, or as a stream, as of `mizoo.data.stream`: the same pictures.
 
     Args:
         source, split, size: as of both.
         streamed: whether to stream; "auto" does so where the decoded pictures take more than `SHARE` of the memory.
-        labelled: as of `stream`.
+        labelled, depth: as of `stream`.
 
     Raises:
         UserError: as of both; for a data set that should be streamed and cannot, with what to do.
     """
     if streamed is True:
-        return stream(source, split, size, labelled=labelled)
-    if streamed is False or size is None:
-        return load(source, split, size)
-    needed, there = decoded_bytes(source, split, size), memory()
+        return stream(source, split, size, depth, labelled)
+    wanted, channels = wanted_shape(size, None)
+    if streamed is False or wanted is None:
+        return load(source, split, size, depth)
+    needed, there = decoded_bytes(source, split, (*wanted, channels)), memory()
     if there is None or needed <= SHARE * there:
-        return load(source, split, size)
+        return load(source, split, size, depth)
     try:
-        selected = stream(source, split, size, labelled=labelled)
+        selected = stream(source, split, size, depth, labelled)
+        high, wide = wanted
         print(
-            f"{source}: {len(selected):,} pictures of {size} pixels are streamed, {_against(needed, there)}.",
+            f"{source}: {len(selected):,} pictures of {wide} x {high} pixels are streamed, {_against(needed, there)}.",
             file=sys.stderr,
         )
         return selected
@@ -58,14 +61,17 @@ def _against(needed: int, there: int) -> str:
     return f"{needed / 1e9:,.1f} GB decoded, where the memory has {there / 1e9:,.1f} GB"
 
 
-def decoded_bytes(source: str | os.PathLike, split: str, size: int) -> int:
-    """What the pictures of a split take in memory as squares of `size`, by their number; nothing is decoded.
+def decoded_bytes(source: str | os.PathLike, split: str, size: Shape) -> int:
+    """What the pictures of a split take in memory at `size`, by their number; nothing is decoded.
 
     Raises:
         UserError: as of `mizoo.data.load`, as far as it shows without reading.
     """
     name, rows = parse_split(split)
-    return len(range(_count(source, name))[rows]) * size * size * 3
+    wanted, channels = wanted_shape(size, None)
+    if wanted is None:
+        raise UserError(f"What pictures take follows from their height and width. Received: size={size!r}")
+    return len(range(_count(source, name))[rows]) * wanted[0] * wanted[1] * (channels or 3)
 
 
 def _count(source: str | os.PathLike, split: str) -> int:

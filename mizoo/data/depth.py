@@ -30,21 +30,22 @@ def declared(image: Any) -> int | None:
 
 
 def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple[np.ndarray, str | None]:
-    """Grey values of 16-bit, 32-bit or float pictures as uint8.
+    """Values of 16-bit, 32-bit or float pictures as uint8.
 
     Args:
-        values: (H, W) integers or floats.
+        values: (H, W) or (H, W, C), integers or floats.
         depth: the bits that the values have, which says their range; None takes that of `said` or of their type: 16
             bits of integers, of floats 0..1 where no value is larger, otherwise 0..255.
         said: as `declared` gives it.
 
     Returns:
-        uint8 (H, W), and what the user should know about the range that was taken, or None.
+        uint8 of the same shape, and what the user should know about the range that was taken, or None.
 
     Raises:
         UserError: for values outside the range.
     """
     low, high = float(values.min()), float(values.max())
+    kind = "grey values" if values.ndim == 2 else "values"
     whole = np.issubdtype(values.dtype, np.integer)
     if depth is not None and (whole or high > 1):
         top = float(2**depth - 1)
@@ -54,23 +55,23 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
         top = 1.0 if high <= 1 else 255.0
     if not (low >= 0 and high <= top):
         if depth is not None:
-            raise UserError(f"grey values from {low:g} to {high:g} do not fit into the {depth} bits of `depth`.")
+            raise UserError(f"{kind} from {low:g} to {high:g} do not fit into the {depth} bits of `depth`.")
         raise UserError(
-            f"grey values from {low:g} to {high:g} have no known range: give their bits as `depth` (--depth), or store "
+            f"{kind} from {low:g} to {high:g} have no known range: give their bits as `depth` (--depth), or store "
             "it with 8 or 16 bits."
         )
     note = None
     if whole and depth is None and top == _FULL and 0 < high < _DARK:
         note = (
-            f"the largest value of this {8 * values.dtype.itemsize}-bit grey picture is {high:.0f} of {_FULL}, so it "
-            f"comes out almost black. If its values have fewer bits than 16, say how many: depth={_bits(high)} "
-            f"(--depth {_bits(high)})."
+            f"the largest value of this {8 * values.dtype.itemsize}-bit {'grey ' * (values.ndim == 2)}picture is "
+            f"{high:.0f} of {_FULL}, so it comes out almost black. If its values have fewer bits than 16, say how "
+            f"many: depth={_bits(high)} (--depth {_bits(high)})."
         )
     if whole and top == _FULL:  # 65,536 results, looked up
         return np.rint(np.arange(_FULL + 1) * (255 / _FULL)).astype(np.uint8)[values], note
     # In blocks: float64 takes eight times the memory of the result.
     out = np.empty(values.shape, np.uint8)
-    rows = max(1, _BLOCK // max(1, values.shape[1]))
+    rows = max(1, _BLOCK // max(1, values[0].size))
     for start in range(0, len(values), rows):
         out[start : start + rows] = np.rint(values[start : start + rows].astype(np.float64) * (255.0 / top))
     return out, note

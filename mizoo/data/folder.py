@@ -16,6 +16,7 @@ from mizoo._tools.progress import bar
 from mizoo.data import pictures, search
 from mizoo.data.dataset import Dataset
 from mizoo.data.records import FileRecords
+from mizoo.data.resizing import Size, both_sides
 from mizoo.data.streams import Stream
 from mizoo.errors import UserError
 
@@ -26,18 +27,19 @@ _NOT_READ = frozenset(
 _SLOW = 1000  # files, from which on reading them shows its progress
 
 
-def classes(path: str | os.PathLike) -> tuple[str, ...]:
+def classes(path: str | os.PathLike, channels: int | None = None) -> tuple[str, ...]:
     """Names of the subfolders directly below a folder, sorted, where every picture lies in one; else ()."""
     folder = user_path(path)
-    paths = [file.relative_to(folder).parts for file in pictures.find(folder)]
+    paths = [file.relative_to(folder).parts for file in pictures.find(folder, channels=channels)]
     return () if any(len(path) < 2 for path in paths) else tuple(sorted({path[0] for path in paths}))
 
 
 def read(
     path: str | os.PathLike,
-    size: int | None = None,
+    size: Size | None = None,
     class_names: Sequence[str] | None = None,
     depth: int | None = None,
+    channels: int | None = None,
 ) -> Dataset:
     """Read every picture file below a folder, in the order of their paths.
 
@@ -45,18 +47,19 @@ def read(
 
     Args:
         path: the folder, searched recursively; hidden files and files without the suffix of a picture are passed over.
-        size: side of the square that every picture is brought to with `mizoo.data.pictures.square`. None leaves the
-            pictures as they are, which must then be of one size.
+        size: side of the square, or height and width, that every picture is brought to with `mizoo.data.pictures.fit`.
+            None leaves the pictures as they are, which must then be of one size.
         class_names: the classes that the labels number, where the folder is one of several splits; by default its own.
-        depth: bits of the values of deep grey files: see `mizoo.data.pictures.read`.
+        depth, channels: bits of the values of deep files, and channels of the pictures: see
+            `mizoo.data.pictures.read`.
 
     Returns:
-        Dataset named after the folder: images uint8 (N, size, size, 3), or (N, H, W, 3) without `size`; labels
-        int64 (N,) and classes, or None and ().
+        Dataset named after the folder: images uint8 (N, size, size, 3 or channels), or (N, H, W, ...) without `size`;
+        labels int64 (N,) and classes, or None and ().
 
     Raises:
-        UserError: no folder, no picture in it, files that cannot be read (the first ten by name), or pictures of
-            several sizes without `size`.
+        UserError: no folder, no picture in it, files that cannot be read or have other channels (the first ten by
+            name), or pictures of several sizes without `size`.
 
     Warns:
         UserWarning: for pictures in formats that are not read (.heic, raw files), and for deep files that come out
@@ -65,24 +68,28 @@ def read(
     folder = user_path(path)
     _check_folder(folder)
     passed_over: dict[str, int] = {}
-    paths = pictures.find(folder, passed_over=passed_over)
+    paths = pictures.find(folder, passed_over=passed_over, channels=channels)
     _warn_of(passed_over, folder, 3)
     notes: list[tuple[Path, str]] = []
     images: np.ndarray | None = None
     problems: list[str] = []
+    shape = (*(both_sides(size) if size is not None else (None, None)), channels)
     with bar(f"reading {folder.name}", len(paths), shown=len(paths) >= _SLOW, unit="pictures") as advance:
         for i, file in enumerate(paths):
             advance(1)
             try:
-                picture = pictures.read(file, depth, notes=notes)
+                picture = pictures.prepare(file, shape, depth, notes=notes)
             except UserError as error:
                 problems.append(str(error))
                 continue
-            if size is not None:
-                picture = pictures.square(picture, size)
             if images is None:
                 # One array from the start: a list and its stack would need the memory twice.
                 first, images = file, np.empty((len(paths), *picture.shape), np.uint8)
+            if picture.shape[-1] != images.shape[-1]:
+                raise UserError(
+                    f"The pictures below {folder} differ in channels: {first} has {images.shape[-1]} and {file} has "
+                    f"{picture.shape[-1]}. Pass `channels`, or move the others away."
+                )
             if picture.shape != images.shape[1:]:
                 sizes = [f"{each.shape[-2]}x{each.shape[-3]}" for each in (images, picture)]
                 raise UserError(
@@ -104,14 +111,18 @@ def read(
 
 
 def stream(
-    path: str | os.PathLike, size: int, class_names: Sequence[str] | None = None, depth: int | None = None
+    path: str | os.PathLike,
+    size: Size,
+    class_names: Sequence[str] | None = None,
+    depth: int | None = None,
+    channels: int | None = None,
 ) -> Dataset:
     """The pictures of a folder as a Dataset whose images are a `mizoo.data.streams.Stream`, in the order of `read`.
 
     The files are listed, and none of them is opened.
 
     Args:
-        path, size, class_names, depth: as of `read`.
+        path, size, class_names, depth, channels: as of `read`.
 
     Raises:
         UserError: no folder, no picture in it, or a folder below it that cannot be read.
@@ -122,12 +133,12 @@ def stream(
     folder = user_path(path)
     _check_folder(folder)
     passed_over, unread = Counter[str](), list[tuple[Path, str]]()
-    records = FileRecords(folder, pictures.stream(folder, unread, passed_over))
+    records = FileRecords(folder, pictures.stream(folder, unread, passed_over, channels), channels)
     if unread:
         raise UserError(f"{unread[0][0]}: {unread[0][1]}. Give yourself permission, or leave it out of the folder.")
     _warn_of(passed_over, folder, 3)
     labels, names = _labelled([records.inner(index) for index in range(len(records))], class_names)
-    images: Any = Stream(records, np.arange(len(records)), (size, size, 3), depth)
+    images: Any = Stream(records, np.arange(len(records)), (*both_sides(size), channels or 3), depth)
     return Dataset(folder.resolve().name, images, labels, names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from mizoo._tools.checks import check_size
 from mizoo._tools.files import user_path
-from mizoo.data import folder, packed, pictures
+from mizoo.data import bands, folder, packed, pictures
 from mizoo.data.arrays import check_array
 from mizoo.data.dataset import Dataset, parse_split
 from mizoo.data.streams import Stream
@@ -19,60 +20,81 @@ from mizoo.errors import UserError
 
 _SPLITS = ("train", "test")
 
+Shape = int | Sequence[int | None]
+"""Height and width of pictures: one number, both, or both with the channels, as an encoder takes them."""
+
 
 def load(
     source: str | os.PathLike | np.ndarray | Dataset,
     split: str = "train",
-    size: int | None = None,
+    size: Shape | None = None,
     depth: int | None = None,
+    channels: int | None = None,
 ) -> Dataset:
     """Load one split of a data set into memory.
 
     Args:
         source: the name of a TFDS data set ("cifar10"; `TFDS_DATA_DIR` is honoured), a folder of pictures, a folder
-            that `mizoo data pack` wrote, a uint8 array (N, H, W, 3), a float array of sounds (N, T) in -1..1 or of
+            that `mizoo data pack` wrote, a uint8 array (N, H, W, C), a float array of sounds (N, T) in -1..1 or of
             series (N, T, d), or a `Dataset`, also one of `stream`. A folder of pictures with the subfolders `train` and
             `test` has both splits.
         split: "train" or "test", with the slices of TFDS: "train[:-5000]", "train[-5000:]". Other folders of pictures
             and arrays have one split, "train".
-        size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
-            centre crop (`mizoo.data.pictures.square`). By default they stay as they are.
-        depth: bits of the values of deep grey files, of a folder of pictures: see `mizoo.data.pictures.read`.
+        size: height and width that the pictures get where they have others, one number or (height, width): resized
+            with antialiasing to just cover it, centre crop (`mizoo.data.pictures.fit`). By default they stay as they
+            are. Or the shape (height, width, channels) of an encoder, None for what is free.
+        depth: bits of the values of deep files, of a folder of pictures: see `mizoo.data.pictures.read`.
+        channels: of the pictures: 3 for RGB, 1 for grey, which either is turned into; another number for data that
+            have as many, such as TIFF and .npy files (`mizoo.data.pictures.read`). By default files give RGB, and
+            arrays what they have.
 
     Returns:
         The pictures, in a fixed order; those of a folder of pictures are shuffled, so that any slice is a fair sample.
 
     Raises:
         UserError: if the source, the split or the pictures are not there, or the slice is empty; for arrays of another
-            type, shape or range, with NaN or masked values.
+            type, shape or range, with NaN or masked values; and for other channels.
     """
     name, rows = parse_split(split)
-    if size is not None:
-        size = check_size(size, "size")
-    whole = _load_split(source, name, size, depth)
+    wanted, channels = wanted_shape(size, channels)
+    whole = _load_split(source, name, wanted, depth, channels)
     _check_selected(whole, split, rows)
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)
-    if size is not None and selected.images.shape[1:3] != (size, size):
-        if selected.images.ndim != 4:
+    of_pictures = selected.images.ndim == 4
+    if wanted is not None and selected.images.shape[1:3] != wanted:
+        if not of_pictures:
             raise UserError(f"`size` is of pictures, and {selected.name!r} holds sequences. Received: size={size}")
-        selected = replace(selected, images=_squares(selected.images, size))
+        selected = replace(selected, images=np.stack([pictures.fit(image, wanted) for image in selected.images]))
+    if of_pictures and channels not in (None, selected.images.shape[-1]):
+        selected = replace(selected, images=bands.with_channels(selected.images, channels, repr(selected.name)))
     return selected
 
 
-def _squares(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (N, size, size, C), C = 1 or 3."""
-    grey = images.shape[-1] == 1
-    squares = np.stack([pictures.square(image[..., 0] if grey else image, size) for image in images])
-    return squares[..., None] if grey else squares
+def wanted_shape(size: Shape | None, channels: int | None) -> tuple[tuple[int, int] | None, int | None]:
+    """Height and width that are asked for, if they are, and the channels."""
+    if isinstance(size, (list, tuple)) and len(size) == 3:
+        *size, own = size
+        channels = own if channels is None else channels
+        size = None if None in size else size
+    if channels is not None:
+        check_size(channels, "channels")
+    if size is None:
+        return None, channels
+    both = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    if len(both) != 2:
+        raise UserError(f"`size` is one number, or two, (height, width). Received: size={size!r}")
+    height, width = (check_size(each, "size") for each in both)
+    return (height, width), channels
 
 
 def stream(
     source: str | os.PathLike | Dataset,
     split: str = "train",
-    size: int | None = None,
+    size: Shape | None = None,
     depth: int | None = None,
     labelled: bool = False,
+    channels: int | None = None,
 ) -> Dataset:
     """One split of a data set whose pictures stay in their files: they are decoded when they are asked for.
 
@@ -84,6 +106,7 @@ def stream(
             prepared as ArrayRecord.
         split, depth: as of `load`.
         size: height and width that the pictures get, as of `load`. Only packed pictures of one size take None.
+        channels: as of `load`, of a folder; other data are streamed with those that they have.
         labelled: whether the labels are needed where they lie among the pictures and take a pass over all, as in a set
             of TFDS. Those of folders and packed data are always there.
 
@@ -95,7 +118,8 @@ def stream(
         _check_single_split(name, "a stream")
         whole = source
     elif isinstance(source, (str, os.PathLike)):
-        whole = _stream_split(source, name, size if size is None else check_size(size, "size"), depth, labelled)
+        wanted, channels = wanted_shape(size, channels)
+        whole = _stream_split(source, name, wanted, depth, labelled, channels)
     else:
         raise UserError("`source` of a stream names files; what is in memory already needs none: pass it to `batches`.")
     _check_selected(whole, split, rows)
@@ -129,7 +153,9 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     return _SPLITS if all((path / each).is_dir() for each in _SPLITS) else ("train",)
 
 
-def _load_split(source: Any, split: str, size: int | None, depth: int | None) -> Dataset:
+def _load_split(
+    source: Any, split: str, size: tuple[int, int] | None, depth: int | None, channels: int | None
+) -> Dataset:
     path = as_folder(source) if isinstance(source, (str, os.PathLike)) else None
     if path is None or packed.is_packed(path):
         _check_no_depth(depth)
@@ -145,33 +171,53 @@ def _load_split(source: Any, split: str, size: int | None, depth: int | None) ->
             return packed.read(path, split, size)
         if splits(path) == _SPLITS:
             _check_train_or_test(path, split)
-            return _from_train_and_test(path, split, size, depth)
+            return _from_train_and_test(path, split, size, depth, channels)
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return _shuffled(folder.read(path, size, depth=depth))
+        return _shuffled(folder.read(path, size, depth=depth, channels=channels))
     from mizoo.data import _tfds
 
     return _tfds.read(str(source), split, size)
 
 
 def _stream_split(
-    source: str | os.PathLike, split: str, size: int | None, depth: int | None, labelled: bool
+    source: str | os.PathLike,
+    split: str,
+    size: tuple[int, int] | None,
+    depth: int | None,
+    labelled: bool,
+    channels: int | None,
 ) -> Dataset:
     path = as_folder(source)
+    if path is None or packed.is_packed(path):
+        _check_no_depth(depth)
     if path is None:
         from mizoo.data import _tfds
 
-        return _tfds.stream(str(source), split, size, labelled)
+        return _of_channels(_tfds.stream(str(source), split, size, labelled), channels)
     if packed.is_packed(path):
-        _check_no_depth(depth)
-        return packed.stream(path, split, size)
+        return _of_channels(packed.stream(path, split, size), channels)
     if size is None:
         raise UserError("Pictures of a folder are streamed in one `size`. Received: size=None")
     if splits(path) != _SPLITS:
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return _shuffled(folder.stream(path, size, depth=depth))
+        return _shuffled(folder.stream(path, size, depth=depth, channels=channels))
     _check_train_or_test(path, split)
-    dataset = folder.stream(path / split, size, _classes_of_both(path), depth)
+    dataset = folder.stream(path / split, size, _classes_of_both(path, channels), depth, channels)
     return replace(_shuffled(dataset), name=path.resolve().name)
+
+
+def _of_channels(streamed: Dataset, channels: int | None) -> Dataset:
+    """The same, once its pictures have the channels that are wanted.
+
+    Raises:
+        UserError: if they have others.
+    """
+    if channels not in (None, streamed.images.shape[-1]):
+        raise UserError(
+            f"The pictures of {streamed.name!r} have {streamed.images.shape[-1]} channels, and {channels} are wanted: "
+            "load them into memory (`data.stream: false`), which turns RGB to grey and grey to RGB."
+        )
+    return streamed
 
 
 def as_folder(source: str | os.PathLike) -> Path | None:
@@ -185,14 +231,16 @@ def as_folder(source: str | os.PathLike) -> Path | None:
     return None
 
 
-def _from_train_and_test(path: Path, split: str, size: int | None, depth: int | None) -> Dataset:
+def _from_train_and_test(
+    path: Path, split: str, size: tuple[int, int] | None, depth: int | None, channels: int | None
+) -> Dataset:
     """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
-    dataset = folder.read(path / split, size, _classes_of_both(path), depth)
+    dataset = folder.read(path / split, size, _classes_of_both(path, channels), depth, channels)
     return replace(_shuffled(dataset), name=path.resolve().name)
 
 
-def _classes_of_both(path: Path) -> list[str]:
-    return sorted({label for each in _SPLITS for label in folder.classes(path / each)})
+def _classes_of_both(path: Path, channels: int | None) -> list[str]:
+    return sorted({label for each in _SPLITS for label in folder.classes(path / each, channels)})
 
 
 def _shuffled(dataset: Dataset) -> Dataset:

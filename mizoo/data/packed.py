@@ -20,6 +20,7 @@ from mizoo.data import mosaics
 from mizoo.data.dataset import Dataset
 from mizoo.data.packing import FORMAT, INDEX, write
 from mizoo.data.records import ShardRecords
+from mizoo.data.resizing import Size, both_sides
 from mizoo.data.streams import Stream, decode_all, fit
 from mizoo.errors import UserError
 
@@ -29,13 +30,13 @@ _REMEDY = "Pack the data again with `mizoo data pack`, or copy the folder again.
 _SLOW = 10_000  # pictures, from which on decoding them shows its progress
 
 
-def read(path: str | os.PathLike, split: str, size: int | None = None) -> Dataset:
+def read(path: str | os.PathLike, split: str, size: Size | None = None) -> Dataset:
     """Read one split into memory. Every shard is checked against its hash before it is opened.
 
     Args:
         path: the folder.
         split: "train", "test" or whatever was packed.
-        size: side of the square that every picture is brought to; needed where the pictures differ in size.
+        size: side of the square, or height and width, that every picture is brought to; needed where they differ.
 
     Returns:
         The Dataset, in the order in which it was packed.
@@ -65,7 +66,7 @@ def read(path: str | os.PathLike, split: str, size: int | None = None) -> Datase
     return Dataset(index["name"], images, _labels(path, facts), tuple(index["classes"]))
 
 
-def stream(path: str | os.PathLike, split: str, size: int | None = None) -> Dataset:
+def stream(path: str | os.PathLike, split: str, size: Size | None = None) -> Dataset:
     """One split as a Dataset whose pictures are a `mizoo.data.streams.Stream`.
 
     Args:
@@ -144,9 +145,9 @@ def _labels(path: Path, facts: dict[str, Any]) -> np.ndarray | None:
     return np.load(files.checked(path, facts["labels"], "file of labels"), allow_pickle=False)
 
 
-def _shape(path: Path, facts: dict[str, Any], size: int | None) -> tuple[int, int, int]:
+def _shape(path: Path, facts: dict[str, Any], size: Size | None) -> tuple[int, int, int]:
     if size is not None:
-        return (size, size, facts["channels"])
+        return (*both_sides(size), facts["channels"])
     if facts["size"] is None:
         raise UserError(f"The pictures in {path} differ in size. Pass `size` (--size) to bring all to one square.")
     return (*facts["size"], facts["channels"])

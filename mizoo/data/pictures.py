@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from mizoo._tools.arrays import check_whole, to_numpy
+from mizoo.data import bands, search
 from mizoo.data import depth as depths
-from mizoo.data import search
+from mizoo.data.resizing import fit
+from mizoo.data.resizing import square as square
 from mizoo.errors import UserError
 
 SUFFIXES = frozenset(
@@ -135,33 +137,41 @@ def read(
     depth: int | None = None,
     max_pixels: int | None = None,
     notes: list[tuple[Path, str]] | None = None,
+    channels: int | None = None,
 ) -> np.ndarray:
-    """Read a picture file of any mode as 8-bit RGB.
+    """Read a picture file of any mode as 8-bit RGB, or with other channels.
 
     The EXIF orientation is honoured, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of several
     frames the first is taken. Colour profiles are not applied.
 
+    With another number of channels than 1 and 3, they are read as they are stored: samples, planes or pages of a TIFF
+    (which takes tifffile), the bands of another file, the last or the first axis of a .npy file. All are scaled to 8
+    bits alike.
+
     Args:
-        path: a file in one of `FORMATS`, whatever its suffix.
+        path: a file in one of `FORMATS`, whatever its suffix, or a .npy file.
         depth: how many bits the values of a deep (16-bit, 32-bit or float) grey file have, 8 to 32: 12 where a camera
             of 12 bits wrote 0..4095. By default what the tags of a TIFF say, otherwise 16. Ordinary files of 8 bits are
             read as ever.
         max_pixels: the most pixels that the picture may have; `MAX_PIXELS` if None.
         notes: list to which (path, what to know) is appended where a deep file comes out almost black, instead of
             warning.
+        channels: 1 for grey; 3 for RGB; another number for a file that has as many. None is RGB, and of a .npy file,
+            and of a TIFF that Pillow does not read, what it has.
 
     Returns:
-        uint8 array (H, W, 3).
+        uint8 array (H, W, 3), or (H, W, channels).
 
     Raises:
         UserError: naming the file, if it is missing, empty, truncated, no picture, or too large to be decoded safely
-            (`max_pixels`, `MAX_BYTES`, the memory); or if its values do not fit into `depth` bits.
+            (`max_pixels`, `MAX_BYTES`, the memory); if its values do not fit into `depth` bits; or if it has other
+            channels.
 
     Warns:
         UserWarning: naming the file, if the largest value of a deep file is far below full scale.
     """
-    with _decoded(Path(path), path, depth, max_pixels, notes) as array:
-        return array
+    with _decoded(Path(path), path, depth, max_pixels, notes, channels) as array:
+        return bands.with_channels(array, channels, f"{path}")
 
 
 def decode(
@@ -184,7 +194,7 @@ def decode(
     Raises:
         UserError: as of `read`.
     """
-    with _decoded(content, name, depth, max_pixels, notes) as array:
+    with _decoded(content, name, depth, max_pixels, notes, None) as array:
         return array
 
 
@@ -226,14 +236,17 @@ def _decoded(
     depth: int | None,
     max_pixels: int | None,
     notes: list[tuple[Path, str]] | None,
+    channels: int | None,
 ) -> Iterator[np.ndarray]:
     """The pixels of `file`, called `path`, as of `read`; its share of the budget is held until the block ends."""
     if depth is not None and check_whole(depth, "depth", 8) > 32:
         raise UserError(f"`depth` is the bits of a grey value, 8 to 32. Received: depth={depth!r}")
+    if channels is not None:
+        check_whole(channels, "channels", 1)
     most = MAX_PIXELS if max_pixels is None else check_whole(max_pixels, "max_pixels", 1)
     with contextlib.ExitStack() as stack:
         try:
-            array, note = _open(file, depth, most, stack)
+            array, note = _open(file, depth, most, stack, channels)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except FileNotFoundError as error:
@@ -260,9 +273,9 @@ def _decoded(
 
 
 def _open(
-    file: Path | bytes, depth: int | None, most: int, stack: contextlib.ExitStack
+    file: Path | bytes, depth: int | None, most: int, stack: contextlib.ExitStack, channels: int | None
 ) -> tuple[np.ndarray, str | None]:
-    """uint8 (H, W, 3), and what the user should know; the share of the budget is entered into `stack`."""
+    """uint8 (H, W, 3 or C), and what the user should know; the share of the budget is entered into `stack`."""
     if isinstance(file, Path) and file.is_dir():
         raise UserError("is a folder, not a picture.")
     size = file.stat().st_size if isinstance(file, Path) else len(file)
@@ -273,16 +286,20 @@ def _open(
             f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that are opened "
             "(`mizoo.data.pictures.MAX_BYTES`). Make it smaller first."
         )
+    counted = channels not in bands.COLOURS
+    if isinstance(file, Path):
+        kind = bands.format_of(file)
+        if kind == "array" or (kind == "tiff" and (counted or not _is_picture(file))):
+            return _open_bands(file, depth, most, stack, channels)
     with Image.open(file if isinstance(file, Path) else io.BytesIO(file), formats=FORMATS) as image:
         pixels = image.width * image.height
         if pixels > most:
-            raise UserError(
-                f"too many pixels to be decoded safely: {image.width} x {image.height} are more than {most:,}. Make it "
-                "smaller first, or raise `max_pixels` (--max-pixels)."
-            )
+            raise _too_many(f"{image.width} x {image.height}", most)
         stack.enter_context(_BUDGET.hold(pixels))
         deep_colour = depths.is_deep_colour(image)
         image.load()
+        if counted:
+            return bands.of_image(_upright(image), channels or 0), None
         note = depths.check_deep_colour(image, depth) if deep_colour else None
         said = depths.declared(image)
         upright = _upright(image)
@@ -290,6 +307,26 @@ def _open(
             grey, note = depths.eight_bits(np.asarray(upright), depth, said)
             upright = Image.fromarray(grey)
         return _pixels(upright), note
+
+
+def _open_bands(
+    path: Path, depth: int | None, most: int, stack: contextlib.ExitStack, channels: int | None
+) -> tuple[np.ndarray, str | None]:
+    """The same of a .npy file, or of a TIFF with the channels that it has."""
+    opened = bands.open_array(path) if bands.format_of(path) == "array" else bands.open_tiff(path)
+    pixels, values = bands.pixels(opened)
+    held = max(pixels, values // 3)  # the limit is meant for the three values of RGB
+    if held > most:
+        raise _too_many(f"{values:,} values", most if held == pixels else 3 * most)
+    stack.enter_context(_BUDGET.hold(held))
+    return bands.eight_bits(opened.read(), channels, depth)
+
+
+def _too_many(what: str, most: int) -> UserError:
+    return UserError(
+        f"too many pixels to be decoded safely: {what} are more than {most:,}. Make it smaller first, or raise "
+        "`max_pixels` (--max-pixels)."
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -320,85 +357,54 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def square(image: np.ndarray, size: int) -> np.ndarray:
-    """Centre square of a picture: the shorter side resized to `size`, the longer side cropped evenly.
-
-    Resampled with Pillow's bicubic filter, whose support grows with the reduction (antialiasing); before a reduction
-    of more than 6, the picture is averaged over whole blocks, which is faster and cannot be told apart.
-
-    Args:
-        image: uint8 array (H, W, 3) or (H, W).
-        size: side of the result, in pixels.
-
-    Returns:
-        uint8 array (size, size, 3) or (size, size).
-
-    Raises:
-        UserError: if `size` is not positive or `image` is no such array.
-    """
-    if size < 1:
-        raise UserError(f"`size` must be a positive number of pixels. Received: {size}")
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or 0 in array.shape:
-        raise UserError(
-            f"`image` must be a uint8 array (H, W, 3) or (H, W). Received: {array.dtype} array of shape {array.shape}"
-        )
-    height, width = array.shape[:2]
-    if height == width == size:
-        return array.copy()
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    resized = Image.fromarray(array).resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    return np.array(resized)
-
-
 def prepare(
     path: str | os.PathLike,
-    shape: Sequence[int],
+    shape: Sequence[int | None],
     depth: int | None = None,
     max_pixels: int | None = None,
     notes: list[tuple[Path, str]] | None = None,
 ) -> np.ndarray:
-    """Read a picture file as an encoder takes it: `read`, then `square`, then grey if there is one channel.
+    """Read a picture file as an encoder takes it: `read`, then `fit`, then grey if there is one channel.
 
     Args:
         path: a picture file.
-        shape: (size, size, channels) of the encoder, with 3 channels or 1.
+        shape: (height, width, channels) of the encoder; sizes that are free leave the picture as it is, and channels
+            of None are those of `read`.
         depth, max_pixels, notes: as of `read`.
 
     Returns:
         uint8 array of that shape.
 
     Raises:
-        UserError: naming the file, if it cannot be read.
+        UserError: naming the file, if it cannot be read, or has other channels.
     """
+    height, width, channels = shape
     try:
-        with _decoded(Path(path), path, depth, max_pixels, notes) as decoded:
-            image = square(decoded, shape[0])
+        with _decoded(Path(path), path, depth, max_pixels, notes, channels) as decoded:
+            image = decoded if height is None or width is None else fit(decoded, (height, width))
             del decoded  # before its share of the budget is given back
     except MemoryError as error:
         raise UserError(f"{path}: the memory does not suffice to resize it. Make it smaller first.") from error
-    if shape[-1] == 1:
-        return np.array(Image.fromarray(image).convert("L"))[..., None]
-    return image
+    return bands.with_channels(image, channels, f"{path}")
 
 
 def find(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     missing: list[tuple[Path, str]] | None = None,
     passed_over: dict[str, int] | None = None,
+    channels: int | None = None,
 ) -> list[Path]:
     """List picture files: in the order of `paths`, sorted within a folder or pattern, each file once.
 
     Args:
         paths: files, with any suffix; folders, searched recursively for files with a suffix in `SUFFIXES` that are not
-            hidden; glob patterns, `**` included, which also give files of other suffixes that begin as a picture. A
-            name that exists is never taken for a pattern, and a `~` in front is the home folder where no such name
-            exists.
+            hidden, and for .npy files with the axes of a picture (three, or two where `channels` is 1); glob patterns,
+            `**` included, which also give files of other suffixes that begin as a picture. A name that exists is never
+            taken for a pattern, and a `~` in front is the home folder where no such name exists.
         missing: list to which (path, reason) is appended for each argument that holds no picture, instead of raising,
             as long as another one does.
         passed_over: dict to which the files of folders and patterns that were left out are added by suffix: how many.
+        channels: those that the pictures are read with, as of `read`.
 
     Returns:
         The files, as they were named.
@@ -406,16 +412,27 @@ def find(
     Raises:
         UserError: naming each argument that is not there or holds no picture.
     """
-    return search.find(paths, missing, passed_over, SUFFIXES, "picture", _is_picture)
+    return search.find(paths, missing, passed_over, SUFFIXES, "picture", _recogniser(channels), bands.ARRAYS)
 
 
 def stream(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     missing: list[tuple[Path, str]],
     passed_over: Counter[str],
+    channels: int | None = None,
 ) -> Iterator[Path]:
     """The files of `find` one by one, in the same order, without a list of all of them."""
-    return search.stream(paths, missing, passed_over, SUFFIXES, "picture", _is_picture)
+    return search.stream(paths, missing, passed_over, SUFFIXES, "picture", _recogniser(channels), bands.ARRAYS)
+
+
+def _recogniser(channels: int | None) -> Callable[[Path], bool]:
+    """Whether a file without the suffix of a picture holds one, by its beginning."""
+
+    def recognises(path: Path) -> bool:
+        """Of an array by its shape, of another by its format."""
+        return bands.is_picture(path, channels) if path.suffix.lower() in bands.ARRAYS else _is_picture(path)
+
+    return recognises
 
 
 def _is_picture(path: Path) -> bool:

@@ -52,10 +52,11 @@ class FileRecords(Records):
     Args:
         folder: that the names begin from.
         paths: the files below it.
+        channels: that they are read with, as of `mizoo.data.pictures.read`.
     """
 
-    def __init__(self, folder: Path, paths: Iterable[Path]) -> None:
-        self.folder = str(folder)
+    def __init__(self, folder: Path, paths: Iterable[Path], channels: int | None = None) -> None:
+        self.folder, self.channels = str(folder), channels
         names, ends = bytearray(), array.array("q")
         for path in paths:
             names += os.fsencode(path.relative_to(folder))
@@ -90,7 +91,7 @@ class FileRecords(Records):
 
     def decode(self, index: int, depth: int | None = None, notes: Notes | None = None) -> np.ndarray:
         """A picture, as of `Records`."""
-        return pictures.read(self.path(index), depth, notes=notes)
+        return pictures.read(self.path(index), depth, notes=notes, channels=self.channels)
 
 
 class ShardRecords(Records):

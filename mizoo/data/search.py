@@ -21,6 +21,7 @@ def find(
     suffixes: frozenset[str],
     what: str,
     readable: Callable[[Path], bool],
+    uncertain: frozenset[str] = frozenset(),
 ) -> list[Path]:
     """List files of one kind: in the order of `paths`, sorted within a folder or pattern, each file once.
 
@@ -34,6 +35,7 @@ def find(
         suffixes: in lower case.
         what: what messages call such a file.
         readable: whether a file of another suffix begins like one of the kind.
+        uncertain: other suffixes, of which the files in folders count as well if they are `readable`.
 
     Returns:
         The files, as they were named.
@@ -44,7 +46,7 @@ def find(
     arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not arguments:
         raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
-    search = _Search(suffixes, readable)
+    search = _Search(suffixes, readable, uncertain)
     by_path: dict[str, Path] = {}
     for argument in arguments:
         path = user_path(argument)
@@ -72,6 +74,7 @@ def stream(
     suffixes: frozenset[str],
     what: str,
     readable: Callable[[Path], bool],
+    uncertain: frozenset[str] = frozenset(),
 ) -> Iterator[Path]:
     """The files of `find` one by one, in the same order, without a list of all of them.
 
@@ -83,7 +86,7 @@ def stream(
     arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not arguments:
         raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
-    search = _Search(suffixes, readable)
+    search = _Search(suffixes, readable, uncertain)
     search.counts = passed_over
     before: list[str] = []  # absolute paths of the arguments so far, whose files have been given
     matched: set[str] = set()  # and those of the files of patterns
@@ -143,8 +146,10 @@ class _Search:
         matches, left_out: of the present argument: how many names its pattern matches; suffix -> files left out.
     """
 
-    def __init__(self, suffixes: frozenset[str], readable: Callable[[Path], bool]) -> None:
-        self.suffixes, self.readable = suffixes, readable
+    def __init__(
+        self, suffixes: frozenset[str], readable: Callable[[Path], bool], uncertain: frozenset[str] = frozenset()
+    ) -> None:
+        self.suffixes, self.readable, self.uncertain = suffixes, readable, uncertain
         self.problems: list[tuple[Path, str]] = []
         self.passed_over: dict[str, None] = {}
         self.counts: Counter[str] | None = None
@@ -201,7 +206,8 @@ class _Search:
         """Whether a file that was come across counts; one that does not is noted, unless it is hidden."""
         if path.name.startswith("."):
             return False
-        if _suffix(path) in self.suffixes or (by_content and self.readable(path)):
+        looked_at = by_content or _suffix(path) in self.uncertain
+        if _suffix(path) in self.suffixes or (looked_at and self.readable(path)):
             return True
         self.left_out[_suffix(path)] += 1
         if self.counts is None:

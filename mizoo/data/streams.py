@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mizoo._tools.threads import in_order
-from mizoo.data import pictures
 from mizoo.data.records import Records
+from mizoo.data.resizing import fit as resize_to
 from mizoo.errors import UserError
 
 
@@ -91,22 +91,22 @@ def fit(
     """A decoded picture in the shape that is wanted.
 
     Args:
-        picture: uint8 (H, W, 3).
+        picture: uint8 (H, W, 3 or C).
         shape: (H, W, C), C = 1 for the first of three equal channels.
         name: of a picture by its number, for messages.
         index: the picture's number.
-        resize: whether a picture of another size is brought to it by `mizoo.data.pictures.square`.
+        resize: whether a picture of another size is brought to it by `mizoo.data.pictures.fit`.
 
     Raises:
-        UserError: if it has another size that no square gives.
+        UserError: if it has another size and is not resized.
     """
     if picture.shape[:2] != tuple(shape[:2]):
-        if not resize or shape[0] != shape[1]:
+        if not resize:
             raise UserError(
                 f"{name(index)}: the picture is {picture.shape[1]}x{picture.shape[0]} and the others are "
                 f"{shape[1]}x{shape[0]} (width x height). Pass `size` (--size) to bring all to one square."
             )
-        picture = pictures.square(picture, shape[0])
+        picture = resize_to(picture, shape[:2])
     return picture[..., : shape[2]]
 
 

@@ -7,14 +7,14 @@ from keras import layers
 
 from mizoo._tools.arrays import check_whole
 from mizoo._tools.checks import check_name, check_sizes
-from mizoo.encoders._layers import field_and_stride, named
+from mizoo.encoders._layers import Side, check_side, field_and_stride, named
 from mizoo.errors import UserError
 
 PATCHES = "patches"  # name of the inner model that encodes one patch
 
 
 def patch_grid(
-    side: int = 32,
+    side: Side = 32,
     patch: int = 8,
     width: int = 128,
     size: int = 256,
@@ -29,7 +29,7 @@ def patch_grid(
     the map, and all normalisation is over the channels of one position: batch normalisation leaks from patch to patch.
 
     Args:
-        side: height and width of the pictures.
+        side: height and width of the pictures, one number or both, (height, width).
         patch: height and width of a patch, a power of two from 4 on; the stride is half of it. 8 gives 7x7 patches
             of 32 pixels, 16 gives 7x7 patches of 64 pixels.
         width: channels of the first convolutions; those that end at a patch have twice as many.
@@ -48,17 +48,18 @@ def patch_grid(
         UserError: for a patch that is no power of two from 4 on, pictures that whole strides do not fill, or
             sizes that are no whole numbers from 1 on.
     """
-    check_sizes(side=side, patch=patch, width=width, size=size, channels=channels)
+    height, columns = check_side(side)
+    check_sizes(patch=patch, width=width, size=size, channels=channels)
     check_whole(blocks, "blocks")
     if patch < 4 or patch & (patch - 1):
         raise UserError(f"`patch` is a power of two from 4 on. Received: patch={patch}")
-    if side < patch or side % (patch // 2):
+    if any(each < patch or each % (patch // 2) for each in (height, columns)):
         raise UserError(
             f"`side` is at least `patch` and a multiple of its half. Received: side={side} with patch={patch}"
         )
 
     encoder = _patch_encoder(patch, width, size, blocks, channels)
-    images = keras.Input((side, side, channels), name="images", dtype="float32")
+    images = keras.Input((height, columns, channels), name="images", dtype="float32")
     fc, z = encoder(images)
     means = {
         "fc": layers.GlobalAveragePooling2D(name="mean_fc")(fc),

@@ -1,24 +1,31 @@
-"""Residual networks for small pictures."""
+"""Residual networks for small pictures, and for larger ones."""
 
 from __future__ import annotations
 
 import keras
 from keras import layers
 
-from mizoo._tools.checks import check_name, check_real, check_size, check_sizes
-from mizoo.encoders._layers import named
+from mizoo._tools.checks import check_choice, check_name, check_real, check_sizes
+from mizoo.encoders._layers import Side, check_side, named
 from mizoo.errors import UserError
+
+STEMS = {"small": 8, "large": 32}
+"""The stems, and the pixels of a picture for one of the last map."""
 
 
 def resnet18(
     width: float = 1.0,
     head_size: int = 512,
     global_size: int = 128,
-    side: int = 32,
+    side: Side = 32,
     channels: int = 3,
     name: str = "resnet18",
+    stem: str = "small",
 ) -> keras.Model:
-    """ResNet-18 for 32-pixel pictures (He et al. 2015, table 1): a 3x3 stem of stride 1 and no max-pooling.
+    """ResNet-18 (He et al. 2015, table 1), with the stem of ImageNet or with one for small pictures.
+
+    The stem "small" is a 3x3 convolution of stride 1, as on 32-pixel pictures; "large" is that of the paper, a 7x7
+    convolution of stride 2 and max-pooling by 2, which leaves a sixteenth of the positions: for 96 to 224 pixels.
 
     Four stages of two basic blocks, 64, 128, 256 and 512 channels times `width`; the last block's mean is what linear
     probes of such networks read, and a head of one hidden layer makes the global vector of it.
@@ -28,29 +35,35 @@ def resnet18(
             multiples of 16, which its kernels are fast with.
         head_size: hidden units of the head.
         global_size: width of the global vector.
-        side: height and width of the pictures, a multiple of 8.
+        side: height and width of the pictures, one number or both, (height, width): multiples of 8, with the large
+            stem of 32.
         channels: channels of the pictures.
         name: name of the model.
+        stem: "small" or "large".
 
     Returns:
         A Functional `keras.Model` from pictures (B, side, side, channels), 0..255, to a dict of float32 endpoints:
-        `local` (B, side/4, side/4, 256 width), the third stage; `conv` (B, side/8, side/8, 512 width), the fourth;
-        `fc` (B, 512 width), its mean; and `global` (B, global_size), the output of the head.
+        `local` (B, side/4, side/4, 256 width), the third stage; `conv` (B, side/8, side/8, 512 width), the fourth (a
+        quarter of these sides with the large stem); `fc` (B, 512 width), its mean; and `global` (B, global_size), the
+        output of the head.
 
     Raises:
-        UserError: for a width that leaves a stage without channels, sizes that are no whole numbers from 1 on, or
-            pictures that do not halve three times.
+        UserError: for a width that leaves a stage without channels, sizes that are no whole numbers from 1 on,
+            pictures that do not halve three times (five with the large stem), or another stem.
     """
     check_sizes(head_size=head_size, global_size=global_size, channels=channels)
     if round(64 * check_real(width, "width", above=0)) < 1:
         raise UserError(f"`width` is a factor of 64 channels that leaves at least one. Received: width={width}")
-    if check_size(side, "side") < 8 or side % 8:
-        raise UserError(f"`side` is a multiple of 8. Received: side={side}")
+    large = check_choice(stem, "stem", STEMS) == "large"
+    height, columns = check_side(side, STEMS[stem])
 
-    images = keras.Input((side, side, channels), name="images", dtype="float32")
+    images = keras.Input((height, columns, channels), name="images", dtype="float32")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
-    x = layers.Conv2D(round(64 * width), 3, padding="same", use_bias=False, name="stem")(x)
+    kernel, strides = (7, 2) if large else (3, 1)
+    x = layers.Conv2D(round(64 * width), kernel, strides=strides, padding="same", use_bias=False, name="stem")(x)
     x = _batch_norm(x, "stem")
+    if large:
+        x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
     maps = []
     for stage, filters in enumerate((64, 128, 256, 512), start=1):
         for block in (1, 2):

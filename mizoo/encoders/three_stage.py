@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from mizoo._tools.checks import check_each_size, check_name, check_size, check_sizes
-from mizoo.encoders._layers import named
+from mizoo._tools.checks import check_each_size, check_name, check_sizes
+from mizoo.encoders._layers import Side, check_side, named
 from mizoo.errors import UserError
 
 WHITENING = "whitening"  # name of the convolution that is fixed from patches of pictures
@@ -19,7 +19,7 @@ def three_stage(
     widths: Sequence[int] = (64, 256, 256),
     head_size: int = 512,
     global_size: int = 128,
-    side: int = 32,
+    side: Side = 32,
     whitening: bool = True,
     padding: str = "same",
     channels: int = 3,
@@ -35,7 +35,7 @@ def three_stage(
         widths: channels of the three stages.
         head_size: hidden units of the head.
         global_size: width of the global vector.
-        side: height and width of the pictures, a multiple of 8.
+        side: height and width of the pictures, one number or both, (height, width), from 8 on.
         whitening: whether the first convolution is fixed; else it is trained from random weights.
         padding: of the first convolution. With "valid" every stage loses a row and a column to the borders, and a step
             takes a third less time.
@@ -49,19 +49,18 @@ def three_stage(
         both side by side; and `global` (B, global_size), the output of the head on the mean of the third.
 
     Raises:
-        UserError: for widths and sizes that are no whole numbers from 1 on, a side that does not halve three times, or
+        UserError: for widths and sizes that are no whole numbers from 1 on, a side below 8 (16 without padding), or
             another padding.
     """
     widths = check_each_size(widths, "widths", 3)
     check_sizes(head_size=head_size, global_size=global_size, channels=channels)
-    if check_size(side, "side") < 8 or side % 8:
-        raise UserError(f"`side` is a multiple of 8. Received: side={side}")
     if padding not in ("same", "valid"):
         raise UserError(f'`padding` is "same" or "valid". Received: padding={padding!r}')
-    if padding == "valid" and side < 16:
+    height, columns = check_side(side, smallest=8)
+    if padding == "valid" and min(height, columns) < 16:
         raise UserError(f'`padding="valid"` leaves nothing of pictures below 16 pixels. Received: side={side}')
 
-    images = keras.Input((side, side, channels), name="images", dtype="float32")
+    images = keras.Input((height, columns, channels), name="images", dtype="float32")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(images)
     x = layers.Conv2D(8 * channels, 2, padding=padding, use_bias=False, trainable=not whitening, name=WHITENING)(x)
     x = layers.Activation("silu", name="whitening_silu")(x)

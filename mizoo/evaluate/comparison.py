@@ -147,7 +147,7 @@ def compare(
         by_encoder = []
         for model in models:
             pictures = PictureTasks(
-                model, dataset, split, train_split, interface.side(model), endpoints, store, display
+                model, dataset, split, train_split, interface.picture_shape(model), endpoints, store, display
             )
             by_encoder.append(pictures.for_protocol(TABLE["linear"]))
         return [

@@ -45,14 +45,14 @@ class Pictures:
     whole: np.ndarray
 
 
-def load_pictures(dataset: Any, split: str, train_split: str, size: int | None, fitted: bool) -> Pictures:
+def load_pictures(dataset: Any, split: str, train_split: str, size: interface.Shape | None, fitted: bool) -> Pictures:
     """The pictures of the protocols without labels.
 
     Args:
         dataset: as `mizoo.data.load` takes it; labels are ignored.
         split, train_split: what is fitted on and what is scored (`mizoo.evaluate.splits`). Data of a single split are
             measured whole, and for the fitted protocols a fifth of them, 5,000 at most, drawn at random, is held out.
-        size: height and width that the pictures get.
+        size: what the pictures are brought to, as of `mizoo.data.load`.
         fitted: whether any protocol is fitted.
 
     Raises:

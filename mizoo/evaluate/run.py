@@ -88,7 +88,7 @@ def evaluate(
     keep = _keeper(rows)
     model, provenance = _load_model(name_or_encoder, encoder)
     facts = {"entry": entry or interface.encoder_name(name_or_encoder), "encoder": encoder}
-    kind, side = interface.kind(model), interface.side(model)
+    kind, size = interface.kind(model), interface.picture_shape(model)
     labelled = [protocol for protocol in chosen if protocol.labelled]
     label_free = [protocol for protocol in chosen if not protocol.labelled]
     if kind == "sounds":
@@ -124,13 +124,13 @@ def evaluate(
                 for protocol in labelled:
                     loop.run(protocol, dataset_tasks)
         elif labelled:
-            pictures = PictureTasks(model, dataset, split, train_split, side, endpoints, store, display)
+            pictures = PictureTasks(model, dataset, split, train_split, size, endpoints, store, display)
             loop.begin(data_source(dataset, display))
             for protocol in labelled:
                 loop.run(protocol, pictures.for_protocol(protocol))
         if label_free:
             fitted = any(protocol.fits for protocol in label_free)
-            without_labels = load_pictures(dataset, split, train_split, side, fitted)
+            without_labels = load_pictures(dataset, split, train_split, size, fitted)
             if not labelled:
                 loop.begin(data_source(dataset, display))
             unlabelled = LabelFreeTasks(model, without_labels, label_free, endpoints, store, display)

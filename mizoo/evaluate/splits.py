@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mizoo.errors import UserError
+from mizoo.zoo import interface
 
 if TYPE_CHECKING:
     from mizoo.data.dataset import Dataset
@@ -20,7 +21,7 @@ def validation_size(count: int) -> int:
 
 
 def fit_and_test_splits(
-    dataset: Any, split: str, train_split: str, size: int | None, fitted: bool = True
+    dataset: Any, split: str, train_split: str, size: interface.Shape | None, fitted: bool = True
 ) -> tuple[Dataset | None, Dataset]:
     """Load the pictures to fit on and those to score.
 
@@ -29,7 +30,7 @@ def fit_and_test_splits(
         split: "test": `train_split` and the test split. "validation": both from `train_split`, whose last 5,000
             pictures are scored, a fifth where that is fewer; the test split is not read.
         train_split: the training split; a whole one for "validation".
-        size: height and width that the pictures get.
+        size: what the pictures are brought to, as of `mizoo.data.load`.
         fitted: whether anything is fitted; if not, `train_split` is not read for "test" and is None.
 
     Returns:

@@ -29,7 +29,7 @@ class PictureTasks:
         encoder: the encoder; None for raw pixels.
         dataset: as `mizoo.data.load` takes it, with labels.
         split, train_split: see `mizoo.evaluate.splits.fit_and_test_splits`.
-        size: height and width that the pictures get.
+        size: what the pictures are brought to, as of `mizoo.data.load`.
         endpoints: names; by default those of each protocol (`Protocol.endpoints`).
         cache: keeps the features.
         progress: shows the progress.
@@ -44,7 +44,7 @@ class PictureTasks:
         dataset: Any,
         split: str,
         train_split: str,
-        size: int | None,
+        size: interface.Shape | None,
         endpoints: Sequence[str] | None,
         cache: FeatureCache,
         progress: Progress,

@@ -20,8 +20,9 @@ from mizoo.export.keras_file import half_precision, to_float32, with_endpoints
 from mizoo.export.onnx import OPSET, endpoint_shapes, save_onnx
 from mizoo.export.parity import TOLERANCE, check_tolerance, compare, compare_rms, run_keras, run_onnx
 from mizoo.export.requirements import library_versions, require_export
+from mizoo.export.resized import compare_resized
 from mizoo.export.samples import sample_inputs
-from mizoo.export.saved_model import ENCODED, UINT8, run_saved_model, save_saved_model, takes_files
+from mizoo.export.saved_model import further_signatures, run_saved_model, save_saved_model
 from mizoo.zoo import entries, interface
 from mizoo.zoo.loading import read_keras, recorded_sampling_rate
 
@@ -37,6 +38,7 @@ def export(
     out: str | os.PathLike | None = None,
     images: np.ndarray | None = None,
     half: bool = True,
+    resize: bool = False,
 ) -> dict[str, Any]:
     """Write `encoder.onnx`, `saved_model/` and `manifest.json`, once both are proven to compute what Keras computes.
 
@@ -48,26 +50,31 @@ def export(
     Args:
         encoder: a published name, a `.keras` file, a run folder, or a Functional or Sequential `keras.Model`. A
             single output becomes an endpoint called as the layer that gives it.
-        out: the folder to write into; `export/<name>` in the current folder if None.
+        out: the folder to write into; `export/<name>` in the current folder if None, with `_any_size` behind it for
+            `resize`.
         images: pictures (B, H, W, C) in 0..255 to compare on instead; sounds or series for an encoder of those, which
             is otherwise compared on made-up ones of two lengths.
         half: round the weights to half precision first; False keeps float32 at twice the size.
+        resize: write forms that take pictures of any size and resize them inside, with antialiasing, as `mizoo embed`
+            does. They are compared with it at four sizes (`mizoo.export.resized`).
 
     Returns:
         The manifest: entry, endpoints, files (sha256, bytes), opset, versions, pictures, tolerance, `rounding` (what
-        half precision changed: the largest difference, and `rounding_rms`) and `differences` of each form, by endpoint.
+        half precision changed: the largest difference, and `rounding_rms`) and `differences` of each form, by endpoint;
+        with `resize` also `resized`, its sizes, tolerance and differences.
 
     Raises:
-        UserError: an encoder that cannot be exported, or a difference above 1e-4; what was there before stays.
+        UserError: an encoder that cannot be exported, or a difference above 1e-4 (0.02 where pictures were resized);
+            what was there before stays.
     """
     require_export()
     import keras
 
     model = encoder if isinstance(encoder, keras.Model) else read_keras(encoder)[0]
     name = interface.encoder_name(encoder)
-    out = Path("export", name) if out is None else files.user_path(out)
+    out = Path("export", f"{name}_any_size" if resize else name) if out is None else files.user_path(out)
     with files.temporary_folder(out) as folder:
-        manifest = write_forms(model, name, folder, images, half)
+        manifest = write_forms(model, name, folder, images, half, resize)
         if isinstance(encoder, (str, os.PathLike)) and interface.kind(model) == "sounds":
             if rate := recorded_sampling_rate(encoder):
                 manifest["input"]["sampling_rate"] = rate
@@ -83,13 +90,22 @@ def export(
 
 
 def write_forms(
-    model: keras.Model, name: str, folder: Path, images: np.ndarray | None = None, half: bool = True
+    model: keras.Model,
+    name: str,
+    folder: Path,
+    images: np.ndarray | None = None,
+    half: bool = True,
+    resize: bool = False,
 ) -> dict[str, Any]:
     """Write both forms into an empty folder and compare them with Keras; arguments, result and errors of `export`."""
     exact = with_endpoints(to_float32(model))
-    model = half_precision(exact) if half else exact
+    model = plain = half_precision(exact) if half else exact
+    if resize:
+        from mizoo.encoders.resizing import any_size
+
+        model, exact = any_size(plain), any_size(exact)
     shapes = endpoint_shapes(model)
-    batches = _comparison_batches(model, images)
+    batches = _comparison_batches(plain, images)  # of its own size, which resizing leaves as they are
     argument = interface.input_name(model)
     save_onnx(model, folder / "encoder.onnx")
     save_saved_model(model, folder / "saved_model")
@@ -111,6 +127,7 @@ def write_forms(
     rounding, rounding_rms = differences.pop("rounding"), differences.pop("rounding_rms")
     for form, by_endpoint in differences.items():
         check_tolerance(name, form, by_endpoint)
+    resized = {"resized": compare_resized(plain, model, folder, name)} if resize else {}
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "entry": name,
@@ -121,7 +138,7 @@ def write_forms(
         },
         "endpoints": {key: list(shape) for key, shape in shapes.items()},
         "files": {path.relative_to(folder).as_posix(): files.facts(path) for path in written},
-        "signatures": ["serve", *shapes, *((UINT8, ENCODED) if takes_files(model) else ())],
+        "signatures": ["serve", *shapes, *further_signatures(model)],
         "opset": OPSET,
         "versions": library_versions(),
         "pictures": sum(map(len, batches)),
@@ -129,6 +146,7 @@ def write_forms(
         "rounding": rounding,
         "rounding_rms": rounding_rms,
         "differences": differences,
+        **resized,
     }
 
 

@@ -36,25 +36,27 @@ def sample_pictures(count: int, shape: Sequence[int | None]) -> np.ndarray:
 
     Args:
         count: how many at most.
-        shape: (H, W, C) with H = W and C = 1 or 3. A free size gives 32.
+        shape: (H, W, C). A free size gives 32.
 
     Returns:
         uint8 array (count, H, W, C) from CIFAR-10's test split where TFDS holds it (nothing is fetched), otherwise from
-        the photographs that scikit-image and scikit-learn install.
+        the photographs that scikit-image and scikit-learn install. One channel is the mean of RGB; of other numbers,
+        the channels are red, green and blue of this picture, then of the next ones.
 
     Raises:
         UserError: for another shape, or if none of these is installed.
     """
     height, width, channels = (*shape, None, None)[:3] if len(shape) != 3 else shape
-    if len(shape) != 3 or height != width or channels not in (1, 3):
+    if len(shape) != 3 or channels is None:
         raise UserError(
             f"There are no sample pictures for the input shape {tuple(shape)}: pass `images`, a batch of real inputs."
         )
-    size = height or 32
-    images = np.stack([pictures.square(picture, size) for picture in _cifar10(count) or _cuttings(count)])
+    size = (height or 32, width or 32)
+    images = np.stack([pictures.fit(picture, size) for picture in _cifar10(count) or _cuttings(count)])
     if channels == 1:
-        images = np.round(images.mean(axis=-1, keepdims=True)).astype(np.uint8)
-    return images
+        return np.round(images.mean(axis=-1, keepdims=True)).astype(np.uint8)
+    rolled = [np.roll(images, -step, axis=0) for step in range(-(-channels // 3))]
+    return np.concatenate(rolled, axis=-1)[..., :channels]
 
 
 def _cifar10(count: int) -> list[np.ndarray]:

@@ -26,10 +26,10 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     """Save an encoder as a SavedModel with the signature `serve` (all endpoints) and one for each endpoint.
 
     These take `images`, float32 (batch, H, W, C) in 0..255 (`samples` or `series`, as of `save_onnx`), and return a
-    dict of named endpoints. Of an encoder of square pictures of one size there are two more, with all endpoints:
-    `serve_uint8` takes `images` as uint8, and `serve_encoded` takes `encoded`, the bytes (batch,) of JPEG, PNG, BMP or
-    GIF files of any size: they are decoded, resized and cropped in the graph as `mizoo.data.pictures.square` does,
-    except that EXIF orientation and transparency are not looked at.
+    dict of named endpoints. Of pictures there are two more, with all endpoints: `serve_uint8` takes `images` as uint8,
+    and, for grey or RGB pictures of one size, `serve_encoded` takes `encoded`, the bytes (batch,) of JPEG, PNG, BMP or
+    GIF files of any size: they are decoded, resized and cropped in the graph as `mizoo.data.pictures.fit` does, except
+    that EXIF orientation and transparency are not looked at.
 
     Args:
         encoder: as for `save_onnx`.
@@ -52,40 +52,45 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
         archive.add_endpoint(
             endpoint, lambda images, name=endpoint: {name: encoder(images, training=False)[name]}, signature
         )
-    if takes_files(encoder):
-        size, channels = shape[1], shape[-1]
+    further = further_signatures(encoder)
+    if UINT8 in further:
         archive.add_endpoint(
             UINT8,
             lambda images: encoder(tf.cast(images, tf.float32), training=False),
             [tf.TensorSpec(shape, tf.uint8, name=name)],
         )
+    if ENCODED in further:
         archive.add_endpoint(
             ENCODED,
-            lambda encoded: encoder(_decoded(encoded, size, channels), training=False),
+            lambda encoded: encoder(_decoded(encoded, *shape[1:]), training=False),
             [tf.TensorSpec((None,), tf.string, name=BYTES)],
         )
     with quiet("tensorflow"):
         archive.write_out(os.fspath(user_path(path)), verbose=False)
 
 
-def takes_files(encoder: keras.Model) -> bool:
-    """Whether an encoder takes square pictures of one size, grey or RGB, which a file can be brought to."""
-    shape = interface.input_shape(encoder)
-    return len(shape) == 3 and shape[0] is not None and shape[0] == shape[1] and shape[2] in (1, 3)
+def further_signatures(encoder: keras.Model) -> tuple[str, ...]:
+    """Those of bytes, for an encoder of pictures, and of files, if they can be brought to what it takes."""
+    shape = interface.picture_shape(encoder)
+    if shape is None:
+        return ()
+    return (UINT8,) if None in shape or shape[2] not in (1, 3) else (UINT8, ENCODED)
 
 
-def _decoded(encoded: Any, size: int, channels: int) -> Any:
-    """Pictures (batch, size, size, channels), whole numbers in 0..255 as float32, of the bytes of files."""
+def _decoded(encoded: Any, height: int, width: int, channels: int) -> Any:
+    """Pictures (batch, height, width, channels), whole numbers in 0..255 as float32, of the bytes of files."""
     import tensorflow as tf
 
-    def square(content: Any) -> Any:
-        """The picture of one file, cut to a square and resized."""
+    size = tf.constant([height, width], tf.float32)
+
+    def fitted(content: Any) -> Any:
+        """The picture of one file, resized to cover what is asked for, and cut."""
         picture = tf.io.decode_image(content, channels=3, expand_animations=False)
         sides = tf.cast(tf.shape(picture)[:2], tf.float32)
-        scale = size / tf.reduce_min(sides)
+        scale = tf.reduce_max(size / sides)
         resized = tf.raw_ops.ScaleAndTranslate(
             images=picture[None],
-            size=[size, size],
+            size=[height, width],
             scale=tf.stack([scale, scale]),
             translation=(size - sides * scale) / 2,  # the middle of both stays the middle
             kernel_type="keyscubic",  # the bicubic filter of Pillow
@@ -94,9 +99,9 @@ def _decoded(encoded: Any, size: int, channels: int) -> Any:
         resized = tf.clip_by_value(tf.round(resized), 0.0, 255.0)
         if channels == 1:  # as Pillow turns RGB to grey (ITU-R 601-2)
             resized = tf.round(tf.tensordot(resized, tf.constant([0.299, 0.587, 0.114]), 1))[..., None]
-        return tf.ensure_shape(resized, (size, size, channels))
+        return tf.ensure_shape(resized, (height, width, channels))
 
-    return tf.map_fn(square, encoded, fn_output_signature=tf.TensorSpec((size, size, channels), tf.float32))
+    return tf.map_fn(fitted, encoded, fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32))
 
 
 def run_saved_model(path: Path, argument: str, batch: np.ndarray, endpoints: list[str]) -> list[dict[str, np.ndarray]]:

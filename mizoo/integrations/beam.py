@@ -68,8 +68,8 @@ class Embed(beam.PTransform):
         super().__init__()
         encoder = load(name, endpoint, "onnx")
         shape = interface.input_shape(encoder)
-        if len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3):
-            raise UserError(f"`Embed` needs an encoder of square pictures of one size. {name} takes {shape}.")
+        if len(shape) != 3 or None in shape:
+            raise UserError(f"`Embed` needs an encoder of pictures of one size. {name} takes {shape}.")
         every = interface.endpoint_names(encoder)
         self.endpoints = (endpoint,) if endpoint else tuple(every)
         self.batch_size = batch_size

@@ -84,7 +84,8 @@ class Job:
     def objective(self, phase: Phase, encoder: keras.Model) -> Any:
         """The objective of one phase around an encoder."""
         stage, _ = self._recipe.data.stage_at(phase.start)
-        views = augment.preset(self._recipe.data.augment, stage.view_side, stage.area)
+        channels = interface.channels(encoder) or 3
+        views = augment.preset(self._recipe.data.augment, stage.view_side, stage.area, channels)
         target_size = None if self.targets is None else self.targets.shape[1]
         trained = view_encoder(self._recipe, encoder, stage.view_side)
         return phase.objective.build(trained, views, self.training.seed, target_size)
@@ -178,8 +179,9 @@ def _load(recipe: recipes.Recipe) -> tuple[np.ndarray | Sounds, np.ndarray | Non
     """The pictures, uint8 (N, H, W, C), with their labels if they have some, or the sounds that the recipe names."""
     source = recipe.data
     if source.window is None:
-        side = interface.side(recipe.encoder.build())
-        loaded = load_or_stream(source.source, source.split, side, source.stream, recipe.objective.takes_labels)
+        shape = interface.picture_shape(recipe.encoder.build())
+        labelled = recipe.objective.takes_labels
+        loaded = load_or_stream(source.source, source.split, shape, source.stream, labelled, source.depth)
         return loaded.images, loaded.labels
     sounds = data.sounds.load(source.source, source.split, source.without_speakers)
     if sounds.sampling_rate != recipe.encoder.sampling_rate:

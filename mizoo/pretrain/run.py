@@ -144,7 +144,7 @@ def _train_all(run: _Run, placement: Placement) -> None:
         callbacks = [OnlineProbe(**recipe.watch.arguments), *callbacks]
     for each in callbacks:
         if isinstance(each, OnlineProbe):  # what cannot be drawn is said before the targets of teachers are made
-            each.load(interface.side(recipe.encoder.build()))
+            each.load(interface.picture_shape(recipe.encoder.build()))
     if run.tensorboard and leads:
         TensorBoard(folder / EVENTS)  # as is a writer that is not installed
     job = prepare(recipe, folder, state, run.last)

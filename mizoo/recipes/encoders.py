@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, PlainValidator, PositiveFloat, PositiveInt, model_validator
 
 from mizoo._tools.import_path import check_arguments, import_object
 from mizoo.recipes.section import Settings, Sizes
+
+_ENDPOINTS = ("local", "conv", "fc", "global")
+
+
+def _side(value: Any) -> int | tuple[int, int]:
+    """The height and width of pictures: one number, or [height, width], which may be equal.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    both = value if isinstance(value, (list, tuple)) else (value, value)
+    if len(both) != 2 or any(not isinstance(each, int) or isinstance(each, bool) or each < 1 for each in both):
+        raise ValueError("the side of pictures is a whole number from 1 on, or two, [height, width]")
+    return both[0] if both[0] == both[1] else (both[0], both[1])
+
+
+Side = Annotated[Any, PlainValidator(_side)]  # int or (int, int), of which one serialiser would refuse the other
 
 
 class EncoderSettings(Settings):
@@ -22,11 +39,21 @@ class EncoderSettings(Settings):
     takes: ClassVar[Literal["pictures", "sounds"]] = "pictures"
     any_side: ClassVar[bool] = False
     endpoints: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def step(self) -> int:
+        """What the side of a view that it is trained on is a multiple of."""
+        return 8
+
     if TYPE_CHECKING:  # keys of some encoders
 
         @property
-        def side(self) -> int:
-            """Height and width of the pictures."""
+        def side(self) -> int | tuple[int, int]:
+            """Height and width of the pictures, one number of square ones."""
+
+        @property
+        def channels(self) -> int:
+            """Of the pictures."""
 
         @property
         def sampling_rate(self) -> int:
@@ -47,9 +74,25 @@ class Conv32Settings(EncoderSettings):
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((64, 128, 256), strict=False)
     fc_size: PositiveInt = 1024
     global_size: PositiveInt = 64
+    channels: PositiveInt = 3
 
     builds: ClassVar[str] = "mizoo.encoders:conv32"
-    endpoints: ClassVar[tuple[str, ...]] = ("local", "conv", "fc", "global")
+    endpoints: ClassVar[tuple[str, ...]] = _ENDPOINTS
+
+
+class Conv64Settings(EncoderSettings):
+    """Arguments of `mizoo.encoders.conv64`."""
+
+    name: Literal["conv64"] = "conv64"
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        (96, 192, 384, 384, 192), strict=False
+    )
+    fc_sizes: Sizes = Field((4096, 4096), strict=False, min_length=1)
+    global_size: PositiveInt = 64
+    channels: PositiveInt = 3
+
+    builds: ClassVar[str] = "mizoo.encoders:conv64"
+    endpoints: ClassVar[tuple[str, ...]] = _ENDPOINTS
 
 
 class ResNet18Settings(EncoderSettings):
@@ -59,22 +102,36 @@ class ResNet18Settings(EncoderSettings):
     width: PositiveFloat = 1.0
     head_size: PositiveInt = 512
     global_size: PositiveInt = 128
-    side: PositiveInt = Field(32, multiple_of=8)
+    side: Side = 32
+    channels: PositiveInt = 3
+    stem: Literal["small", "large"] = "small"
 
     builds: ClassVar[str] = "mizoo.encoders:resnet18"
-    endpoints: ClassVar[tuple[str, ...]] = ("local", "conv", "fc", "global")
+    endpoints: ClassVar[tuple[str, ...]] = _ENDPOINTS
     any_side: ClassVar[bool] = True
+
+    @property
+    def step(self) -> int:
+        """The same for its pictures: a multiple of the pixels for one of its last map."""
+        return {"small": 8, "large": 32}[self.stem]
+
+    @model_validator(mode="after")
+    def _halves(self):
+        if any(each % self.step for each in (self.side if isinstance(self.side, tuple) else (self.side,))):
+            raise ValueError(f"`side` is a multiple of {self.step} with `stem: {self.stem}`")
+        return self
 
 
 class PatchGridSettings(EncoderSettings):
     """Arguments of `mizoo.encoders.patch_grid`."""
 
     name: Literal["patch_grid"] = "patch_grid"
-    side: PositiveInt = 32
+    side: Side = 32
     patch: int = Field(8, ge=4)
     width: PositiveInt = 128
     size: PositiveInt = 256
     blocks: int = Field(3, ge=0)
+    channels: PositiveInt = 3
 
     builds: ClassVar[str] = "mizoo.encoders:patch_grid"
     endpoints: ClassVar[tuple[str, ...]] = ("local", "fc", "global")
@@ -87,12 +144,13 @@ class ThreeStageSettings(EncoderSettings):
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((64, 256, 256), strict=False)
     head_size: PositiveInt = 512
     global_size: PositiveInt = 128
-    side: PositiveInt = Field(32, multiple_of=8)
+    side: Side = 32
     whitening: bool = True
     padding: Literal["same", "valid"] = "same"
+    channels: PositiveInt = 3
 
     builds: ClassVar[str] = "mizoo.encoders:three_stage"
-    endpoints: ClassVar[tuple[str, ...]] = ("local", "conv", "fc", "global")
+    endpoints: ClassVar[tuple[str, ...]] = _ENDPOINTS
     any_side: ClassVar[bool] = True
 
     def fit_to(self, encoder: Any, inputs: Any) -> None:
@@ -136,6 +194,7 @@ class CustomEncoderSettings(EncoderSettings):
 
 ENCODERS: dict[str, type[EncoderSettings]] = {
     "conv32": Conv32Settings,
+    "conv64": Conv64Settings,
     "resnet18": ResNet18Settings,
     "patch_grid": PatchGridSettings,
     "waveform": WaveformSettings,

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_valida
 
 from mizoo._tools.import_path import check_arguments, import_object
 from mizoo.recipes.section import Endpoint, Settings, Sizes
+from mizoo.zoo import interface
 
 
 class Phase(NamedTuple):
@@ -283,6 +284,14 @@ class CPCSettings(ObjectiveSettings):
         from mizoo.augment import preset
 
         return super().arguments | {"patch_augment": preset(self.patch_augment)}
+
+    def build(self, encoder: Any, augment: Any, seed: int, target_size: int | None = None) -> Any:
+        """Build the objective, with an augmentation of patches for the encoder's channels."""
+        from mizoo.augment import preset
+
+        of_patches = preset(self.patch_augment, channels=interface.channels(encoder) or 3)
+        settings = self.arguments | {"patch_augment": of_patches}
+        return self.constructor()(encoder, augment=augment, seed=seed, **settings)
 
 
 class CustomObjectiveSettings(ObjectiveSettings):

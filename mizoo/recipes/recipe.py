@@ -74,9 +74,14 @@ class Recipe(Section):
                 f"`data.view_side` takes `encoder.name: {' or '.join(allowed)}`, whose weights fit pictures of every "
                 "size"
             )
+        if isinstance(self.encoder.side, tuple):
+            raise ValueError("`data.view_side` is of square views, and `encoder.side` is not square")
         largest = self.encoder.side if self.data.stages else self.encoder.side - 1
-        if any(side % 8 or side > largest for side in sides):
-            raise ValueError("`view_side` is a multiple of 8 below `encoder.side`; in `stages` it may be that as well")
+        if any(side % self.encoder.step or side > largest for side in sides):
+            raise ValueError(
+                f"`view_side` is a multiple of {self.encoder.step} below `encoder.side`; in `stages` it may be that as "
+                "well"
+            )
         return self
 
     @model_validator(mode="after")

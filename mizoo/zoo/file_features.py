@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -20,6 +20,20 @@ from mizoo.zoo import interface
 from mizoo.zoo.loading import sampling_rate as rate_of
 
 _AHEAD = 3  # batches that are read ahead of the one that is encoded
+
+
+class _PictureFiles(NamedTuple):
+    """`find` and `stream` of `mizoo.data.pictures` for encoders of so many channels."""
+
+    channels: int
+
+    def find(self, paths: Any, missing: list[tuple[Path, str]], passed_over: Counter[str]) -> list[Path]:
+        """As of `mizoo.data.pictures`."""
+        return pictures.find(paths, missing, passed_over, self.channels)
+
+    def stream(self, paths: Any, missing: list[tuple[Path, str]], passed_over: Counter[str]) -> Iterator[Path]:
+        """As of `mizoo.data.pictures`."""
+        return pictures.stream(paths, missing, passed_over, self.channels)
 
 
 class FileFeatures:
@@ -46,12 +60,16 @@ class FileFeatures:
 
     @property
     def source(self) -> Any:
-        """The module that finds and reads the files: of pictures or of sounds."""
-        return sound_files if interface.kind_of(self.shape) == "sounds" else pictures
+        """What finds the files: the module of sounds, or of pictures with the encoder's channels."""
+        return sound_files if self._of_sounds else _PictureFiles(self.shape[2])
+
+    @property
+    def _of_sounds(self) -> bool:
+        return interface.kind_of(self.shape) == "sounds"
 
     def encoded(self, files: Iterable[Path]) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
         """Files with their features, some at a time."""
-        if self.source is sound_files:
+        if self._of_sounds:
             return _sounds(self, files, self.sampling_rate or rate_of(self.name))
         return _pictures(self, files)
 

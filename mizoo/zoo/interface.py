@@ -73,6 +73,20 @@ def side(encoder: Any) -> int | None:
     return shape[0] if len(shape) == 3 else None
 
 
+def picture_shape(encoder: Any) -> Shape | None:
+    """The pictures that an encoder takes, (height, width, channels) with None for what is free, as `mizoo.data.load`
+    takes it as `size`; None where it gives no such shape.
+    """
+    shape = input_shape(encoder)
+    return shape if len(shape) == 3 else None
+
+
+def channels(encoder: Any) -> int | None:
+    """Channels of the pictures that an encoder takes, or None where it takes others or gives no input shape."""
+    shape = picture_shape(encoder)
+    return shape[2] if shape else None
+
+
 def outputs(encoder: Any) -> dict[str, Any]:
     """Symbolic outputs of a Keras encoder by endpoint; a single output goes by the name of the layer that gives it.
 

@@ -31,12 +31,18 @@ def load(
     runtime: Literal["keras"] = "keras",
     *,
     name: str | None = None,
+    resize: bool = False,
 ) -> keras.Model: ...
 
 
 @overload
 def load(
-    encoder: str | os.PathLike, endpoint: str | None = None, *, runtime: Literal["onnx"], name: str | None = None
+    encoder: str | os.PathLike,
+    endpoint: str | None = None,
+    *,
+    runtime: Literal["onnx"],
+    name: str | None = None,
+    resize: bool = False,
 ) -> OnnxEncoder: ...
 
 
@@ -47,6 +53,7 @@ def load(
     runtime: str = "keras",
     *,
     name: str | None = None,
+    resize: bool = False,
 ) -> Any: ...
 
 
@@ -56,6 +63,7 @@ def load(
     runtime: str = "keras",
     *,
     name: str | None = None,
+    resize: bool = False,
 ) -> keras.Model | OnnxEncoder:
     """Load an encoder. It takes decoded pictures (B, H, W, C) in 0..255, uint8 or float, and scales them itself.
 
@@ -71,6 +79,9 @@ def load(
         runtime: "keras", or "onnx" for ONNX Runtime (no Keras import, ready at once, inference only).
         name: what the model is called; that of the entry, or of the folder or file, with `_<endpoint>` if one was
             chosen, unless it is given. Layers of one model have different names.
+        resize: take pictures of any size, all of a batch of the same one, and resize them inside, with antialiasing, as
+            `mizoo embed` does (`mizoo.data.pictures.fit`): features agree within 2 % of the largest value. A Keras
+            model then has a layer of this package (`mizoo.encoders.resizing`) in front.
 
     Returns:
         A Functional or Sequential `keras.Model` in float32 (of stock layers, if it is published), fit for
@@ -79,15 +90,16 @@ def load(
 
     Raises:
         UserError: unknown name (with the nearest ones), endpoint (with the list) or runtime; a file that is missing,
-            damaged, above the limits, not the published one, or no encoder; no backend for Keras.
+            damaged, above the limits, not the published one, or no encoder; no backend for Keras; `resize` for an
+            encoder of sounds or of pictures of any size.
     """
     if encoder is None:
         encoder, name = name, None  # `load(name=...)`, as that argument was called in version 0.1.0
-    return load_hashed(encoder, endpoint, runtime, name)[0]
+    return load_hashed(encoder, endpoint, runtime, name, resize)[0]
 
 
 def load_hashed(
-    encoder: Any, endpoint: str | None = None, runtime: str = "keras", name: str | None = None
+    encoder: Any, endpoint: str | None = None, runtime: str = "keras", name: str | None = None, resize: bool = False
 ) -> tuple[Any, str]:
     """The encoder as `load` gives it, and the SHA-256 of the bytes that it was loaded from; errors as there."""
     _check_text("endpoint", endpoint, "the name of one endpoint, or None for all of them")
@@ -100,18 +112,23 @@ def load_hashed(
     if runtime == "onnx":
         from mizoo.zoo.onnx_encoder import OnnxEncoder
 
-        return OnnxEncoder(file, endpoint, name or title), file.sha256
+        return OnnxEncoder(file, endpoint, name or title, resize=resize), file.sha256
     _import_keras()
     model = reading.load_keras_bytes(file, trusted=published)
     outputs = _outputs(file.path, model)
     called = name or _NO_NAME.sub("_", title if endpoint is None else f"{title}_{endpoint}").lstrip("_-") or "encoder"
     if endpoint is None:
         model.name = called
-        return model, file.sha256
-    _check_endpoint(endpoint, outputs, title)
-    import keras
+    else:
+        _check_endpoint(endpoint, outputs, title)
+        import keras
 
-    return keras.Model(model.inputs[0], outputs[endpoint], name=called), file.sha256
+        model = keras.Model(model.inputs[0], outputs[endpoint], name=called)
+    if resize:
+        from mizoo.encoders.resizing import any_size
+
+        model = any_size(model)
+    return model, file.sha256
 
 
 def read_keras(encoder: str | os.PathLike) -> tuple[keras.Model, str]:

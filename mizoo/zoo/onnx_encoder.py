@@ -11,6 +11,7 @@ import numpy as np
 
 from mizoo._tools.files import user_path
 from mizoo.data.pictures import check_images
+from mizoo.data.resizing import fitted
 from mizoo.data.sound_files import check_samples
 from mizoo.errors import UserError
 from mizoo.zoo.interface import kind_of
@@ -30,6 +31,7 @@ class OnnxEncoder:
         name: what messages call the encoder; the file's name if None.
         providers: names of execution providers of ONNX Runtime, in order of preference.
         sha256: what the hash of the file must be, if that is known.
+        resize: whether it takes pictures of any size and brings them to its own, as of `mizoo.load`.
 
     Copies and pickles open the file again, by its path, and refuse one that has changed.
 
@@ -53,6 +55,7 @@ class OnnxEncoder:
         name: str | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         sha256: str | None = None,
+        resize: bool = False,
     ) -> None:
         if endpoint is not None and not isinstance(endpoint, str):
             raise UserError(f"`endpoint` is the name of one endpoint, or None for all of them. Received: {endpoint!r}")
@@ -75,6 +78,7 @@ class OnnxEncoder:
         self._input = inputs[0].name
         self.input_shape = (None, *map(_size, inputs[0].shape[1:]))
         self.kind = kind_of(self.input_shape[1:])
+        self._size = self._size_to_fit() if resize else None
         self._check_input = check_images if self.kind == "pictures" else check_samples
         self.output_shapes = {each.name: (None, *map(_size, each.shape[1:])) for each in outputs}
         if endpoint is not None:
@@ -101,6 +105,15 @@ class OnnxEncoder:
         """
         return self._chosen(self._run(self._check_input(images, self.input_shape[1:])))
 
+    def _size_to_fit(self) -> tuple[int, int]:
+        """Height and width that pictures are brought to; `input_shape` becomes that of pictures of any size."""
+        shape = self.input_shape[1:]
+        height, width, channels = shape if self.kind == "pictures" else (None, None, None)
+        if height is None or width is None:
+            raise UserError(f"`resize` is for an encoder of pictures of one size. {self.name} takes {shape}.")
+        self.input_shape = (None, None, None, channels)
+        return height, width
+
     def predict(self, images: Any, batch_size: int = 256) -> dict[str, np.ndarray] | np.ndarray:
         """Encode any number of pictures, a batch at a time; otherwise as `__call__`.
 
@@ -121,6 +134,8 @@ class OnnxEncoder:
         return self._chosen(results)
 
     def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        if self._size is not None:
+            batch = fitted(batch.astype(np.float32, copy=False), batch.shape[1], batch.shape[2], self._size)
         if self._dtype is np.uint8 and batch.dtype != np.uint8:
             batch = np.round(batch)
         batch = batch.astype(self._dtype, copy=False)
@@ -163,7 +178,8 @@ class OnnxEncoder:
         return high
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.path, self.endpoint, self.name, self.providers, self.sha256)
+        resize = self._size is not None
+        return type(self), (self.path, self.endpoint, self.name, self.providers, self.sha256, resize)
 
     def _chosen(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
         return results if self.endpoint is None else results[self.endpoint]

@@ -71,7 +71,7 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
         return {}
     names = interface.endpoint_names(encoder)
     endpoint = endpoint if endpoint in names or not names else names[-1]
-    bank, shown = _pictures(subject.dataset, interface.side(encoder))
+    bank, shown = _pictures(subject.dataset, interface.picture_shape(encoder))
     line.advance(1)
 
     def encode(model: Any, images: np.ndarray) -> np.ndarray:
@@ -102,10 +102,10 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
 
 
 @functools.lru_cache(maxsize=2)  # the encoders of a page are shown on the same pictures
-def _pictures(dataset: str, side: int | None) -> tuple[Dataset, Dataset]:
+def _pictures(dataset: str, size: interface.Shape | None) -> tuple[Dataset, Dataset]:
     """A bank of training pictures, and test pictures: of data without a test split, the last fifth."""
     split = "test" if "test" in data.splits(dataset) else "validation"
-    train, test = fit_and_test_splits(dataset, split, "train", side)
+    train, test = fit_and_test_splits(dataset, split, "train", size)
     assert train is not None
     return _draw(train, BANK), _draw(test, SHOWN)
 
@@ -119,8 +119,8 @@ def _draw(whole: Dataset, count: int) -> Dataset:
 def _thumbnails(images: np.ndarray) -> np.ndarray:
     from PIL import Image
 
-    if images.shape[-1] == 1:
-        images = np.repeat(images, 3, axis=-1)
+    if images.shape[-1] != 3:  # the first three of many channels; grey, or the first of two, as grey
+        images = images[..., :3] if images.shape[-1] > 3 else np.repeat(images[..., :1], 3, axis=-1)
     if images.shape[1] <= THUMBNAIL and images.shape[1] == images.shape[2]:
         return images
     small = (Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX) for image in images)
@@ -203,8 +203,8 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
     if recipe is None or len(shown.images.shape) != 4 or shown.images.shape[-1] != 3:
         return unknown
     try:
-        side = interface.side(encoder)
-        trained = load_or_stream(recipe.data.source, recipe.data.split, side, recipe.data.stream).images
+        shape, of = interface.picture_shape(encoder), recipe.data
+        trained = load_or_stream(of.source, of.split, shape, of.stream, depth=of.depth).images
     except (UserError, OSError):  # of another machine, or gone: then it is unknown
         return unknown
     known = set(map(_fingerprint, trained))

@@ -1,0 +1,198 @@
+"""Pictures of any number of channels: from TIFF files and NumPy arrays, and brought to the number that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mizoo.data import depth as depths
+from mizoo.errors import UserError, not_installed
+
+ARRAYS = frozenset((".npy",))
+"""Suffixes of files that hold a picture as an array of NumPy; in a folder they count by their shape."""
+_BEGINNINGS = {b"\x93NUMPY": "array", b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff"}
+COLOURS = (None, 1, 3)
+"""Numbers of channels that ordinary files are brought to: all are read as RGB, or turned to grey."""
+
+
+class Bands(NamedTuple):
+    """A file that was opened and not read yet.
+
+    Attributes:
+        shape: of its array, (H, W), (H, W, C) or (C, H, W), without axes of length 1.
+        read: its values, an array of that shape.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+def format_of(path: Path) -> str | None:
+    """What a file begins as: "array" (.npy), "tiff", or None for anything else."""
+    with open(path, "rb") as stream:
+        beginning = stream.read(6)
+    return next((name for start, name in _BEGINNINGS.items() if beginning.startswith(start)), None)
+
+
+def is_picture(path: Path, channels: int | None) -> bool:
+    """Whether a .npy file may hold a picture: three axes, or two where it has one channel; its content is not read."""
+    try:
+        rank = len(open_array(path).shape)
+    except Exception:  # damaged, of another format, or unreadable: no picture
+        return False
+    return rank == 3 or (rank == 2 and channels == 1)
+
+
+def open_array(path: Path) -> Bands:
+    """A .npy file.
+
+    Raises:
+        UserError: for Python objects in it.
+        ValueError, OSError: for a damaged file.
+    """
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise UserError("it holds several arrays: save one picture a file, with `numpy.save`.")
+    return Bands(_without_ones(values.shape), lambda: np.array(values).reshape(_without_ones(values.shape)))
+
+
+def open_tiff(path: Path) -> Bands:
+    """The first series of a TIFF, whose channels are samples of a pixel, planes or pages.
+
+    Raises:
+        UserError: if tifffile is not installed, or the file is no TIFF that it reads.
+    """
+    try:
+        import tifffile
+    except ModuleNotFoundError as error:
+        raise not_installed(error) or error from None
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        shape, samples = tuple(series.shape), series.axes.find("S")
+
+    def read() -> np.ndarray:
+        """The values, the samples of a pixel behind its position."""
+        try:
+            values = tifffile.imread(path, series=0)
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                raise UserError(
+                    f"its compression is one that tifffile reads with imagecodecs, which is not installed: {error}. "
+                    "`pip install imagecodecs`."
+                ) from error
+            raise
+        if 0 <= samples < 2 and values.ndim == 3:
+            values = np.moveaxis(values, samples, -1)
+        return values.reshape(_without_ones(values.shape))
+
+    return Bands(_without_ones(shape), read)
+
+
+def pixels(bands: Bands) -> tuple[int, int]:
+    """Pixels of a picture, and values of all its channels.
+
+    Raises:
+        UserError: for an array that is no picture.
+    """
+    if len(bands.shape) not in (2, 3) or 0 in bands.shape:
+        raise UserError(f"it holds an array of shape {bands.shape}, and a picture is (H, W), (H, W, C) or (C, H, W).")
+    values = int(np.prod(bands.shape))
+    fewest = min(bands.shape[0], bands.shape[-1]) if len(bands.shape) == 3 else 1
+    return values // fewest, values
+
+
+def eight_bits(values: np.ndarray, channels: int | None, depth: int | None) -> tuple[np.ndarray, str | None]:
+    """Values as they were stored -> the picture, and what the user should know about its range.
+
+    Args:
+        values: (H, W), (H, W, C) or (C, H, W).
+        channels: those that are wanted; None takes what the file has: the shorter of the first and the last axis.
+        depth: as of `mizoo.data.pictures.read`.
+
+    Returns:
+        uint8 (H, W, C), and a note or None.
+
+    Raises:
+        UserError: for another number of channels, and values outside the range.
+    """
+    if values.dtype.kind not in "iuf":
+        raise UserError(f"its values are {values.dtype}: a picture holds whole numbers or floats.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise UserError("it holds NaN or infinity: fill these pixels first, for example by 0.")
+    placed = _channels_last(values, channels)
+    if placed.dtype == np.uint8:
+        return np.ascontiguousarray(placed), None
+    grey, note = depths.eight_bits(placed, depth, None)
+    return grey, note
+
+
+def _channels_last(values: np.ndarray, channels: int | None) -> np.ndarray:
+    """(H, W, C) of an array whose channels come last or first, or that has one."""
+    if values.ndim == 2:
+        values = values[..., None]
+    elif channels is None:
+        channels = min(values.shape[0], values.shape[-1])
+    if channels in (None, values.shape[-1]):
+        return values
+    if values.shape[0] == channels:
+        return np.moveaxis(values, 0, -1)
+    if values.shape[-1] in (1, 3) and channels in (1, 3):
+        return values
+    raise UserError(
+        f"it holds an array of shape {values.shape}, and {channels} channels are wanted, as its first or its last axis."
+    )
+
+
+def of_image(image: Image.Image, channels: int) -> np.ndarray:
+    """The bands of a decoded file of 8 bits, (H, W, C), as they are stored.
+
+    Raises:
+        UserError: for another number of them.
+    """
+    if (count := len(image.getbands())) != channels or image.mode.startswith(("I", "F", "P", "1")):
+        raise UserError(
+            f"it has {count} channel{'s' if count > 1 else ''} (Pillow's mode {image.mode}), and {channels} are wanted."
+        )
+    values = np.array(image)
+    return values if values.ndim == 3 else values[..., None]
+
+
+def with_channels(images: np.ndarray, channels: int | None, what: str) -> np.ndarray:
+    """Pictures brought to a number of channels: grey from RGB (ITU-R 601-2), or three equal ones of grey.
+
+    Args:
+        images: uint8 (..., H, W, C).
+        channels: those that are wanted; None leaves them.
+        what: what the message calls the pictures.
+
+    Raises:
+        UserError: for any other pair of numbers.
+    """
+    have = images.shape[-1]
+    if channels in (None, have):
+        return images
+    if have == 1 and channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    if have == 3 and channels == 1:
+        return grey(images)
+    raise UserError(
+        f"{what} has pictures of {have} channels, and {channels} are wanted: the encoder and its data have the same "
+        "number (`encoder.channels` of a recipe). Leave channels out, or choose another encoder."
+    )
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """uint8 (..., H, W, 1) of RGB (..., H, W, 3), as Pillow's mode L, which rounds in the same way."""
+    rows = images.reshape(-1, *images.shape[-2:])
+    return np.array(Image.fromarray(rows).convert("L")).reshape(*images.shape[:-1], 1)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without axes of length 1 in front of or behind the two of the picture, as microscopes write them."""
+    kept: Any = [size for size in shape if size != 1]
+    return tuple(kept) if len(kept) >= 2 else tuple(shape)

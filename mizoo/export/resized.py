@@ -1,0 +1,69 @@
+"""The proof that an exported form which resizes inside gives the features of `mizoo embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mizoo.data.pictures import fit
+from mizoo.errors import UserError
+from mizoo.export.parity import compare, run_keras, run_onnx
+from mizoo.export.samples import sample_pictures
+from mizoo.export.saved_model import run_saved_model
+from mizoo.zoo import interface
+
+if TYPE_CHECKING:
+    import keras
+
+TOLERANCE = 0.02
+"""The largest difference from the features of `mizoo embed`, relative to the largest value of an endpoint."""
+
+FACTORS = ((1.5, 2.0), (3.1, 2.2), (0.7, 0.9), (9.0, 7.0))
+"""Height and width of the pictures that are compared, in those of the encoder: wide, tall, small and large."""
+PICTURES = 16
+
+
+def compare_resized(encoder: keras.Model, resizing: keras.Model, folder: Path, name: str) -> dict[str, Any]:
+    """Compare three forms that resize inside with the encoder itself on pictures that were resized by Pillow.
+
+    Args:
+        encoder: of pictures of one size, with a dict of outputs.
+        resizing: the Keras form, as of `mizoo.encoders.resizing.any_size`.
+        folder: holds the others, `encoder.onnx` and `saved_model`.
+        name: of the encoder, for messages.
+
+    Returns:
+        `sizes`, `pictures` of each, `tolerance`, and the largest `differences` of each form, by endpoint.
+
+    Raises:
+        UserError: for a difference above `TOLERANCE`.
+    """
+    height, width, channels = interface.input_shape(encoder)
+    assert height and width
+    sizes = [(max(1, round(height * tall)), max(1, round(width * wide))) for tall, wide in FACTORS]
+    endpoints = list(interface.endpoint_names(encoder))
+    worst: dict[str, dict[str, float]] = {}
+    for size in sizes:
+        pictures = sample_pictures(PICTURES, (*size, channels))
+        fitted = np.stack([fit(picture, (height, width)) for picture in pictures]).astype("float32")
+        reference, batch = run_keras(encoder, fitted), pictures.astype("float32")
+        forms = {
+            "keras": run_keras(resizing, batch),
+            "onnx": run_onnx(folder / "encoder.onnx", batch, endpoints),
+            "saved_model": run_saved_model(folder / "saved_model", "images", batch, endpoints)[0],
+        }
+        for form, values in forms.items():
+            found, known = compare(values, reference), worst.get(form, {})
+            worst[form] = {key: max(found[key], known.get(key, 0.0)) for key in found}
+    for form, differences in worst.items():
+        endpoint = max(differences, key=lambda key: differences[key])
+        if not differences[endpoint] <= TOLERANCE:
+            raise UserError(
+                f"The {form} form of {name} that resizes inside differs from `mizoo embed`, so nothing was written: "
+                f"endpoint {endpoint!r} by {differences[endpoint]:.2g} of its largest value, where {TOLERANCE:g} is "
+                "allowed. Resize before the encoder instead (`mizoo.data.pictures.fit`)."
+            )
+    listed = [list(size) for size in sizes]
+    return {"sizes": listed, "pictures": PICTURES, "tolerance": TOLERANCE, "differences": worst}
