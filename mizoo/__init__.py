@@ -40,6 +40,7 @@ _PUBLIC = {
     "export": ("mizoo.export", None),
     "finetune": ("mizoo.finetune", None),
     "mi": ("mizoo.mi", None),
+    "new": ("mizoo.new", None),
     "objectives": ("mizoo.objectives", None),
     "optimizers": ("mizoo.optimizers", None),
     "pictures": ("mizoo.data.pictures", None),  # where it was in version 0.1.0
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         export,
         finetune,
         mi,
+        new,
         objectives,
         optimizers,
         pretrain,

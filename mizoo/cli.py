@@ -12,7 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import exporting, sharing
+from mizoo.commands import exporting, sharing, starting
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
@@ -141,6 +141,9 @@ def demo(
     from mizoo.demo import run
 
     print(run(out, encoder, endpoint))
+
+
+app.command()(starting.new)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -17,6 +18,21 @@ def hardware() -> str:
     extensions = _cpu_extensions()
     cpu = f"CPU, {cores} core{'s' if cores > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
     return f"{accelerator}; {cpu}" if accelerator else cpu
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine, or the limit of its control group if that is lower; 8 GiB where none is told."""
+    known = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(OSError, ValueError):
+        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(known, default=8 << 30)
+
+
+def gigabytes(size: float) -> str:
+    """Bytes in words, such as "1.5 GB"."""
+    return f"{size / 1e9:.1f} GB"
 
 
 def _accelerator() -> str:

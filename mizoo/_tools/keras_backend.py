@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from mizoo.errors import UserError
 
 
@@ -24,6 +27,19 @@ def training_backend(what: str, otherwise: str = "") -> str:
             f"Set KERAS_BACKEND to 'tensorflow' or 'jax' before Keras is imported{otherwise}."
         )
     return backend
+
+
+@contextlib.contextmanager
+def dtype_policy(policy: str) -> Iterator[None]:
+    """Within it, layers are built under a dtype policy of Keras, such as "mixed_bfloat16"."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def fast_precision() -> str:

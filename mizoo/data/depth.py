@@ -63,8 +63,8 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
     if whole and depth is None and top == _FULL and 0 < high < _DARK:
         note = (
             f"the largest value of this {8 * values.dtype.itemsize}-bit grey picture is {high:.0f} of {_FULL}, so it "
-            f"comes out almost black. If its values have fewer bits than 16, say how many: depth={_bits(high)} "
-            f"(--depth {_bits(high)})."
+            f"comes out almost black. If its values have fewer bits than 16, say how many: depth={bits_of(high)} "
+            f"(--depth {bits_of(high)})."
         )
     if whole and top == _FULL:  # 65,536 results, looked up
         return np.rint(np.arange(_FULL + 1) * (255 / _FULL)).astype(np.uint8)[values], note
@@ -104,7 +104,7 @@ def check_deep_colour(image: Any, depth: int | None) -> str | None:
     return None
 
 
-def _bits(high: float) -> int:
+def bits_of(high: float) -> int:
     """The bits, of those that cameras and scanners have, into which a value fits."""
     return next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,25 @@ def classes(path: str | os.PathLike) -> tuple[str, ...]:
     return () if any(len(path) < 2 for path in paths) else tuple(sorted({path[0] for path in paths}))
 
 
+def remaining(folder: Path, paths: Sequence[Path], without: Collection[str]) -> list[Path]:
+    """The files of a folder but those of `without`, given by their paths below it.
+
+    Raises:
+        UserError: if none is left.
+    """
+    left_out = set(without)
+    rest = [file for file in paths if file.relative_to(folder).as_posix() not in left_out] if left_out else list(paths)
+    if not rest:
+        raise UserError(f"All {len(paths)} pictures below {folder} are to be left out (`without`): none is left.")
+    return rest
+
+
 def read(
     path: str | os.PathLike,
     size: int | None = None,
     class_names: Sequence[str] | None = None,
     depth: int | None = None,
+    without: Collection[str] = (),
 ) -> Dataset:
     """Read every picture file below a folder, in the order of their paths.
 
@@ -45,14 +59,15 @@ def read(
             pictures as they are, which must then be of one size.
         class_names: the classes that the labels number, where the folder is one of several splits; by default its own.
         depth: bits of the values of deep grey files: see `mizoo.data.pictures.read`.
+        without: pictures to leave out, by their paths below the folder, such as "cats/7.jpg".
 
     Returns:
         Dataset named after the folder: images uint8 (N, size, size, 3), or (N, H, W, 3) without `size`; labels
         int64 (N,) and classes, or None and ().
 
     Raises:
-        UserError: no folder, no picture in it, files that cannot be read (the first ten by name), or pictures of
-            several sizes without `size`.
+        UserError: no folder, no picture in it or none left, files that cannot be read (the first ten by name), or
+            pictures of several sizes without `size`.
 
     Warns:
         UserWarning: for pictures in formats that are not read (.heic, raw files), and for deep files that come out
@@ -62,7 +77,7 @@ def read(
     if not folder.is_dir():
         raise UserError(f"A data set of pictures is a folder. Received: {folder}, which is none.")
     passed_over: dict[str, int] = {}
-    paths = pictures.find(folder, passed_over=passed_over)
+    paths = remaining(folder, pictures.find(folder, passed_over=passed_over), without)
     if others := {suffix: number for suffix, number in passed_over.items() if suffix in _NOT_READ}:
         message = f"Passed over below {folder}: {search.count(others)}, which are not read. Convert them to PNG."
         warnings.warn(message, UserWarning, stacklevel=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def load(
     split: str = "train",
     size: int | None = None,
     depth: int | None = None,
+    without: Collection[str] = (),
 ) -> Dataset:
     """Load one split of a data set into memory.
 
@@ -37,6 +39,7 @@ def load(
         size: height and width that the pictures get where they have others: shorter side resized with antialiasing,
             centre crop (`mizoo.data.pictures.square`). By default they stay as they are.
         depth: bits of the values of deep grey files, of a folder of pictures: see `mizoo.data.pictures.read`.
+        without: pictures of a folder to leave out, by their paths below it, such as "cats/7.jpg" or "train/cats/7.jpg".
 
     Returns:
         The pictures, in a fixed order; those of a folder of pictures are shuffled, so that any slice is a fair sample.
@@ -48,7 +51,7 @@ def load(
     name, rows = parse_split(split)
     if size is not None:
         size = check_size(size, "size")
-    whole = _load_split(source, name, size, depth)
+    whole = _load_split(source, name, size, depth, without)
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)
     if not len(selected):
@@ -88,10 +91,13 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     return _SPLITS if all((path / each).is_dir() for each in _SPLITS) else ("train",)
 
 
-def _load_split(source: Any, split: str, size: int | None, depth: int | None) -> Dataset:
+def _load_split(source: Any, split: str, size: int | None, depth: int | None, without: Collection[str] = ()) -> Dataset:
     path = _as_folder(source) if isinstance(source, (str, os.PathLike)) else None
-    if depth is not None and (path is None or packed.is_packed(path)):
+    of_files = path is not None and not packed.is_packed(path)
+    if depth is not None and not of_files:
         raise UserError(f"`depth` is of deep picture files in a folder. Received: depth={depth} for other data.")
+    if without and not of_files:
+        raise UserError(f"`without` leaves out files of a folder. Received: {len(without)} names for other data.")
     if not isinstance(source, (str, os.PathLike)):
         given = source.images if isinstance(source, Dataset) else source
         images = check_array(given)
@@ -105,9 +111,9 @@ def _load_split(source: Any, split: str, size: int | None, depth: int | None) ->
         if splits(path) == _SPLITS:
             if split not in _SPLITS:
                 raise UserError(f"{path} has the splits {', '.join(_SPLITS)}. Received: split={split!r}")
-            return _from_train_and_test(path, split, size, depth)
+            return _from_train_and_test(path, split, size, depth, without)
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return _shuffled(folder.read(path, size, depth=depth))
+        return _shuffled(folder.read(path, size, depth=depth, without=without))
     from mizoo.data import _tfds
 
     return _tfds.read(str(source), split, size)
@@ -124,10 +130,13 @@ def _as_folder(source: str | os.PathLike) -> Path | None:
     return None
 
 
-def _from_train_and_test(path: Path, split: str, size: int | None, depth: int | None) -> Dataset:
+def _from_train_and_test(
+    path: Path, split: str, size: int | None, depth: int | None, without: Collection[str]
+) -> Dataset:
     """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
     classes = sorted({label for each in _SPLITS for label in folder.classes(path / each)})
-    return replace(_shuffled(folder.read(path / split, size, classes, depth)), name=path.resolve().name)
+    below = [each.removeprefix(f"{split}/") for each in without if each.startswith(f"{split}/")]
+    return replace(_shuffled(folder.read(path / split, size, classes, depth, below)), name=path.resolve().name)
 
 
 def _shuffled(dataset: Dataset) -> Dataset:

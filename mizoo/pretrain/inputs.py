@@ -173,7 +173,8 @@ def _load(recipe: recipes.Recipe) -> tuple[np.ndarray | Sounds, np.ndarray | Non
     """The pictures, uint8 (N, H, W, C), with their labels if they have some, or the sounds that the recipe names."""
     source = recipe.data
     if source.window is None:
-        loaded = data.load(source.source, source.split, size=interface.side(recipe.encoder.build()))
+        side = interface.side(recipe.encoder.build())
+        loaded = data.load(source.source, source.split, side, source.depth, source.without_files)
         return loaded.images, loaded.labels
     sounds = data.sounds.load(source.source, source.split, source.without_speakers)
     if sounds.sampling_rate != recipe.encoder.sampling_rate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
+from mizoo._tools.keras_backend import dtype_policy
 from mizoo._tools.locks import lock_folder
 from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
@@ -23,6 +24,7 @@ from mizoo.pretrain.inputs import Job, prepare
 from mizoo.recipes.objectives import Phase
 from mizoo.runs.checks import busy, check_first
 from mizoo.runs.folder import CHECKPOINT, EVENTS, MACHINE, RECIPE, saved_state, settle_checkpoints
+from mizoo.runs.listing import write_listing
 from mizoo.zoo import interface
 
 
@@ -85,6 +87,8 @@ def pretrain(
         if tensorboard:
             TensorBoard(folder / EVENTS)  # as is a writer that is not installed
         job = prepare(recipe, folder, state, last)
+        if not state.epochs:
+            write_listing(recipe, folder)
         settle_checkpoints(folder, state)
         for phase in job.phases:
             if not _train(job, phase, folder, by_scan, jit_compile, callbacks, tensorboard):
@@ -112,7 +116,7 @@ def _train(
     """Train one phase, from the checkpoint in `folder` unless it starts at epoch 0; whether it came to its end."""
     start, last = phase.start, phase.last
     keras.utils.set_random_seed(job.training.seed)
-    with _precision(job.training.precision), _strategy_scope():
+    with dtype_policy(job.training.precision), _strategy_scope():
         encoder = job.encoder(start)
         model = job.objective(phase, encoder)
         batches = job.batches(model.noise_size, start)
@@ -160,16 +164,6 @@ def _strategy_scope() -> contextlib.AbstractContextManager:
 
     several = len(tf.config.list_logical_devices("GPU")) > 1
     return (tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()).scope()
-
-
-@contextlib.contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _fit_by_scan(model: Any, batches: Any, start: int, last: int, callbacks: list) -> None:
