@@ -23,7 +23,7 @@ FLOORS = (
     {"objectives", "mi", "export", "embed", "demo", "finetune", "sklearn"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
-    {"publish", "pretrain", "callbacks", "deploy", "new"},
+    {"publish", "pretrain", "callbacks", "deploy", "new", "classifier"},
     {"push", "integrations"},
     {"commands"},
     {"cli"},

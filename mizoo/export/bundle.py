@@ -23,6 +23,7 @@ from mizoo.export.requirements import library_versions, require_export
 from mizoo.export.samples import sample_inputs
 from mizoo.export.saved_model import ENCODED, UINT8, run_saved_model, save_saved_model, takes_files
 from mizoo.zoo import entries, interface
+from mizoo.zoo.labels import class_names
 from mizoo.zoo.loading import read_keras, recorded_sampling_rate
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def export(
         half: round the weights to half precision first; False keeps float32 at twice the size.
 
     Returns:
-        The manifest: entry, endpoints, files (sha256, bytes), opset, versions, pictures, tolerance, `rounding` (what
-        half precision changed: the largest difference, and `rounding_rms`) and `differences` of each form, by endpoint.
+        The manifest: entry, endpoints, of a classifier its classes, files (sha256, bytes), opset, versions, pictures,
+        tolerance, `rounding` (what half precision changed: the largest difference, and `rounding_rms`) and
+        `differences` of each form, by endpoint.
 
     Raises:
         UserError: an encoder that cannot be exported, or a difference above 1e-4; what was there before stays.
@@ -71,6 +73,8 @@ def export(
         if isinstance(encoder, (str, os.PathLike)) and interface.kind(model) == "sounds":
             if rate := recorded_sampling_rate(encoder):
                 manifest["input"]["sampling_rate"] = rate
+        if isinstance(encoder, (str, os.PathLike)) and (classes := class_names(encoder)):
+            manifest["classes"] = classes
         if _is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
             unchanged = (out / "encoder.onnx").is_file() and manifest["files"]["encoder.onnx"] == files.facts(
                 out / "encoder.onnx"
