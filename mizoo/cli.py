@@ -12,7 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import evaluating, exporting, packing, publishing, sharing, tuning
+from mizoo.commands import evaluating, exporting, finetuning, packing, publishing, sharing, starting, tuning
 from mizoo.commands.changes import parse_changes as _changes
 from mizoo.errors import UserError, not_installed
 
@@ -143,6 +143,9 @@ def demo(
     print(run(out, encoder, endpoint))
 
 
+app.command()(starting.new)
+
+
 @app.command()
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="An entry whose recipe to use, or a recipe file (.yaml).")],
@@ -200,6 +203,7 @@ def curves(
 
 
 app.command()(evaluating.evaluate)
+app.command()(finetuning.finetune)
 app.command()(exporting.export)
 app.command()(publishing.publish)
 app.command()(sharing.bundle)

@@ -22,6 +22,7 @@ from mizoo.export.onnx import save_onnx
 from mizoo.export.parity import check_tolerance, compare, run_keras
 from mizoo.export.samples import sample_inputs
 from mizoo.zoo import interface
+from mizoo.zoo.labels import class_names
 from mizoo.zoo.loading import read_keras
 from mizoo.zoo.onnx_encoder import OnnxEncoder
 
@@ -65,8 +66,9 @@ def deploy(
         progress: show a bar.
 
     Returns:
-        dict with `file`, `sha256`, `bytes`; `differences` by endpoint, relative to the largest value; and with "int8"
-        `probe`: endpoint, dataset, accuracy of `float32` and `int8` in percent, and `train` and `test` sizes.
+        dict with `file`, `sha256`, `bytes`, of a classifier `classes`; `differences` by endpoint, relative to the
+        largest value; and with "int8" `probe`: endpoint, dataset, accuracy of `float32` and
+        `int8` in percent, and `train` and `test` sizes.
 
     Raises:
         UserError: for an encoder of sounds or series, a form that differs, or a probe that loses more than 0.5 point;
@@ -92,6 +94,8 @@ def deploy(
         _write(form, inputs, model, plain, written, None if data is None else data["calibration"])
         run = _runner(form, written)
         facts: dict[str, Any] = {"file": str(target), **files.facts(written)}
+        if isinstance(encoder, (str, os.PathLike)) and (classes := class_names(encoder)):
+            facts["classes"] = classes
         pictures = np.round(sample_inputs(model, _COMPARED)[0]).astype(np.uint8)
         reference = run_keras(quantization.as_exported(model), pictures.astype(np.float32))
         facts["differences"] = compare(run(pictures), reference)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mizoo._tools.arrays import to_numpy
 from mizoo._tools.checks import check_choice, check_real, check_seed, check_sizes
 from mizoo._tools.keras_backend import fast_precision
 from mizoo.data.sampling import shuffled_batches, stratified
@@ -95,6 +96,7 @@ def finetune(
     seed: int = 0,
     precision: str | None = None,
     advance: Callable[[int], None] | None = None,
+    class_weights: str | Sequence[float] | None = None,
 ) -> Finetuned:
     """Train a linear layer on one endpoint of an encoder, and the encoder with it unless it is frozen.
 
@@ -114,10 +116,12 @@ def finetune(
         precision: dtype policy of Keras for the training; by default bfloat16 products where the machine is fast at
             them. The result is in float32.
         advance: called with the number of steps done, `budget.steps` in all.
+        class_weights: None, every picture counts the same; "balanced", every class does, N / (classes its pictures); or
+            a weight above 0 for each class. They weigh the loss, and the accuracy by which weights are kept.
 
     Raises:
         UserError: for an encoder that is no Keras model of pictures, an unknown mode or endpoint, pictures of another
-            size, labels that do not fit or are of one class, and a training that diverges.
+            size, labels that do not fit or are of one class, weights that are none, and a training that diverges.
     """
     import keras
 
@@ -128,6 +132,7 @@ def finetune(
     check_seed(seed)
     endpoint = _endpoint(encoder, endpoint)
     labels, classes = _check_labels(encoder, images, labels, classes)
+    weights = _class_weights(class_weights, labels, classes)
     precision = precision or fast_precision()
     augmentation = augment.preset(budget.augment)
     train, held_out = _held_out(images, labels, budget, seed) if validation is None else (slice(None), None)
@@ -140,7 +145,7 @@ def finetune(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     rng = np.random.default_rng((seed, 1))
-    best = _Best(budget.patience)
+    best = _Best(budget.patience, weights)
     history: list[tuple[int, float, float | None]] = []
     losses: list[float] = []
     for step, rows in enumerate(shuffled_batches(len(train_x), budget.batch_size, budget.steps, rng), start=1):
@@ -148,7 +153,8 @@ def finetune(
         if augmentation is not None:
             noise = rng.random((len(rows), augmentation.noise_size), dtype=np.float32)
             batch = keras.ops.convert_to_numpy(augmentation(batch, noise))
-        losses.append(float(model.train_on_batch(batch, train_y[rows])))
+        sample_weight = None if weights is None else weights[train_y[rows]]
+        losses.append(float(model.train_on_batch(batch, train_y[rows], sample_weight=sample_weight)))
         if advance is not None:
             advance(1)
         if step % budget.check_every and step != budget.steps:
@@ -172,6 +178,7 @@ def finetune(
         "held_out_size": 0 if checked is None else len(checked[1]),
         "kept_step": best.step or history[-1][0],
         "precision": precision,
+        **({} if weights is None else {"class_weights": [round(float(each), 6) for each in weights]}),
     }
     final = _in_float32(encoder, model, classes, mode, endpoint, seed)
     return Finetuned(final, best.accuracy, settings["kept_step"], tuple(history), settings)
@@ -196,10 +203,13 @@ def build_classifier(encoder: Any, classes: int, mode: str, endpoint: str, seed:
 
 
 class _Best:
-    """The weights that do best on the validation part: highest accuracy, among equal ones the lowest loss."""
+    """The weights that do best on the validation part: highest accuracy, among equal ones the lowest loss.
 
-    def __init__(self, patience: int) -> None:
-        self.patience, self.since = patience, 0
+    Both are weighted by class where `class_weights` (classes,) are given.
+    """
+
+    def __init__(self, patience: int, class_weights: np.ndarray | None = None) -> None:
+        self.patience, self.since, self.class_weights = patience, 0, class_weights
         self.rank: tuple[float, float] = (-1.0, 0.0)
         self.weights: list[np.ndarray] = []
         self.accuracy: float | None = None
@@ -210,8 +220,10 @@ class _Best:
         images, labels = validation
         logits = _logits(model, images).astype("float64")
         logits -= logits.max(axis=1, keepdims=True)
-        loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
-        accuracy = 100 * float(np.mean(logits.argmax(axis=1) == labels))
+        weights = None if self.class_weights is None else self.class_weights[labels]
+        losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+        loss = np.average(losses, weights=weights)
+        accuracy = 100 * float(np.average(logits.argmax(axis=1) == labels, weights=weights))
         self.since += 1
         if (accuracy, -loss) > self.rank:
             self.rank, self.since = (accuracy, -loss), 0
@@ -262,6 +274,23 @@ def _check_labels(encoder: Any, images: Any, labels: Any, classes: int | None) -
             "them to one size."
         )
     return labels.astype("int64"), count
+
+
+def _class_weights(given: str | Sequence[float] | None, labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """Weights (classes,), float32; None where every picture counts the same."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        check_choice(given, "class_weights", ("balanced",))
+        counts = np.bincount(labels, minlength=classes)
+        return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype("float32")
+    weights = to_numpy(given, "class_weights")
+    if weights.shape != (classes,) or weights.dtype.kind not in "iuf" or not (weights > 0).all():
+        raise UserError(
+            f"`class_weights` is None, 'balanced', or a number above 0 for each of {classes} classes. Received: "
+            f"{given!r}"
+        )
+    return weights.astype("float32")
 
 
 def _held_out(images: np.ndarray, labels: np.ndarray, budget: Budget, seed: int) -> tuple[Any, Any]:

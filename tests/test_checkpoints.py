@@ -102,6 +102,28 @@ def test_after_a_flipped_bit_the_checkpoint_before_is_taken_and_that_is_said(pic
         saved_state(run, longer)
 
 
+def test_a_folder_that_has_changed_since_is_named_and_nothing_is_lost(tmp_path, rng):
+    folder, run = tmp_path / "photos", tmp_path / "run"
+    for i in range(8):
+        (folder / f"{i}.png").parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype="uint8")).save(folder / f"{i}.png")
+    with steps_as_called():
+        pretrain(recipe(folder), run, stop_after=1)
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype="uint8")).save(folder / "new.png")
+    (folder / "3.png").rename(tmp_path / "3.png")
+    (folder / "5.png").write_bytes((folder / "5.png").read_bytes() + b"more")
+    with pytest.raises(UserError, match=r"1 new \(new.png\); 1 gone \(3.png\); 1 changed \(5.png\).*init_from"):
+        pretrain(recipe(folder), run)
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.name != ".lock"} == {
+        name: content for name, content in before.items() if name != ".lock"
+    }
+    (folder / "new.png").unlink()
+    (tmp_path / "3.png").rename(folder / "3.png")
+    (folder / "5.png").write_bytes((folder / "5.png").read_bytes().removesuffix(b"more"))
+    checks.check_first(recipe(folder), run)
+
+
 def test_a_run_that_was_interrupted_between_two_files_goes_on(pictures, run):
     (run / CHECKPOINT).unlink()
     state = saved_state(run, recipe(pictures))

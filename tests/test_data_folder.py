@@ -98,6 +98,23 @@ def test_any_slice_of_a_folder_holds_all_classes_and_slices_agree(tmp_path, phot
     np.testing.assert_array_equal(load(tmp_path / "pets").images, whole.images)
 
 
+def test_files_can_be_left_out_by_their_paths(tmp_path, photos):
+    for name in ("a/1", "a/2", "b/1"):
+        _save(tmp_path / "plain" / f"{name}.png", photos[1])
+        _save(tmp_path / "both/train" / f"{name}.png", photos[1])
+        _save(tmp_path / "both/test" / f"{name}.png", photos[1])
+    (tmp_path / "plain/b/broken.png").write_bytes(b"x")
+    rest = load(tmp_path / "plain", size=8, without=["b/broken.png", "a/1.png"])
+    assert len(rest) == 2 and sorted(rest.labels) == [0, 1]
+    both = tmp_path / "both"
+    sizes = {split: len(load(both, split, 8, without=["train/a/2.png", "test/b/1.png"])) for split in ("train", "test")}
+    assert sizes == {"train": 2, "test": 2}
+    with pytest.raises(UserError, match="none is left"):
+        load(both, "train", 8, without=[f"train/{name}.png" for name in ("a/1", "a/2", "b/1")])
+    with pytest.raises(UserError, match="files of a folder"):
+        load(rest, without=["a/1.png"])
+
+
 def test_a_folder_without_pictures_and_no_folder_are_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(UserError, match="No picture"):

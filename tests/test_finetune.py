@@ -150,3 +150,24 @@ def test_the_protocols_train_both_sides_alike(colours, monkeypatch, eager):
     assert differing <= {"mode", "batch_normalisation", "kept_step"}
     part = label_shares.finetuned(task, Options(variant="25"), Line())
     assert part.settings["labels"] == 50 and part.seeds == 1 and part.mean > 80
+
+
+def test_class_weights_lift_a_rare_class(colours):
+    """Two colours that noise mixes, one of them rare: weighted, it is told as often as the other."""
+    rng = np.random.default_rng(5)
+    labels = (np.arange(400) % 10 == 0).astype(int)
+    level = np.where(labels == 1, 138, 118)[:, None, None, None] + rng.normal(size=(400, 1, 1, 1)) * 14
+    images = np.clip(level + rng.normal(size=(400, 32, 32, 3)) * 5, 0, 255).astype("uint8")
+    recall = {}
+    for weights in (None, "balanced"):
+        budget = Budget(steps=60, batch_size=64, rate=1e-2, warmup=5, check_every=10, patience=6, augment="none")
+        trained = finetune(toy_encoder(), images, labels, mode="frozen", budget=budget, class_weights=weights)
+        recall[weights] = np.mean(trained.logits(images[labels == 1]).argmax(axis=1) == 1)
+    assert recall["balanced"] > recall[None] + 0.1
+    assert trained.settings["class_weights"] == [round(400 / (2 * 360), 6), 5.0]
+
+
+def test_class_weights_that_are_none_are_refused(colours):
+    for wrong in ("uneven", [1.0, 2.0], [1.0, 0.0, 1.0]):
+        with pytest.raises(UserError, match="class_weights"):
+            finetune(toy_encoder(), *colours, mode="frozen", class_weights=wrong)

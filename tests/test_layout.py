@@ -23,7 +23,7 @@ FLOORS = (
     {"objectives", "mi", "export", "embed", "demo", "finetune", "sklearn"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
-    {"publish", "pretrain", "callbacks", "deploy"},
+    {"publish", "pretrain", "callbacks", "deploy", "new", "classifier"},
     {"push", "integrations", "tuning"},
     {"commands"},
     {"cli"},

@@ -40,6 +40,11 @@ def memory() -> int | None:
     return min(limits, default=None)
 
 
+def gigabytes(size: float) -> str:
+    """Bytes in words, such as "1.5 GB"."""
+    return f"{size / 1e9:.1f} GB"
+
+
 def _accelerator() -> str:
     import keras
 

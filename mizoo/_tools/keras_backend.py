@@ -29,15 +29,8 @@ def training_backend(what: str, otherwise: str = "") -> str:
     return backend
 
 
-def fast_precision() -> str:
-    """The policy that trains fastest: `mixed_bfloat16` on TensorFlow (oneDNN's fast path on CPU), else `float32`."""
-    import keras
-
-    return "mixed_bfloat16" if keras.backend.backend() == "tensorflow" else "float32"
-
-
 @contextlib.contextmanager
-def precision(policy: str) -> Iterator[None]:
+def dtype_policy(policy: str) -> Iterator[None]:
     """Build and compile under a policy of Keras, such as "mixed_bfloat16"; the one before comes back afterwards."""
     import keras
 
@@ -47,3 +40,10 @@ def precision(policy: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def fast_precision() -> str:
+    """The policy that trains fastest: `mixed_bfloat16` on TensorFlow (oneDNN's fast path on CPU), else `float32`."""
+    import keras
+
+    return "mixed_bfloat16" if keras.backend.backend() == "tensorflow" else "float32"

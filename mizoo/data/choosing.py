@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Collection
 from typing import Literal
 
 from mizoo._tools.hardware import memory
@@ -24,27 +25,28 @@ def load_or_stream(
     streamed: bool | Literal["auto"] = "auto",
     labelled: bool = False,
     depth: int | None = None,
+    without: Collection[str] = (),
 ) -> Dataset:
     """One split in memory, as of `mizoo.data.load`, or as a stream, as of `mizoo.data.stream`: the same pictures.
 
     Args:
         source, split, size: as of both.
         streamed: whether to stream; "auto" does so where the decoded pictures take more than `SHARE` of the memory.
-        labelled, depth: as of `stream`.
+        labelled, depth, without: as of `stream`.
 
     Raises:
         UserError: as of both; for a data set that should be streamed and cannot, with what to do.
     """
     if streamed is True:
-        return stream(source, split, size, depth, labelled)
+        return stream(source, split, size, depth, labelled, without=without)
     wanted, channels = wanted_shape(size, None)
     if streamed is False or wanted is None:
-        return load(source, split, size, depth)
+        return load(source, split, size, depth, without=without)
     needed, there = decoded_bytes(source, split, (*wanted, channels)), memory()
     if there is None or needed <= SHARE * there:
-        return load(source, split, size, depth)
+        return load(source, split, size, depth, without=without)
     try:
-        selected = stream(source, split, size, depth, labelled)
+        selected = stream(source, split, size, depth, labelled, without=without)
         high, wide = wanted
         print(
             f"{source}: {len(selected):,} pictures of {wide} x {high} pixels are streamed, {_against(needed, there)}.",

@@ -65,7 +65,7 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
         note = (
             f"the largest value of this {8 * values.dtype.itemsize}-bit {'grey ' * (values.ndim == 2)}picture is "
             f"{high:.0f} of {_FULL}, so it comes out almost black. If its values have fewer bits than 16, say how "
-            f"many: depth={_bits(high)} (--depth {_bits(high)})."
+            f"many: depth={bits_of(high)} (--depth {bits_of(high)})."
         )
     if whole and top == _FULL:  # 65,536 results, looked up
         return np.rint(np.arange(_FULL + 1) * (255 / _FULL)).astype(np.uint8)[values], note
@@ -105,7 +105,7 @@ def check_deep_colour(image: Any, depth: int | None) -> str | None:
     return None
 
 
-def _bits(high: float) -> int:
+def bits_of(high: float) -> int:
     """The bits, of those that cameras and scanners have, into which a value fits."""
     return next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,34 @@ def classes(path: str | os.PathLike, channels: int | None = None) -> tuple[str, 
     return () if any(len(path) < 2 for path in paths) else tuple(sorted({path[0] for path in paths}))
 
 
+def remaining(folder: Path, paths: Sequence[Path], without: Collection[str]) -> list[Path]:
+    """The files of a folder but those of `without`, given by their paths below it.
+
+    Raises:
+        UserError: if none is left.
+    """
+    rest = list(_kept(folder, paths, without))
+    if not rest:
+        raise _none_left(folder, f"all {len(paths)}")
+    return rest
+
+
+def _kept(folder: Path, paths: Iterable[Path], without: Collection[str]) -> Iterator[Path]:
+    left_out = set(without)
+    return (file for file in paths if not left_out or file.relative_to(folder).as_posix() not in left_out)
+
+
+def _none_left(folder: Path, which: str) -> UserError:
+    return UserError(f"{which.capitalize()} pictures below {folder} are to be left out (`without`): none is left.")
+
+
 def read(
     path: str | os.PathLike,
     size: Size | None = None,
     class_names: Sequence[str] | None = None,
     depth: int | None = None,
     channels: int | None = None,
+    without: Collection[str] = (),
 ) -> Dataset:
     """Read every picture file below a folder, in the order of their paths.
 
@@ -52,14 +74,15 @@ def read(
         class_names: the classes that the labels number, where the folder is one of several splits; by default its own.
         depth, channels: bits of the values of deep files, and channels of the pictures: see
             `mizoo.data.pictures.read`.
+        without: pictures to leave out, by their paths below the folder, such as "cats/7.jpg".
 
     Returns:
         Dataset named after the folder: images uint8 (N, size, size, 3 or channels), or (N, H, W, ...) without `size`;
         labels int64 (N,) and classes, or None and ().
 
     Raises:
-        UserError: no folder, no picture in it, files that cannot be read or have other channels (the first ten by
-            name), or pictures of several sizes without `size`.
+        UserError: no folder, no picture in it or none left, files that cannot be read or have other channels (the
+            first ten by name), or pictures of several sizes without `size`.
 
     Warns:
         UserWarning: for pictures in formats that are not read (.heic, raw files), and for deep files that come out
@@ -68,7 +91,7 @@ def read(
     folder = user_path(path)
     _check_folder(folder)
     passed_over: dict[str, int] = {}
-    paths = pictures.find(folder, passed_over=passed_over, channels=channels)
+    paths = remaining(folder, pictures.find(folder, passed_over=passed_over, channels=channels), without)
     _warn_of(passed_over, folder, 3)
     notes: list[tuple[Path, str]] = []
     images: np.ndarray | None = None
@@ -116,16 +139,17 @@ def stream(
     class_names: Sequence[str] | None = None,
     depth: int | None = None,
     channels: int | None = None,
+    without: Collection[str] = (),
 ) -> Dataset:
     """The pictures of a folder as a Dataset whose images are a `mizoo.data.streams.Stream`, in the order of `read`.
 
     The files are listed, and none of them is opened.
 
     Args:
-        path, size, class_names, depth, channels: as of `read`.
+        path, size, class_names, depth, channels, without: as of `read`.
 
     Raises:
-        UserError: no folder, no picture in it, or a folder below it that cannot be read.
+        UserError: no folder, no picture in it or none left, or a folder below it that cannot be read.
 
     Warns:
         UserWarning: for pictures in formats that are not read (.heic, raw files).
@@ -133,7 +157,11 @@ def stream(
     folder = user_path(path)
     _check_folder(folder)
     passed_over, unread = Counter[str](), list[tuple[Path, str]]()
-    records = FileRecords(folder, pictures.stream(folder, unread, passed_over, channels), channels)
+    records = FileRecords(
+        folder, _kept(folder, pictures.stream(folder, unread, passed_over, channels), without), channels
+    )
+    if without and not len(records):
+        raise _none_left(folder, "all")
     if unread:
         raise UserError(f"{unread[0][0]}: {unread[0][1]}. Give yourself permission, or leave it out of the folder.")
     _warn_of(passed_over, folder, 3)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def load(
     size: Shape | None = None,
     depth: int | None = None,
     channels: int | None = None,
+    without: Collection[str] = (),
 ) -> Dataset:
     """Load one split of a data set into memory.
 
@@ -47,6 +48,7 @@ def load(
         channels: of the pictures: 3 for RGB, 1 for grey, which either is turned into; another number for data that
             have as many, such as TIFF and .npy files (`mizoo.data.pictures.read`). By default files give RGB, and
             arrays what they have.
+        without: pictures of a folder to leave out, by their paths below it, such as "cats/7.jpg" or "train/cats/7.jpg".
 
     Returns:
         The pictures, in a fixed order; those of a folder of pictures are shuffled, so that any slice is a fair sample.
@@ -57,7 +59,7 @@ def load(
     """
     name, rows = parse_split(split)
     wanted, channels = wanted_shape(size, channels)
-    whole = _load_split(source, name, wanted, depth, channels)
+    whole = _load_split(source, name, wanted, _OfFiles(depth, channels, tuple(without)))
     _check_selected(whole, split, rows)
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)
@@ -95,6 +97,7 @@ def stream(
     depth: int | None = None,
     labelled: bool = False,
     channels: int | None = None,
+    without: Collection[str] = (),
 ) -> Dataset:
     """One split of a data set whose pictures stay in their files: they are decoded when they are asked for.
 
@@ -107,6 +110,7 @@ def stream(
         split, depth: as of `load`.
         size: height and width that the pictures get, as of `load`. Only packed pictures of one size take None.
         channels: as of `load`, of a folder; other data are streamed with those that they have.
+        without: as of `load`.
         labelled: whether the labels are needed where they lie among the pictures and take a pass over all, as in a set
             of TFDS. Those of folders and packed data are always there.
 
@@ -119,7 +123,7 @@ def stream(
         whole = source
     elif isinstance(source, (str, os.PathLike)):
         wanted, channels = wanted_shape(size, channels)
-        whole = _stream_split(source, name, wanted, depth, labelled, channels)
+        whole = _stream_split(source, name, wanted, labelled, _OfFiles(depth, channels, tuple(without)))
     else:
         raise UserError("`source` of a stream names files; what is in memory already needs none: pass it to `batches`.")
     _check_selected(whole, split, rows)
@@ -153,12 +157,37 @@ def splits(source: str | os.PathLike | np.ndarray | Dataset) -> tuple[str, ...]:
     return _SPLITS if all((path / each).is_dir() for each in _SPLITS) else ("train",)
 
 
-def _load_split(
-    source: Any, split: str, size: tuple[int, int] | None, depth: int | None, channels: int | None
-) -> Dataset:
+@dataclass(frozen=True)
+class _OfFiles:
+    """How the pictures of a folder are read: see `load`."""
+
+    depth: int | None
+    channels: int | None
+    without: tuple[str, ...]
+
+    def check_folder(self, is_one: bool) -> None:
+        """Refuse what is of picture files for other data."""
+        if self.depth is not None and not is_one:
+            raise UserError(
+                f"`depth` is of deep picture files in a folder. Received: depth={self.depth} for other data."
+            )
+        if self.without and not is_one:
+            raise UserError(f"`without` leaves out files of a folder. Received: {len(self.without)} names.")
+
+    def below(self, split: str) -> _OfFiles:
+        """The same for one of the subfolders `train` and `test`."""
+        inside = tuple(each.removeprefix(f"{split}/") for each in self.without if each.startswith(f"{split}/"))
+        return replace(self, without=inside)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As of `folder.read` and `folder.stream`."""
+        return {"depth": self.depth, "channels": self.channels, "without": self.without}
+
+
+def _load_split(source: Any, split: str, size: tuple[int, int] | None, how: _OfFiles) -> Dataset:
     path = as_folder(source) if isinstance(source, (str, os.PathLike)) else None
-    if path is None or packed.is_packed(path):
-        _check_no_depth(depth)
+    how.check_folder(path is not None and not packed.is_packed(path))
     if not isinstance(source, (str, os.PathLike)):
         given: Any = source.images if isinstance(source, Dataset) else source
         images: Any = given if isinstance(given, Stream) else check_array(given)
@@ -171,9 +200,9 @@ def _load_split(
             return packed.read(path, split, size)
         if splits(path) == _SPLITS:
             _check_train_or_test(path, split)
-            return _from_train_and_test(path, split, size, depth, channels)
+            return _from_train_and_test(path, split, size, how)
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return _shuffled(folder.read(path, size, depth=depth, channels=channels))
+        return _shuffled(folder.read(path, size, **how.arguments))
     from mizoo.data import _tfds
 
     return _tfds.read(str(source), split, size)
@@ -183,26 +212,25 @@ def _stream_split(
     source: str | os.PathLike,
     split: str,
     size: tuple[int, int] | None,
-    depth: int | None,
     labelled: bool,
-    channels: int | None,
+    how: _OfFiles,
 ) -> Dataset:
     path = as_folder(source)
-    if path is None or packed.is_packed(path):
-        _check_no_depth(depth)
+    how.check_folder(path is not None and not packed.is_packed(path))
     if path is None:
         from mizoo.data import _tfds
 
-        return _of_channels(_tfds.stream(str(source), split, size, labelled), channels)
+        return _of_channels(_tfds.stream(str(source), split, size, labelled), how.channels)
     if packed.is_packed(path):
-        return _of_channels(packed.stream(path, split, size), channels)
+        return _of_channels(packed.stream(path, split, size), how.channels)
     if size is None:
         raise UserError("Pictures of a folder are streamed in one `size`. Received: size=None")
     if splits(path) != _SPLITS:
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
-        return _shuffled(folder.stream(path, size, depth=depth, channels=channels))
+        return _shuffled(folder.stream(path, size, **how.arguments))
     _check_train_or_test(path, split)
-    dataset = folder.stream(path / split, size, _classes_of_both(path, channels), depth, channels)
+    classes = _classes_of_both(path, how.channels)
+    dataset = folder.stream(path / split, size, classes, **how.below(split).arguments)
     return replace(_shuffled(dataset), name=path.resolve().name)
 
 
@@ -231,11 +259,10 @@ def as_folder(source: str | os.PathLike) -> Path | None:
     return None
 
 
-def _from_train_and_test(
-    path: Path, split: str, size: tuple[int, int] | None, depth: int | None, channels: int | None
-) -> Dataset:
+def _from_train_and_test(path: Path, split: str, size: tuple[int, int] | None, how: _OfFiles) -> Dataset:
     """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
-    dataset = folder.read(path / split, size, _classes_of_both(path, channels), depth, channels)
+    classes = _classes_of_both(path, how.channels)
+    dataset = folder.read(path / split, size, classes, **how.below(split).arguments)
     return replace(_shuffled(dataset), name=path.resolve().name)
 
 
@@ -250,11 +277,6 @@ def _shuffled(dataset: Dataset) -> Dataset:
     labels = None if dataset.labels is None else dataset.labels[order]
     shuffled: Any = images.part(order) if isinstance(images, Stream) else images[order]
     return replace(dataset, images=shuffled, labels=labels)
-
-
-def _check_no_depth(depth: int | None) -> None:
-    if depth is not None:
-        raise UserError(f"`depth` is of deep picture files in a folder. Received: depth={depth} for other data.")
 
 
 def _check_train_or_test(path: Path, split: str) -> None:

@@ -24,6 +24,7 @@ from mizoo.export.resized import compare_resized
 from mizoo.export.samples import sample_inputs
 from mizoo.export.saved_model import further_signatures, run_saved_model, save_saved_model
 from mizoo.zoo import entries, interface
+from mizoo.zoo.labels import class_names
 from mizoo.zoo.loading import read_keras, recorded_sampling_rate
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def export(
             does. They are compared with it at four sizes (`mizoo.export.resized`).
 
     Returns:
-        The manifest: entry, endpoints, files (sha256, bytes), opset, versions, pictures, tolerance, `rounding` (what
-        half precision changed: the largest difference, and `rounding_rms`) and `differences` of each form, by endpoint;
-        with `resize` also `resized`, its sizes, tolerance and differences.
+        The manifest: entry, endpoints, of a classifier its classes, files (sha256, bytes), opset, versions, pictures,
+        tolerance, `rounding` (what half precision changed: the largest difference, and `rounding_rms`) and
+        `differences` of each form, by endpoint; with `resize` also `resized`, its sizes, tolerance and differences.
 
     Raises:
         UserError: an encoder that cannot be exported, or a difference above 1e-4 (0.02 where pictures were resized);
@@ -78,6 +79,8 @@ def export(
         if isinstance(encoder, (str, os.PathLike)) and interface.kind(model) == "sounds":
             if rate := recorded_sampling_rate(encoder):
                 manifest["input"]["sampling_rate"] = rate
+        if isinstance(encoder, (str, os.PathLike)) and (classes := class_names(encoder)):
+            manifest["classes"] = classes
         if _is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
             unchanged = (out / "encoder.onnx").is_file() and manifest["files"]["encoder.onnx"] == files.facts(
                 out / "encoder.onnx"

@@ -179,9 +179,10 @@ def _load(recipe: recipes.Recipe) -> tuple[np.ndarray | Sounds, np.ndarray | Non
     """The pictures, uint8 (N, H, W, C), with their labels if they have some, or the sounds that the recipe names."""
     source = recipe.data
     if source.window is None:
-        shape = interface.picture_shape(recipe.encoder.build())
-        labelled = recipe.objective.takes_labels
-        loaded = load_or_stream(source.source, source.split, shape, source.stream, labelled, source.depth)
+        shape, labelled = interface.picture_shape(recipe.encoder.build()), recipe.objective.takes_labels
+        loaded = load_or_stream(
+            source.source, source.split, shape, source.stream, labelled, source.depth, source.without_files
+        )
         return loaded.images, loaded.labels
     sounds = data.sounds.load(source.source, source.split, source.without_speakers)
     if sounds.sampling_rate != recipe.encoder.sampling_rate:

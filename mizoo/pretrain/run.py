@@ -16,7 +16,7 @@ from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.group import JOIN_WITHIN
 from mizoo._tools.hardware import hardware
-from mizoo._tools.keras_backend import precision as _precision
+from mizoo._tools.keras_backend import dtype_policy
 from mizoo._tools.locks import lock_folder
 from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
@@ -28,6 +28,7 @@ from mizoo.pretrain.strategies import choose
 from mizoo.recipes.objectives import Phase
 from mizoo.runs.checks import busy, check_first
 from mizoo.runs.folder import CHECKPOINT, EVENTS, MACHINE, RECIPE, saved_state, settle_checkpoints
+from mizoo.runs.listing import write_listing
 from mizoo.zoo import interface
 
 
@@ -148,6 +149,8 @@ def _train_all(run: _Run, placement: Placement) -> None:
     if run.tensorboard and leads:
         TensorBoard(folder / EVENTS)  # as is a writer that is not installed
     job = prepare(recipe, folder, state, run.last)
+    if leads and not state.epochs:
+        write_listing(recipe, folder)
     if group is not None:
         group.agree(hosts.data_facts(job))
     settle_checkpoints(folder, state)
@@ -168,7 +171,7 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
     """Train one phase, from the checkpoint in the folder unless it starts at epoch 0; whether it came to its end."""
     start, last, folder = phase.start, phase.last, run.folder
     keras.utils.set_random_seed(job.training.seed)
-    with _precision(job.training.precision):
+    with dtype_policy(job.training.precision):
         with placement.scope():
             encoder = job.encoder(start)
             model = job.objective(phase, encoder)

@@ -25,6 +25,9 @@ class Stage(Section):
 class Data(Section):
     """Where pictures or sounds come from: arguments of `mizoo.data.load` or `mizoo.data.sounds.load`.
 
+    `depth` and `without_files` are for folders of pictures: the bits of deep grey files that do not fill their range,
+    and files to leave out, by their paths below the folder.
+
     `view_side` is for resized crops: the height and width of the views that are trained on, where they are smaller than
     the pictures; `stages` lets side and area of the crops change along the run. `window` and `without_speakers` are for
     sounds: samples in a training window, and speakers to leave out. `depth` is of folders of pictures with more than 8
@@ -43,6 +46,8 @@ class Data(Section):
     augment: Literal["none", "dim", "amdim", "simclr", "views"] = "dim"
     view_side: PositiveInt | None = None
     stages: tuple[Stage, ...] = Field((), strict=False)
+    depth: int | None = Field(None, ge=8, le=32)
+    without_files: tuple[str, ...] = Field((), strict=False)
     window: PositiveInt | None = None
     without_speakers: tuple[str, ...] = Field((), strict=False)
 

@@ -14,6 +14,7 @@ from mizoo.data.dataset import parse_split
 from mizoo.errors import UserError
 from mizoo.recipes import Recipe
 from mizoo.runs.folder import saved_state
+from mizoo.runs.listing import check_listing
 from mizoo.runs.provenance import teacher_hashes
 from mizoo.zoo.loading import encoder_file
 
@@ -29,7 +30,8 @@ def check_first(recipe: Recipe, folder: Path) -> None:
 
     Raises:
         UserError: if another process trains in the folder, or it holds a run that the recipe does not continue; if the
-            data have fewer pictures than a batch takes; if an encoder that the recipe names is not there.
+            data have fewer pictures than a batch takes, or are other files than the run began with; if an encoder that
+            the recipe names is not there.
     """
     if (folder / LOCK).exists():
         with lock_folder(folder, busy(folder)):
@@ -44,6 +46,8 @@ def check_first(recipe: Recipe, folder: Path) -> None:
             f"One batch takes {recipe.training.batch_size} {kind}, and `data.split` {recipe.data.split!r} of "
             f"{recipe.data.source} has {known}: lower `training.batch_size` (--set training.batch_size={known})."
         )
+    if state.epochs:
+        check_listing(recipe, folder)
     teacher_hashes(recipe)
     if recipe.init_from and not state.epochs:
         check_ancestor(recipe)
@@ -87,13 +91,13 @@ def count(recipe: Recipe) -> int | None:
     name, rows = parse_split(source.split)
     folder = user_path(source.source)
     if folder.is_dir():
-        whole = _count_in_folder(folder, name, source.window is not None)
+        whole = _count_in_folder(folder, name, source.window is not None, len(source.without_files))
     else:
         whole = _count_in_tfds(source.source, name)
     return None if whole is None else len(range(whole)[rows])
 
 
-def _count_in_folder(folder: Path, split: str, sounds: bool) -> int | None:
+def _count_in_folder(folder: Path, split: str, sounds: bool, left_out: int = 0) -> int | None:
     if sounds:
         return len(sound_files.find(folder))
     if packed.is_packed(folder):
@@ -104,7 +108,8 @@ def _count_in_folder(folder: Path, split: str, sounds: bool) -> int | None:
     split_folders = all((folder / each).is_dir() for each in ("train", "test"))
     if split_folders and not (folder / split).is_dir():
         return None
-    return len(pictures.find(folder / split if split_folders else folder))
+    listed = pictures.find(folder / split if split_folders else folder)
+    return len(listed) - (0 if split_folders else left_out)  # of two splits, not all need be of this one
 
 
 def _count_in_tfds(name: str, split: str) -> int | None:

@@ -1,0 +1,69 @@
+"""Picture files that are the same, byte for byte."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mizoo._tools.files import sha256
+from mizoo.data import folder as folders
+from mizoo.data import pictures, splits
+
+
+def groups(files: Iterable[Path]) -> list[list[Path]]:
+    """Files with the same bytes, each group in the order of `files`; only files of equal size are read."""
+    by_size = _grouped(files, lambda file: file.stat().st_size)
+    return [same for candidates in by_size for same in _grouped(candidates, sha256)]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies among the pictures of a folder of class folders.
+
+    Attributes:
+        without: the copies to leave out, so that no picture is trained on twice, trained on and scored, or in two
+            classes: paths below the folder.
+        leaked: (path in `train`, the same picture in `test`); the former is left out.
+        contradictory: groups of the same picture in several classes, all of which are left out.
+        repeated: how many others are left out, copies within a class.
+    """
+
+    without: tuple[str, ...]
+    leaked: tuple[tuple[str, str], ...]
+    contradictory: tuple[tuple[str, ...], ...]
+    repeated: int
+
+
+def copies(folder: Path) -> Copies:
+    """Find copies in a folder of class folders, or in one with `train` and `test`."""
+    both = len(splits(folder)) > 1
+    depth = 1 if both else 0
+    listed = [file for split in ("train", "test") for file in pictures.find(folder / split)] if both else None
+    found = groups(pictures.find(folder) if listed is None else listed)
+    labelled = bool(folders.classes(folder / "train" if both else folder))
+    without: list[str] = []
+    leaked, contradictory, repeated = [], [], 0
+    for group in found:
+        names = [file.relative_to(folder).as_posix() for file in group]
+        trained = [name for name in names if not both or name.startswith("train/")]
+        scored = [name for name in names if name not in trained]
+        if labelled and len({name.split("/")[depth] for name in names}) > 1:
+            contradictory.append(tuple(names))
+            without += names
+        elif scored and trained:
+            leaked += [(name, scored[0]) for name in trained]
+            without += trained
+        else:
+            repeated += len(trained[1:])
+            without += trained[1:]
+    return Copies(tuple(without), tuple(leaked), tuple(contradictory), repeated)
+
+
+def _grouped(files: Iterable[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
+    """Groups of two and more with the same key."""
+    by_key: dict[Hashable, list[Path]] = defaultdict(list)
+    for file in files:
+        by_key[key(file)].append(file)
+    return [group for group in by_key.values() if len(group) > 1]

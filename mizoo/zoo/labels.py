@@ -1,0 +1,28 @@
+"""The names of the classes of a classifier, which stand beside its file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mizoo._tools.files import user_path
+
+
+def sidecar(classifier: Path) -> Path:
+    """The file that holds what is known about a classifier: `classifier.json` beside `classifier.keras`."""
+    return classifier.with_suffix(".json")
+
+
+def class_names(encoder: str | os.PathLike) -> list[str] | None:
+    """The classes of a classifier that `mizoo finetune` wrote, in the order of its columns; None for anything else."""
+    path = user_path(encoder)
+    file = sidecar(path)
+    if path.suffix != ".keras" or not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    names = content.get("classes") if isinstance(content, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else None
