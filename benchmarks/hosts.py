@@ -6,7 +6,7 @@ conv32 and Deep InfoMax (critic 512, prior) at a batch of 256 random pictures, f
 counted. Per step: what has to be exchanged, from the shapes; the bytes that the loopback device carried (so nothing
 else should use it: `unshare -n` gives the processes one of their own); and seconds of CPU time, all processes together,
 which other programs on the machine change less than the time on the clock. Writes benchmarks/hosts.json, a row as soon
-as it is there.
+as it is there; the same command goes on where it was stopped, and a file that is removed is measured anew.
 """
 
 from __future__ import annotations
@@ -122,18 +122,23 @@ def _run(backend: str, count: int) -> list[dict]:
 
 
 def main() -> None:
-    """Measure, and write the file."""
+    """Measure what the file lacks, and write it."""
+    file = HERE / "hosts.json"
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     shapes = subprocess.run([sys.executable, __file__, "shapes"], capture_output=True, text=True, check=True).stdout
-    content = {"hardware": hardware(), "batch": BATCH, "exchanged_mb": json.loads(shapes.splitlines()[-1]), "rows": []}
+    exchange = json.loads(shapes.splitlines()[-1])
+    content = {"hardware": hardware(), "batch": BATCH, "exchanged_mb": exchange, "rows": rows}
     for backend in BACKENDS:
         for count in (1, 2):
+            if any((row["backend"], row["processes"]) == (backend, count) for row in rows):
+                continue
             each = _run(backend, count)
             row = {"backend": backend, "processes": count, "carried_mb": round(each[0]["carried_mb"], 2)}
             row["cpu_seconds"] = round(sum(part["cpu_s"] for part in each), 3)
             row["seconds"] = round(max(part["seconds"] for part in each), 3)
-            content["rows"].append(row)
+            rows.append(row)
             print(row, flush=True)
-            files.write_json(HERE / "hosts.json", content)
+            files.write_json(file, content)
 
 
 if __name__ == "__main__":

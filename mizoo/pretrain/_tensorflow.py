@@ -87,7 +87,10 @@ class MultiWorker(Placement):
 
         def dataset(context: Any) -> tf.data.Dataset:
             """The parts as TensorFlow's data set."""
-            return tf.data.Dataset.from_generator(parts, output_signature=signature).prefetch(_AHEAD * local)
+            options = tf.data.Options()
+            options.autotune.enabled = False  # its thread keeps the end of a run waiting for up to a minute
+            made = tf.data.Dataset.from_generator(parts, output_signature=signature)
+            return made.prefetch(_AHEAD * local).with_options(options)
 
         return self.strategy.distribute_datasets_from_function(dataset)
 
