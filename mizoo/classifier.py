@@ -151,8 +151,8 @@ def _load(data: Any, side: int | None, depth: int | None, notes: list[str]) -> t
             found = duplicates.copies(folder)
             without = found.without
             notes += _about(found)
-    train_data = load(data, "train", side, depth, without)
-    test_data = load(data, "test", side, depth, without) if "test" in splits(data) else None
+    train_data = load(data, "train", side, depth, without=without)
+    test_data = load(data, "test", side, depth, without=without) if "test" in splits(data) else None
     return train_data, test_data
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mizoo._tools import hardware
 from mizoo._tools.checks import check_real
 from mizoo._tools.hardware import gigabytes
 from mizoo.errors import UserError
@@ -161,7 +160,7 @@ def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = N
     Raises:
         UserError: for pictures that do not fit into memory, and too little time for one epoch.
     """
-    ram = (hardware.memory() or 8 << 30) if ram is None else ram
+    ram = (whole_memory() or 8 << 30) if ram is None else ram
     sides = _sides_in_memory(survey, wishes, ram, streams)
     options = [(encoder, side) for side in sides for encoder in _networks(survey, side)]
     measured: dict[str, tuple[int, Cost]] = {}

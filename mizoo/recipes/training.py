@@ -25,13 +25,12 @@ class Stage(Section):
 class Data(Section):
     """Where pictures or sounds come from: arguments of `mizoo.data.load` or `mizoo.data.sounds.load`.
 
-    `depth` and `without_files` are for folders of pictures: the bits of deep grey files that do not fill their range,
+    `depth` and `without_files` are for folders of pictures: the bits of deep files that do not fill their range,
     and files to leave out, by their paths below the folder.
 
     `view_side` is for resized crops: the height and width of the views that are trained on, where they are smaller than
     the pictures; `stages` lets side and area of the crops change along the run. `window` and `without_speakers` are for
-    sounds: samples in a training window, and speakers to leave out. `depth` is of folders of pictures with more than 8
-    bits a value: how many.
+    sounds: samples in a training window, and speakers to leave out.
 
     `stream` says whether pictures are read from their files as the training goes, by as many processes as `workers`
     says; "auto" does so where all of them, decoded, would take too much of the memory. Neither decides anything of the
@@ -42,7 +41,6 @@ class Data(Section):
     split: str = "train"
     stream: bool | Literal["auto"] = "auto"
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    depth: Annotated[int, Field(ge=8, le=32)] | None = None
     augment: Literal["none", "dim", "amdim", "simclr", "views"] = "dim"
     view_side: PositiveInt | None = None
     stages: tuple[Stage, ...] = Field((), strict=False)
