@@ -160,7 +160,7 @@ def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = N
     Raises:
         UserError: for pictures that do not fit into memory, and too little time for one epoch.
     """
-    ram = (whole_memory() or 8 << 30) if ram is None else ram
+    ram = (hardware.memory() or 8 << 30) if ram is None else ram
     sides = _sides_in_memory(survey, wishes, ram, streams)
     options = [(encoder, side) for side in sides for encoder in _networks(survey, side)]
     measured: dict[str, tuple[int, Cost]] = {}
