@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mizoo._tools import hardware
 from mizoo._tools.checks import check_real
 from mizoo._tools.hardware import gigabytes
 from mizoo.errors import UserError
