@@ -14,8 +14,6 @@ from mizoo._tools import files, keras_private
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.callbacks import OnlineProbe
-from mizoo.data.sounds import Sounds
-from mizoo.encoders import fit_statistics
 from mizoo.errors import Diverged
 from mizoo.evaluate import measures
 from mizoo.export.keras_file import to_float32
@@ -108,9 +106,8 @@ class Record(keras.callbacks.Callback):
     def save(self, epochs: int) -> None:
         """Write log, encoder and checkpoint, the checkpoint last: it records how far the others are valid."""
         encoder = self._float32_encoder()
-        whole = self.job.training.batch_statistics == "pictures" and self._ends(epochs)
-        if whole and not isinstance(self.job.inputs, Sounds):
-            fit_statistics(encoder, self.job.inputs)
+        if self._ends(epochs):
+            self.job.settle_statistics(encoder)
         _check_finite(encoder, epochs)
         write_log(self.folder, self.lines)
         with files.atomic(self.folder / ENCODER) as path:

@@ -18,6 +18,7 @@ from mizoo._tools.progress import bar
 from mizoo.data.batching import Batches, Windows
 from mizoo.data.choosing import load_or_stream
 from mizoo.data.sounds import Sounds, cut
+from mizoo.encoders import fit_statistics
 from mizoo.errors import UserError
 from mizoo.recipes.objectives import Phase
 from mizoo.recipes.training import Training
@@ -89,6 +90,11 @@ class Job:
         target_size = None if self.targets is None else self.targets.shape[1]
         trained = view_encoder(self._recipe, encoder, stage.view_side)
         return phase.objective.build(trained, views, self.training.seed, target_size)
+
+    def settle_statistics(self, encoder: keras.Model) -> None:
+        """Give a trained encoder the statistics of batch normalisation that the recipe asks for."""
+        if self.training.batch_statistics == "pictures" and not isinstance(self.inputs, Sounds):
+            fit_statistics(encoder, self.inputs)
 
     def optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """The optimiser of the whole run."""

@@ -90,11 +90,13 @@ class RecipeHyperModel(keras_tuner.HyperModel):
         """
         recipe = self.recipe_of(hp)
         last = epochs or recipe.training.epochs
-        batches = self._prepared(recipe).batches(model.noise_size, initial_epoch)
+        job = self._prepared(recipe)
+        batches = job.batches(model.noise_size, initial_epoch)
         settings = {"verbose": 0, **kwargs, "epochs": last, "initial_epoch": initial_epoch}
         history = model.fit(batches, *args, callbacks=list(callbacks), **settings).history
         encoder = recipe.encoder.build()  # in float32, and for whole pictures
         encoder.set_weights(model.encoder.get_weights())
+        job.settle_statistics(encoder)
         return {self.probe.column: self.probe.score(encoder, recipe), "loss": float(history["loss"][-1])}
 
     def _prepared(self, recipe: Recipe) -> Job:
