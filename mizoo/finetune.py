@@ -134,7 +134,7 @@ def finetune(
     labels, classes = _check_labels(encoder, images, labels, classes)
     weights = _class_weights(class_weights, labels, classes)
     precision = precision or fast_precision()
-    augmentation = augment.preset(budget.augment)
+    augmentation = augment.preset(budget.augment, channels=np.shape(images)[-1])
     train, held_out = _held_out(images, labels, budget, seed) if validation is None else (slice(None), None)
     train_x, train_y = images[train], labels[train]
     checked = validation if held_out is None else (images[held_out], labels[held_out])

@@ -218,6 +218,26 @@ def test_a_run_on_a_folder_of_each_kind_gives_an_encoder_that_embeds_it(kind, tm
     assert {image.tobytes() for image in loaded} == {image.tobytes() for image in images}
 
 
+@pytest.mark.parametrize("channels", [1, 2, 13])
+def test_pictures_of_other_channels_are_evaluated_without_labels_and_shown_by_three(channels, rng):
+    import keras
+
+    from mizoo.evaluate import evaluate
+    from mizoo.report.page.study import _thumbnails
+
+    images = rng.integers(0, 256, (6, 12, 10, channels), dtype="uint8")
+    inputs = keras.Input((12, 10, channels))
+    encoder = keras.Model(inputs, {"global": keras.layers.Flatten()(keras.layers.AveragePooling2D(5)(inputs))})
+    rows = evaluate(encoder, images, protocols=("effective_rank",), progress=False)
+    assert [row.protocol for row in rows] == ["effective_rank"]
+    with pytest.raises(UserError, match=f"`alignment` .* have {channels} channels, not 3"):
+        evaluate(encoder, images, protocols=("alignment",), progress=False)
+    shown = _thumbnails(images)
+    assert shown.shape[-1] == 3 and shown.dtype == np.uint8
+    if channels == 2:
+        assert (shown[..., 0] == shown[..., 2]).all()
+
+
 def test_what_does_not_fit_is_refused_by_the_recipe():
     def refused(encoder: dict, **source) -> str:
         """What is said about a recipe."""

@@ -1,5 +1,6 @@
 """Encoders: pictures, sounds or series in, a dict of named endpoints out. Keras Functional models of stock layers."""
 
+from mizoo._tools.lazy import submodules
 from mizoo.encoders.conv import conv32
 from mizoo.encoders.conv64 import conv64
 from mizoo.encoders.decoder import decoder
@@ -21,3 +22,5 @@ __all__ = [
     "three_stage",
     "waveform",
 ]
+
+__getattr__ = submodules(__name__)

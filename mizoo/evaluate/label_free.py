@@ -116,8 +116,9 @@ class LabelFreeTasks:
         with_views = [protocol.name for protocol in protocols if "views" in protocol.takes]
         if with_views and pictures.whole.shape[-1] != 3:
             raise UserError(
-                f"`{with_views[0]}` compares views that differ in colour, and these pictures have one channel: name "
-                "the other protocols one by one (`--protocol effective_rank`, ...)."
+                f"`{with_views[0]}` compares views that differ in colour, and these pictures have "
+                f"{pictures.whole.shape[-1]} channels, not 3: name the other protocols one by one (`--protocol "
+                "effective_rank`, ...)."
             )
         self.whole = self._features(pictures.whole, "features to measure")
         self.train: dict[str, np.ndarray] = {}

@@ -88,7 +88,7 @@ class MultiWorker(Placement):
         def dataset(context: Any) -> tf.data.Dataset:
             """The parts as TensorFlow's data set."""
             options = tf.data.Options()
-            options.autotune.enabled = False  # its thread keeps the end of a run waiting for up to a minute
+            options.autotune.enabled = False  # the end of a run was seen to wait for its thread
             made = tf.data.Dataset.from_generator(parts, output_signature=signature)
             return made.prefetch(_AHEAD * local).with_options(options)
 
