@@ -190,7 +190,11 @@ def write_pictures(kind: str, folder, rng) -> None:
             tifffile.imwrite(path.with_suffix(".tif"), rng.integers(0, 4096, (40, 50), dtype="uint16"))
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+SLOW = ("large stem, 1 channel", "4 channels")
+KINDS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in ENCODERS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_on_a_folder_of_each_kind_gives_an_encoder_that_embeds_it(kind, tmp_path, rng):
     write_pictures(kind, tmp_path / "pictures", rng)
     deep = 12 if kind in ("13 channels", "large stem, 1 channel") else None
