@@ -253,7 +253,7 @@ def test_what_would_take_too_much_of_the_memory_is_streamed(monkeypatch, folder,
         chosen = choosing.load_or_stream(folder, "train[:40]", 16)
         assert isinstance(chosen.images, Stream) == streamed
         np.testing.assert_array_equal(chosen.images[:], data.load(folder, "train[:40]", 16).images)
-    assert "40 pictures of 16 pixels are streamed" in capfd.readouterr().err
+    assert "40 pictures of 16 x 16 pixels are streamed" in capfd.readouterr().err
     monkeypatch.setattr(choosing, "memory", lambda: 10)
     assert isinstance(choosing.load_or_stream(folder, "train", 16, streamed=False).images, np.ndarray)
     assert isinstance(choosing.load_or_stream(folder, "train", 16, streamed=True).images, Stream)
