@@ -55,7 +55,7 @@ def weights(run) -> list[np.ndarray]:
     return [np.asarray(each) for each in keras.saving.load_model(run / "encoder.keras", compile=False).weights]
 
 
-def equal(run, other) -> None:
+def assert_equal_runs(run, other) -> None:
     """Two runs have the same weights and log."""
     for one, two in zip(weights(run), weights(other), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -66,9 +66,11 @@ def equal(run, other) -> None:
 def test_a_streamed_run_has_the_weights_of_one_in_memory_also_resumed(folder, tmp_path, eager):
     memory = pretrain(recipe(folder, data={"stream": False}), tmp_path / "memory")
     data.pack(folder, tmp_path / "packed")
-    equal(pretrain(recipe(tmp_path / "packed", data=streamed(0)), tmp_path / "streamed"), memory)
+    assert_equal_runs(pretrain(recipe(tmp_path / "packed", data=streamed(0)), tmp_path / "streamed"), memory)
     pretrain(recipe(folder, data=streamed(1)), tmp_path / "resumed", stop_after=1)
-    equal(pretrain(recipe(folder, data={"stream": False}), tmp_path / "resumed"), memory)  # on in memory: the same run
+    assert_equal_runs(
+        pretrain(recipe(folder, data={"stream": False}), tmp_path / "resumed"), memory
+    )  # on in memory: the same run
 
 
 @pytest.mark.slow
@@ -78,7 +80,7 @@ def test_the_number_of_workers_changes_no_weight(folder, tmp_path, workers):
     memory = pretrain(recipe(folder, data={"stream": False, "augment": "views"}, **settings), tmp_path / "memory")
     views = {**streamed(workers), "augment": "views"}
     pretrain(recipe(folder, data=views, **settings), tmp_path / "streamed", stop_after=2)
-    equal(pretrain(recipe(folder, data=views, **settings), tmp_path / "streamed"), memory)
+    assert_equal_runs(pretrain(recipe(folder, data=views, **settings), tmp_path / "streamed"), memory)
 
 
 def test_labels_and_teachers_are_those_of_pictures_in_memory(folder, tmp_path, eager, fake_zoo):
@@ -89,7 +91,7 @@ def test_labels_and_teachers_are_those_of_pictures_in_memory(folder, tmp_path, e
     for name, objective in {"taught": taught, "labelled": {"name": "supervised"}}.items():
         changes = {"objective": objective, "training": {"epochs": 1}}
         memory = pretrain(recipe(folder, data={"stream": False}, **changes), tmp_path / f"{name}_memory")
-        equal(pretrain(recipe(folder, data=streamed(0), **changes), tmp_path / name), memory)
+        assert_equal_runs(pretrain(recipe(folder, data=streamed(0), **changes), tmp_path / name), memory)
 
 
 def test_a_picture_that_vanishes_ends_the_run_by_name_and_leaves_its_checkpoint(folder, tmp_path, eager):
@@ -111,7 +113,9 @@ def test_a_picture_that_vanishes_ends_the_run_by_name_and_leaves_its_checkpoint(
     assert 1 <= read_log(tmp_path / "run")[-1]["epoch"] < 8
     (source / "07.jpg").write_bytes((folder / "class1" / "07.jpg").read_bytes())
     resumed = pretrain(lasting, tmp_path / "run")
-    equal(resumed, pretrain(recipe(source, data={"stream": False}, training={"epochs": 8}), tmp_path / "memory"))
+    assert_equal_runs(
+        resumed, pretrain(recipe(source, data={"stream": False}, training={"epochs": 8}), tmp_path / "memory")
+    )
 
 
 def test_streaming_decides_nothing_of_a_run(folder):
@@ -150,4 +154,4 @@ def test_jax_trains_from_a_packed_folder_without_tensorflow(folder, tmp_path):
         command = [sys.executable, "-c", WITHOUT_TENSORFLOW, str(tmp_path / f"{name}.yaml"), str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"KERAS_BACKEND": "jax"})
         assert done.stdout.split()[-2:] == ["tensorflow", "False"], done.stderr[-3000:]
-    equal(tmp_path / "streamed", tmp_path / "memory")
+    assert_equal_runs(tmp_path / "streamed", tmp_path / "memory")

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def same(streamed, loaded) -> None:
+def assert_same(streamed, loaded) -> None:
     """A streamed data set gives what the loaded one holds, however it is asked."""
     assert (streamed.name, streamed.classes, len(streamed)) == (loaded.name, loaded.classes, len(loaded))
     np.testing.assert_array_equal(streamed.labels, loaded.labels)
@@ -43,15 +43,15 @@ def same(streamed, loaded) -> None:
 
 
 def test_a_folder_streams_what_it_loads(folder):
-    same(data.stream(folder, size=16), data.load(folder, size=16))
-    same(data.stream(folder, "train[7:-20]", size=20), data.load(folder, "train[7:-20]", size=20))
+    assert_same(data.stream(folder, size=16), data.load(folder, size=16))
+    assert_same(data.stream(folder, "train[7:-20]", size=20), data.load(folder, "train[7:-20]", size=20))
 
 
 def test_train_and_test_folders_stream_what_they_load(tmp_path, folder):
     for split in ("train", "test"):
         (tmp_path / split).symlink_to(folder)
     for split in ("train", "test[-9:]"):
-        same(data.stream(tmp_path, split, size=16), data.load(tmp_path, split, size=16))
+        assert_same(data.stream(tmp_path, split, size=16), data.load(tmp_path, split, size=16))
     with pytest.raises(UserError, match="has the splits train, test. Received: split='val'"):
         data.stream(tmp_path, "val", size=16)
 
@@ -60,17 +60,17 @@ def test_train_and_test_folders_stream_what_they_load(tmp_path, folder):
 def test_a_packed_folder_gives_what_its_source_gives(tmp_path, folder, size):
     data.pack(folder, tmp_path / "p", size=size)
     loaded = data.load(folder, size=size or 16)
-    same(data.stream(tmp_path / "p", size=size or 16), loaded)
-    same(data.load(tmp_path / "p", size=size or 16), loaded)
-    same(data.stream(tmp_path / "p", "train[-11:]", size=12), data.load(tmp_path / "p", "train[-11:]", size=12))
+    assert_same(data.stream(tmp_path / "p", size=size or 16), loaded)
+    assert_same(data.load(tmp_path / "p", size=size or 16), loaded)
+    assert_same(data.stream(tmp_path / "p", "train[-11:]", size=12), data.load(tmp_path / "p", "train[-11:]", size=12))
     data.pack(tmp_path / "p", tmp_path / "again")
-    same(data.load(tmp_path / "again", size=size or 16), loaded)
+    assert_same(data.load(tmp_path / "again", size=size or 16), loaded)
     if size is None:
         for read in (data.load, data.stream):
             with pytest.raises(UserError, match="differ in size. Pass `size`"):
                 read(tmp_path / "p")
     else:
-        same(data.stream(tmp_path / "p"), loaded)
+        assert_same(data.stream(tmp_path / "p"), loaded)
 
 
 def test_jpeg_files_are_packed_as_they_are_and_deep_files_as_they_are_read(tmp_path):
@@ -80,7 +80,7 @@ def test_jpeg_files_are_packed_as_they_are_and_deep_files_as_they_are_read(tmp_p
     Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype="uint8")).save(source / "a.jpg")
     Image.fromarray(rng.integers(0, 1 << 16, (20, 20), dtype="uint16")).save(source / "b.tif")
     data.pack(source, tmp_path / "p")
-    same(data.load(tmp_path / "p"), data.load(source))
+    assert_same(data.load(tmp_path / "p"), data.load(source))
     contents = [data.stream(tmp_path / "p").images.records.content(i) for i in range(2)]
     assert (source / "a.jpg").read_bytes() in contents and sum(each.startswith(b"RIFF") for each in contents) == 1
 
@@ -88,9 +88,9 @@ def test_jpeg_files_are_packed_as_they_are_and_deep_files_as_they_are_read(tmp_p
 def test_grey_arrays_stay_grey_when_they_are_packed_and_streamed(tmp_path, rng):
     grey = data.Dataset("grey", rng.integers(0, 256, (9, 8, 8, 1), dtype="uint8"))
     packed.write({"train": grey}, tmp_path / "p")
-    same(data.stream(tmp_path / "p"), grey)
+    assert_same(data.stream(tmp_path / "p"), grey)
     data.pack(tmp_path / "p", tmp_path / "q")
-    same(data.stream(tmp_path / "q", size=6), data.load(grey, size=6))
+    assert_same(data.stream(tmp_path / "q", size=6), data.load(grey, size=6))
 
 
 def test_every_file_that_cannot_be_packed_is_named_and_there_is_no_index(tmp_path, folder):
@@ -106,14 +106,14 @@ def test_every_file_that_cannot_be_packed_is_named_and_there_is_no_index(tmp_pat
     for name in (cut[1], cut[3]):
         (source / name).unlink()
     data.pack(source, tmp_path / "p")
-    same(data.load(tmp_path / "p", size=16), data.load(source, size=16))
+    assert_same(data.load(tmp_path / "p", size=16), data.load(source, size=16))
 
 
 def test_a_stream_is_never_put_into_memory_by_itself(folder):
     streamed = data.stream(folder, size=16)
     with pytest.raises(UserError, match="60 pictures that are streamed are not put into memory"):
         np.asarray(streamed.images)
-    same(data.load(streamed, "train[:20]"), data.load(folder, "train[:20]", size=16))
+    assert_same(data.load(streamed, "train[:20]"), data.load(folder, "train[:20]", size=16))
     with pytest.raises(UserError, match="one `size`"):
         data.stream(folder)
     with pytest.raises(UserError, match="names files"):
@@ -276,9 +276,9 @@ def test_a_set_of_tfds_prepared_as_array_record_streams_and_others_are_to_be_pac
     by_tensorflow = data.load("tfrecord", "test")
     np.testing.assert_array_equal(loaded.images, by_tensorflow.images)
     np.testing.assert_array_equal(loaded.labels, by_tensorflow.labels)
-    same(data.stream("array_record", "test", labelled=True), loaded)
+    assert_same(data.stream("array_record", "test", labelled=True), loaded)
     assert data.stream("array_record", "test").labels is None
-    same(
+    assert_same(
         data.stream("array_record", "test[3:]", size=10, labelled=True), data.load("array_record", "test[3:]", size=10)
     )
     with pytest.raises(UserError, match="prepared as tfrecord, which cannot be streamed.*mizoo data pack tfrecord"):
@@ -303,4 +303,4 @@ def test_the_command_packs_and_says_what_it_wrote(tmp_path, folder):
     result = CliRunner().invoke(cli.app, ["data", "pack", str(folder), "--out", str(tmp_path / "p"), "--size", "8"])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["train: 60 pictures in 1 shards", str(tmp_path / "p")]
-    same(data.load(tmp_path / "p"), data.load(folder, size=8))
+    assert_same(data.load(tmp_path / "p"), data.load(folder, size=8))
