@@ -167,6 +167,9 @@ def test_a_recipe_with_labels_takes_them_from_class_folders_and_needs_some(tmp_p
     run_folder = tmp_path / "stopped"
     pretrain(longer, run_folder, stop_after=1)
     (tmp_path / "pictures/dark/0.png").rename(tmp_path / "pictures/light/0.png")
+    with pytest.raises(UserError, match="1 new .light/0.png.; 1 gone"):
+        pretrain(longer, run_folder)
+    (run_folder / "pictures.json").unlink()  # as of a run of an earlier version
     with pytest.raises(UserError, match="trained with other labels"):
         pretrain(longer, run_folder)
 

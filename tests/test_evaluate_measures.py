@@ -208,7 +208,7 @@ def test_alignment_of_grey_pictures_is_refused_before_anything_is_fitted(bare, m
     from mizoo.evaluate.protocols import ndm
 
     monkeypatch.setattr(ndm, "neural_total_correlation", lambda *data, **more: pytest.fail("fitted first"))
-    with pytest.raises(UserError, match="one channel"):
+    with pytest.raises(UserError, match="1 channel, not 3"):
         evaluate(encoder(1), bare[..., :1], ["ndm", "alignment"], progress=False)
     (row,) = evaluate(encoder(1), bare[..., :1], ["uniformity"], ["wide"], progress=False)
     assert np.isfinite(row.value)

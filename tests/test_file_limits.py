@@ -95,7 +95,7 @@ def test_threads_share_one_limit_of_pixels(tmp_path, monkeypatch):
     path = png(tmp_path / "x.png", 60, 50)
     monkeypatch.setattr(pictures, "MAX_PIXELS", 2 * 3000 + 100)
     now, most, lock = [0], [0], threading.Lock()
-    square = pictures.square
+    fit = pictures.fit
 
     def slow(image, size):
         with lock:
@@ -104,9 +104,9 @@ def test_threads_share_one_limit_of_pixels(tmp_path, monkeypatch):
         time.sleep(0.02)
         with lock:
             now[0] -= 1
-        return square(image, size)
+        return fit(image, size)
 
-    monkeypatch.setattr(pictures, "square", slow)
+    monkeypatch.setattr(pictures, "fit", slow)
     threads = [threading.Thread(target=pictures.prepare, args=(path, (8, 8, 3))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -118,13 +118,13 @@ def test_threads_share_one_limit_of_pixels(tmp_path, monkeypatch):
     assert pictures.prepare(path, (8, 8, 3), max_pixels=9999).shape == (8, 8, 3)  # alone, above the shared limit
 
 
-@pytest.mark.parametrize("where", ["load", "square"])
+@pytest.mark.parametrize("where", ["load", "resize"])
 def test_no_memory_for_one_file_costs_that_file_alone(tmp_path, monkeypatch, picture_encoder, where):
     for i in range(4):
         png(tmp_path / f"{i}.png", 40, 40 + i)
     big = png(tmp_path / "big.png", 77, 40)
 
-    name = {"load": "_upright", "square": "square"}[where]
+    name = {"load": "_upright", "resize": "fit"}[where]
     function = getattr(pictures, name)
 
     def fail(image, *arguments):

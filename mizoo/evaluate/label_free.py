@@ -114,10 +114,11 @@ class LabelFreeTasks:
         self.encoder, self.pictures, self.cache, self.progress = encoder, pictures, cache, progress
         self.endpoints = default_endpoints(encoder) if endpoints is None else list(endpoints)
         with_views = [protocol.name for protocol in protocols if "views" in protocol.takes]
-        if with_views and pictures.whole.shape[-1] != 3:
+        channels = pictures.whole.shape[-1]
+        if with_views and channels != 3:
             raise UserError(
-                f"`{with_views[0]}` compares views that differ in colour, and these pictures have "
-                f"{pictures.whole.shape[-1]} channels, not 3: name the other protocols one by one (`--protocol "
+                f"`{with_views[0]}` compares views that differ in colour, and these pictures have {channels} "
+                f"channel{'s' * (channels > 1)}, not 3: name the other protocols one by one (`--protocol "
                 "effective_rank`, ...)."
             )
         self.whole = self._features(pictures.whole, "features to measure")
