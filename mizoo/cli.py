@@ -12,7 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import exporting, finetuning, sharing, starting
+from mizoo.commands import exporting, finetuning, searching, sharing, starting
 from mizoo.errors import UserError, not_installed
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
@@ -295,6 +295,7 @@ def _compare(names, dataset, protocol, endpoint, split, cache) -> None:
 
 
 app.command()(finetuning.finetune)
+app.command()(searching.search)
 app.command()(exporting.export)
 
 

@@ -22,6 +22,7 @@ _EXTRAS = {
     "tensorboard": "tensorboard",
     "huggingface_hub": "hub",
     "ai_edge_litert": "litert",
+    "usearch": "search",
 }
 
 
