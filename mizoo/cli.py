@@ -12,7 +12,7 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import evaluating, exporting, finetuning, packing, publishing, sharing, starting, tuning
+from mizoo.commands import evaluating, exporting, finetuning, packing, publishing, searching, sharing, starting, tuning
 from mizoo.commands.changes import parse_changes as _changes
 from mizoo.errors import UserError, not_installed
 
@@ -204,6 +204,7 @@ def curves(
 
 app.command()(evaluating.evaluate)
 app.command()(finetuning.finetune)
+app.command()(searching.search)
 app.command()(exporting.export)
 app.command()(publishing.publish)
 app.command()(sharing.bundle)

@@ -136,7 +136,7 @@ def embed(
         raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
     if check_whole(shard_size, "shard_size") < 1:
         raise UserError(f"`shard_size` must be at least 1. Received: {shard_size}")
-    runtime = _choose_runtime(name, runtime)
+    runtime = choose_runtime(name, runtime)
     shape, encode = _load_encoder(name, endpoint, runtime)
     work = FileFeatures(shape, encode, batch_size, name, sampling_rate, depth, max_pixels, max_seconds)
     shown = progress and sys.stderr.isatty()
@@ -275,7 +275,7 @@ def _check_output(output: str | os.PathLike) -> Path:
     return output
 
 
-def _choose_runtime(name: str | os.PathLike, runtime: str) -> str:
+def choose_runtime(name: str | os.PathLike, runtime: str) -> str:
     """The runtime that is meant; "auto" is Keras, said on standard error, where there is the Keras form alone."""
     if runtime not in RUNTIMES:
         raise UserError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}. Received: {runtime!r}")

@@ -27,6 +27,7 @@ _EXTRAS = {
     "ai_edge_litert": "litert",
     "keras_tuner": "tune",
     "pooch": "fetch",
+    "usearch": "search",
 }
 
 

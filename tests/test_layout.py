@@ -20,7 +20,7 @@ FLOORS = (
     {"errors", "_version", "_tools", "bounds"},
     {"augment", "critics", "encoders", "data"},
     {"densities", "optimizers", "zoo"},
-    {"objectives", "mi", "export", "embed", "demo", "finetune", "sklearn"},
+    {"objectives", "mi", "export", "embed", "demo", "finetune", "search", "sklearn"},
     {"recipes", "evaluate"},
     {"teachers", "runs", "report"},
     {"publish", "pretrain", "callbacks", "deploy", "new", "classifier"},

@@ -1,0 +1,188 @@
+"""Finding pictures: exactly, by a graph of neighbours, near-duplicates, and as a sheet; without Keras."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.encoders import publish
+
+from mizoo import search
+from mizoo._tools.arrays import unit_rows
+from mizoo.errors import UserError
+from mizoo.search import index as indexing
+from mizoo.zoo import OnnxEncoder
+
+
+def scene(seed: int, size=(40, 48)) -> np.ndarray:
+    """A smooth picture of its own: three waves of colour."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: size[0], : size[1]] / 12.0
+    waves = [np.sin(a * x + b * y + c) for a, b, c in rng.uniform(-2, 2, (3, 3))]
+    return np.clip(127 + 90 * np.stack(waves, axis=-1), 0, 255).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return publish().onnx_file
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """40 scenes; two of them again, one re-encoded and one byte for byte."""
+    folder = tmp_path_factory.mktemp("album") / "photos"
+    folder.mkdir()
+    for i in range(40):
+        Image.fromarray(scene(i)).save(folder / f"{i:02d}.png")
+    Image.fromarray(scene(7)).save(folder / "again.jpg", quality=90)
+    (folder / "same.png").write_bytes((folder / "21.png").read_bytes())
+    (folder / "broken.png").write_bytes(b"x")
+    (folder / "notes.txt").write_text("x")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(encoder, photos):
+    return search.build(photos, photos.parent / "photos.index", encoder, progress=False)
+
+
+@pytest.fixture(scope="module")
+def index(made):
+    return search.read(made[0].file)
+
+
+def vectors(encoder, index):
+    """Centred unit vectors, computed here."""
+    from mizoo.data import pictures
+
+    images = np.stack([pictures.square(pictures.read(path), 32) for path in index.paths])
+    features = OnnxEncoder(encoder, "fc")(images)
+    return unit_rows(features - features.mean(axis=0))
+
+
+def test_an_index_names_what_it_left_out_and_reads_back(made, index):
+    built, report = made
+    assert len(index) == 42 and index.endpoint == "fc" and index.graph is None
+    assert [path.name for path, _ in report.failed] == ["broken.png"] and report.passed_over == {".txt": 1}
+    assert index.paths == tuple(path.absolute() for path in built.paths) or index.paths == built.paths
+    np.testing.assert_array_equal(index.vectors, built.vectors)
+
+
+def test_the_nearest_are_those_of_the_cosines(encoder, index):
+    expected = vectors(encoder, index)
+    scores = expected @ expected.T
+    rows, cosines = index.nearest(index.vectors, 5)
+    np.testing.assert_allclose(cosines, -np.sort(-scores, axis=1)[:, :5], atol=2e-3)
+    np.testing.assert_allclose(np.take_along_axis(scores, rows, axis=1), cosines, atol=2e-3)
+
+
+def test_a_picture_finds_itself_and_its_copy_first(index, photos):
+    ((query, hits),) = index.search(photos / "07.png", 3)
+    assert query.name == "07.png" and {hit.path.name for hit in hits[:2]} == {"07.png", "again.jpg"}
+    assert hits[0].similarity == pytest.approx(1, abs=2e-3) and hits[1].similarity > hits[2].similarity
+    two = index.search([photos / "21.png", photos / "03.png"], 1000)
+    assert [query.name for query, _ in two] == ["21.png", "03.png"] and len(two[0][1]) == 42
+
+
+def test_the_index_and_its_pictures_can_be_moved_together(index, photos, tmp_path):
+    moved = tmp_path / "elsewhere"
+    (moved / "photos").mkdir(parents=True)
+    for path in photos.iterdir():
+        (moved / "photos" / path.name).write_bytes(path.read_bytes())
+    (moved / "photos.index").write_bytes(index.file.read_bytes())
+    ((_, hits),) = search.read(moved / "photos.index").search(photos / "05.png", 1)
+    assert hits[0].path == moved / "photos/05.png"
+
+
+def test_near_duplicates_are_groups(index):
+    groups = search.near_duplicates(index, progress=False, threshold=0.995)
+    assert {frozenset(path.name for path in group) for group in groups} == {
+        frozenset(("07.png", "again.jpg")),
+        frozenset(("21.png", "same.png")),
+    }
+    everything = search.near_duplicates(index, threshold=1e-3, progress=False)
+    assert len(everything[0]) > 20
+    for wrong in (0, 1.5):
+        with pytest.raises(UserError, match="threshold"):
+            search.near_duplicates(index, threshold=wrong, progress=False)
+
+
+def test_a_graph_finds_nearly_what_all_comparisons_find(encoder, photos, tmp_path, monkeypatch):
+    pytest.importorskip("usearch")
+    monkeypatch.setattr(indexing, "EXACT", 30)
+    search.build(photos, tmp_path / "graph.index", encoder, progress=False)
+    index = search.read(tmp_path / "graph.index")
+    assert index.graph is not None
+    by_graph, cosines = index.nearest(index.vectors, 5)
+    exactly, others = index.nearest(index.vectors, 5, exact=True)
+    found = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(by_graph, exactly)])
+    assert found > 0.95
+    np.testing.assert_allclose(cosines[:, 0], others[:, 0], atol=5e-3)
+    assert search.near_duplicates(index, 0.995, progress=False) == search.near_duplicates(
+        index, 0.995, exact=True, progress=False
+    )
+    monkeypatch.delitem(sys.modules, "usearch.index")
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    with pytest.raises(UserError, match="search.*--exact"):
+        search.build(photos, tmp_path / "other.index", encoder, progress=False)
+    assert search.build(photos, tmp_path / "exact.index", encoder, exact=True, progress=False)[0].graph is None
+
+
+def test_a_sheet_shows_the_query_and_the_hits(index, photos, tmp_path):
+    found = index.search([photos / "07.png", photos / "08.png"], 3)
+    gone = [(found[0][0], [*found[0][1][:2], search.Hit(photos / "gone.png", 0.5)]), found[1]]
+    sheet = np.asarray(Image.open(search.draw(gone, tmp_path / "hits.png")))
+    assert sheet.shape[0] == 2 * (128 + 32 + 8) + 8 and sheet.shape[1] == 4 * 136 + 24
+    tiles = [sheet[8 : 8 + 128, left : left + 128] for left in (8, 160, 296, 432)]
+    assert (
+        np.array_equal(tiles[0], tiles[1]) or np.abs(tiles[0].astype(int) - tiles[1]).mean() < 8
+    )  # or its re-encoding
+    assert (tiles[3] == 0xDD).all() and not (tiles[2] == 0xDD).all()
+    with pytest.raises(UserError, match="png"):
+        search.draw(found, tmp_path / "hits.gif")
+
+
+def test_what_is_no_index_and_another_encoder_are_refused(index, encoder, photos, tmp_path):
+    with pytest.raises(UserError, match="There is no index"):
+        search.read(tmp_path / "none.index")
+    (tmp_path / "bad.index").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="no index of pictures"):
+        search.read(tmp_path / "bad.index")
+    np.savez(open(tmp_path / "other.index", "wb"), vectors=np.zeros((2, 2)))
+    with pytest.raises(UserError, match="no index of pictures"):
+        search.read(tmp_path / "other.index")
+    with pytest.raises(UserError, match="folder"):
+        search.build(photos, tmp_path, encoder)
+    with pytest.raises(UserError, match="broken.png"):
+        index.search([photos / "broken.png", photos / "01.png"])
+    copy = tmp_path / "encoder.onnx"
+    copy.write_bytes(encoder.read_bytes())
+    search.build(photos, tmp_path / "own.index", copy, progress=False)
+    copy.write_bytes(encoder.read_bytes() + b"\x00\x00")
+    with pytest.raises(UserError, match="made with another file|cannot be opened|damaged"):
+        search.read(tmp_path / "own.index").search(photos / "01.png")
+
+
+def test_the_command_needs_no_keras(encoder, photos, tmp_path):
+    code = (
+        "import sys; from mizoo import cli; sys.argv = ['mizoo', *sys.argv[1:]]\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    code = end.code\n"
+        "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)\nsys.exit(code)"
+    )
+
+    def mizoo(*arguments):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    done = mizoo("search", "index", photos, "-o", "my.index", "--encoder", encoder)
+    assert done.returncode == 1 and "42 pictures by fc" in done.stdout and "skipped" in done.stderr, done.stderr
+    done = mizoo("search", "my.index", photos / "07.png", "-k", 2, "--picture", "hits.png", "--json")
+    (answer,) = json.loads(done.stdout)
+    assert len(answer["hits"]) == 2 and (tmp_path / "hits.png").is_file(), done.stderr
+    done = mizoo("search", "my.index", "--duplicates", "--threshold", 0.995)
+    assert "again.jpg" in done.stdout and "2 groups, 2 pictures more" in done.stderr
+    assert "Name a picture" in mizoo("search", "my.index").stderr
