@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import subprocess
 import sys
@@ -125,8 +126,15 @@ def test_a_graph_finds_nearly_what_all_comparisons_find(encoder, photos, tmp_pat
     assert search.near_duplicates(index, 0.995, progress=False) == search.near_duplicates(
         index, 0.995, exact=True, progress=False
     )
-    monkeypatch.delitem(sys.modules, "usearch.index")
-    monkeypatch.setitem(sys.modules, "usearch", None)
+    known = builtins.__import__
+
+    def without_usearch(name, *arguments, **settings):
+        """As where the extra is not installed."""
+        if name.startswith("usearch"):
+            raise ModuleNotFoundError("No module named 'usearch'", name="usearch")
+        return known(name, *arguments, **settings)
+
+    monkeypatch.setattr(builtins, "__import__", without_usearch)
     with pytest.raises(UserError, match="search.*--exact"):
         search.build(photos, tmp_path / "other.index", encoder, progress=False)
     assert search.build(photos, tmp_path / "exact.index", encoder, exact=True, progress=False)[0].graph is None
