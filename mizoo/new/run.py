@@ -19,7 +19,6 @@ from mizoo.new.choose import Plan, Wishes, choose, refuse
 from mizoo.new.measure import measure
 from mizoo.new.survey import Survey, survey
 from mizoo.recipes import validate
-from mizoo.recipes.training import Data
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,7 @@ def new(
     found = survey(data, check_seconds, progress)
     refuse(found, centre)
     with Progress(progress, keep=True) as display:
-        plan = choose(
-            found, wishes, functools.partial(measure, progress=display), streams="stream" in Data.model_fields
-        )
+        plan = choose(found, wishes, functools.partial(measure, progress=display), streams=True)
     validate(plan.content, str(out))
     files.write_text(out, words.write(found, wishes, plan, _command(out)))
     return NewRecipe(out, found, wishes, plan)

@@ -209,8 +209,8 @@ def read(file: str | os.PathLike) -> PictureIndex:
         ) from error
     paths = tuple(Path(os.path.normpath(path.parent / str(each))) for each in arrays["paths"])
     encoder, sha256, endpoint, runtime = (str(meta.get(key)) for key in ("encoder", "sha256", "endpoint", "runtime"))
-    vectors, mean, graph = (arrays.get(key) for key in ("vectors", "mean", "graph"))
-    return PictureIndex(path, encoder, sha256, endpoint, runtime, paths, vectors, mean, graph)
+    vectors, mean = arrays["vectors"], arrays["mean"]
+    return PictureIndex(path, encoder, sha256, endpoint, runtime, paths, vectors, mean, arrays.get("graph"))
 
 
 def _features(
