@@ -63,6 +63,7 @@ def assert_equal_runs(run, other) -> None:
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 def test_a_streamed_run_has_the_weights_of_one_in_memory_also_resumed(folder, tmp_path, eager):
     memory = pretrain(recipe(folder, data={"stream": False}), tmp_path / "memory")
     data.pack(folder, tmp_path / "packed")

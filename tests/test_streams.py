@@ -120,7 +120,9 @@ def test_a_stream_is_never_put_into_memory_by_itself(folder):
         data.stream(np.zeros((2, 4, 4, 3), "uint8"))
 
 
-@pytest.mark.parametrize("workers", [0, 1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "workers", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_batches_are_those_in_memory_with_any_number_of_workers(folder, workers):
     settings = {"batch_size": 8, "seed": 3, "noise_size": 2, "start_epoch": 2, "targets": np.eye(60, dtype="float32")}
     memory = data.batches(data.load(folder, size=16), **settings)
@@ -155,6 +157,7 @@ def test_hosts_together_have_the_batches_of_one(folder):
             rows_of_host(size, *shard)
 
 
+@pytest.mark.slow
 def test_workers_import_neither_keras_nor_tensorflow():
     stream = Stream(Probing(os.getpid()), np.arange(64), (1, 1, 3))
     batches = data.batches(stream, batch_size=4, workers=1)
@@ -184,7 +187,7 @@ def test_a_script_without_a_guard_streams_and_is_not_run_again(tmp_path, folder)
     assert done.stdout.split() == ["began", "read", "False"], done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_file_that_vanishes_while_it_streams_is_named(tmp_path, folder, workers):
     for path in folder.rglob("*.jpg"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -211,6 +214,7 @@ def test_a_shard_that_vanishes_while_it_streams_is_named(tmp_path, folder):
     batches.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_an_error_and_no_hang(folder):
     batches = data.batches(data.stream(folder, size=16), batch_size=8, workers=1)
     batches[0]
@@ -237,6 +241,7 @@ def test_a_batch_that_does_not_come_is_an_error_after_the_stated_time(monkeypatc
     batches.close()
 
 
+@pytest.mark.slow
 def test_small_shared_memory_is_gone_round(monkeypatch, folder):
     monkeypatch.setattr(reading.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     streamed = data.batches(data.stream(folder, size=16), batch_size=8, workers=1)
