@@ -126,9 +126,10 @@ def test_a_decoder_that_is_missing_is_named(monkeypatch):
     def fail(self, **options):
         raise ImportError("no pydub here")
 
-    with tfds.testing.mock_data(num_examples=1):
-        monkeypatch.setattr(_tfds, "any_reachable", lambda urls: True)
-        monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    # undone inside: what `mock_data` puts in its place must not be put back behind it
+    with tfds.testing.mock_data(num_examples=1), monkeypatch.context() as patched:
+        patched.setattr(_tfds, "any_reachable", lambda urls: True)
+        patched.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
         with pytest.raises(UserError, match="no pydub here.*`sound` what sounds"):
             list(_tfds.examples("spoken_digit", "train", "audio"))
 
