@@ -1,14 +1,16 @@
 """Memory of a training step of Deep InfoMax by batch size, with all scores at once and by blocks.
 
-    python benchmarks/memory.py
+    python benchmarks/memory.py [--batch 8192]
 
 conv32, a critic of width 512 and mixed_bfloat16; each case is a process of its own that trains three steps on random
-pictures. The figure is the largest resident size that the process reached, less that before the first step, in GiB.
-Writes benchmarks/memory.json, a row as soon as it is there. The batch of 8,192 takes long on few cores.
+pictures, or one step of the batch of 8,192, which takes long on few cores. The figure is the largest resident size that
+the process reached, less that before the first step, in GiB. Writes benchmarks/memory.json, a row as soon as it is
+there; `--batch` measures one batch size alone, and leaves the rows of the others as they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -19,8 +21,7 @@ from mizoo._tools import files
 from mizoo._tools.hardware import hardware
 
 HERE = Path(__file__).parent
-CASES = ((512, "at once"), (512, "blocks"), (2048, "at once"), (2048, "blocks"), (8192, "blocks"))
-STEPS = 3
+CASES = ((512, "at once", 3), (512, "blocks", 3), (2048, "at once", 3), (2048, "blocks", 3), (8192, "blocks", 1))
 
 
 def _resident(field: str) -> int:
@@ -29,7 +30,7 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def measure(batch: int, form: str) -> dict:
+def measure(batch: int, form: str, steps: int) -> dict:
     """Growth in GiB and seconds of one case, in this process."""
     import keras
     import numpy as np
@@ -44,25 +45,42 @@ def measure(batch: int, form: str) -> dict:
     before = _resident("VmRSS")
     pictures = np.random.default_rng(0).integers(0, 256, (batch, 32, 32, 3), dtype="uint8")
     began = time.perf_counter()
-    model.fit(pictures, batch_size=batch, epochs=STEPS, verbose=0)
+    model.fit(pictures, batch_size=batch, epochs=steps, verbose=0)
     seconds = time.perf_counter() - began
     growth = (_resident("VmHWM") - before) / 2**30
-    return {"batch": batch, "scores": form, "growth_gib": round(growth, 2), "seconds": round(seconds, 1)}
+    return {
+        "batch": batch,
+        "scores": form,
+        "steps": steps,
+        "growth_gib": round(growth, 2),
+        "seconds": round(seconds, 1),
+    }
 
 
-def main() -> None:
-    """Measure every case, and write the file."""
-    rows = []
-    for batch, form in CASES:
-        done = subprocess.run([sys.executable, __file__, str(batch), form], capture_output=True, text=True, check=False)
+def main(batch: int | None) -> None:
+    """Measure every case, or those of one batch size, and write the file."""
+    result = HERE / "memory.json"
+    rows = json.loads(result.read_text())["rows"] if batch and result.exists() else []
+    for case in CASES:
+        if batch not in (None, case[0]):
+            continue
+        arguments = [str(each) for each in case]
+        done = subprocess.run(
+            [sys.executable, __file__, "--case", *arguments], capture_output=True, text=True, check=False
+        )
         row = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-        rows.append(row or {"batch": batch, "scores": form, "failed": done.stderr.strip().splitlines()[-1][:200]})
-        print(rows[-1], flush=True)
-        files.write_json(HERE / "memory.json", {"hardware": hardware(), "steps": STEPS, "rows": rows})
+        row = row or {"batch": case[0], "scores": case[1], "failed": done.stderr.strip().splitlines()[-1][:200]}
+        print(row, flush=True)
+        rows = [each for each in rows if (each["batch"], each["scores"]) != case[:2]] + [row]
+        files.write_json(result, {"hardware": hardware(), "rows": rows})
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(int(sys.argv[1]), sys.argv[2])))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, choices=sorted({case[0] for case in CASES}), help="measure this one alone")
+    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.case:
+        print(json.dumps(measure(int(given.case[0]), given.case[1], int(given.case[2]))))
     else:
-        main()
+        main(given.batch)
