@@ -13,6 +13,7 @@ import numpy as np
 
 from mizoo import data as data_sets
 from mizoo._tools.arrays import check_whole
+from mizoo._tools.averages import averaged
 from mizoo._tools.progress import Progress
 from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
@@ -27,7 +28,8 @@ _BATCH = 500
 class OnlineProbe(keras.callbacks.Callback):
     """Accuracy of a probe on the frozen encoder at the end of epochs, from labels that the objective never sees.
 
-    The pictures are encoded in inference mode with the weights as they are then. A bank is fitted on and queries are
+    The pictures are encoded in inference mode with the weights as they are then, or with their averages where the
+    optimiser keeps them (`use_ema`, `optimizer.ema`). A bank is fitted on and queries are
     scored, both drawn once from one split, stratified by class; the test split is not read. In a run of
     `mizoo.pretrain.pretrain` (`callbacks=[OnlineProbe(...)]`, or `watch:` in the recipe) the accuracy stands in
     log.csv, in the line of the epoch and in the curves as `probe_<name>`; in every `fit` it is in the logs of later
@@ -122,7 +124,8 @@ class OnlineProbe(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure, and put the accuracy into the logs."""
-        values = self.measure(getattr(self.model, "encoder", self.model), epoch + 1)
+        with averaged(self.model):
+            values = self.measure(getattr(self.model, "encoder", self.model), epoch + 1)
         if logs is not None:
             logs.update(values)
 

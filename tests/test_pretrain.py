@@ -18,6 +18,7 @@ from PIL import Image
 from support.encoders import TOY
 
 from mizoo import recipes
+from mizoo.callbacks import OnlineProbe
 from mizoo.errors import UserError
 from mizoo.pretrain import pretrain
 from mizoo.runs.folder import CHECKPOINT, HASHES, read_log, saved_state
@@ -213,6 +214,22 @@ def assert_averages_and_resumes(recipe, plain_runs, tmp_path) -> None:
 
 def test_a_run_with_averaged_weights_saves_the_average_and_resumes(recipe, unbroken, one_epoch, tmp_path, eager):
     assert_averages_and_resumes(recipe, (one_epoch, unbroken), tmp_path)
+
+
+def test_a_probe_sees_the_averages_that_are_saved_and_the_training_does_not(recipe, tmp_path, eager):
+    class Seen(OnlineProbe):
+        """Keeps the weights that it was given."""
+
+        def measure(self, encoder, epoch):
+            """Keep them."""
+            self.weights = encoder.get_weights()
+            return {}
+
+    averaged, probe = changed(recipe, optimizer={"ema": 0.5}), Seen("cifar10")
+    run = pretrain(averaged, tmp_path / "run", callbacks=[probe])
+    saved = load(run).get_weights()
+    assert saved and all(np.array_equal(one, other) for one, other in zip(saved, probe.weights, strict=True))
+    assert_same_weights(run, pretrain(averaged, tmp_path / "without"))
 
 
 @pytest.mark.slow

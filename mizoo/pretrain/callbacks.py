@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from mizoo._tools import files, keras_private
+from mizoo._tools import files
+from mizoo._tools.averages import averaged
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.callbacks import OnlineProbe
@@ -90,8 +91,10 @@ class Record(keras.callbacks.Callback):
             f"{self.kind}_per_second": self.params["steps"] * training.batch_size / elapsed,
             "seconds": self.seconds,
         }
-        for probe in self.probes:
-            line |= probe.measure(encoder, epoch + 1)
+        with averaged(self.model):  # as the encoder is saved
+            encoder = self._whole_encoder()
+            for probe in self.probes:
+                line |= probe.measure(encoder, epoch + 1)
         logs.update({key: value for key, value in line.items() if key != "epoch"})
         self.lines.append({key: float(f"{value:.6g}") for key, value in line.items()})
         if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == self.last:
@@ -131,15 +134,8 @@ class Record(keras.callbacks.Callback):
 
     def _float32_encoder(self) -> keras.Model:
         """The encoder in float32, with the averages of its weights if the optimiser keeps them."""
-        encoder = to_float32(self._whole_encoder())
-        if self.job.keeps_average:
-            optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-            paths = (variable.path for variable in self.model.trainable_variables)
-            averages = dict(zip(paths, keras_private.averaged_weights(optimizer)))
-            for old, new in zip(self.model.encoder.variables, encoder.variables):
-                if old.path in averages:
-                    new.assign(averages[old.path])
-        return encoder
+        with averaged(self.model):
+            return to_float32(self._whole_encoder())
 
 
 def _check_finite(model: Any, epochs: int) -> None:

@@ -40,7 +40,6 @@ class Job:
         identity: what determines the weights, for the checkpoint.
         facts: what the run's machine.json records in addition to the machine: the teachers.
         training: length, batch size, precision and seed.
-        keeps_average: whether the encoder is saved with the averages of its weights.
         phases: the stretches of the run, each with its objective.
         inputs: the pictures, uint8 (N, H, W, C), or a `mizoo.data.streams.Stream` of them, or the sounds.
         window: samples in a training window of sounds; None for pictures.
@@ -55,7 +54,6 @@ class Job:
     identity: Mapping[str, Any]
     facts: Mapping[str, Any]
     training: Training
-    keeps_average: bool
     phases: tuple[Phase, ...]
     inputs: np.ndarray | Sounds
     window: int | None
@@ -130,7 +128,6 @@ def prepare(recipe: recipes.Recipe, folder: Path, state: SavedState, last: int) 
         identity=recipe.identity(),
         facts={"teachers": hashes} if hashes else {},
         training=recipe.training,
-        keeps_average=bool(recipe.optimizer.ema),
         phases=tuple(_phases(recipe, state.epochs, last)),
         inputs=inputs,
         window=recipe.data.window,
