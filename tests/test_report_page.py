@@ -19,11 +19,11 @@ from support.reported import EPOCHS, reported
 from mizoo import data, recipes, zoo
 from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
-from mizoo.report.page import report
+from mizoo.report.page import figures, report
 from mizoo.report.page.kept import kept
 from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import evidence_of
-from mizoo.report.page.study import study
+from mizoo.report.page.study import study, uniform_where_matched
 from mizoo.report.page.subject import Subject, find
 from mizoo.report.tables import entry_rows
 
@@ -97,6 +97,30 @@ def test_what_is_shown_is_what_loops_compute(made, arrays):
     assert f"is right on {100 * right:.1f} %" in made.page
 
 
+@pytest.mark.parametrize(
+    ("objective", "prior"),
+    [
+        ({"name": "deep_infomax"}, "uniform"),
+        ({"name": "deep_infomax", "prior": "gaussian"}, "gaussian"),
+        ({"name": "deep_infomax", "prior_weight": 0, "prior": "gaussian"}, None),
+        ({"name": "aae", "prior": "gaussian"}, "gaussian"),
+        ({"name": "vae"}, "gaussian"),
+        ({"name": "simclr"}, None),
+    ],
+)
+def test_the_prior_of_every_objective_is_the_flat_line_of_the_histogram(made, rng, objective, prior):
+    content = {"name": "toy", "encoder": {"name": "conv32"}, "objective": objective, "data": {"source": "cifar10"}}
+    subject = dataclasses.replace(_subject(made), recipe=recipes.validate(content))
+    assert subject.prior == prior
+    uniform = rng.uniform(size=(2000, 8))
+    drawn = rng.normal(size=(2000, 8)) if prior == "gaussian" else np.log(uniform / (1 - uniform))
+    counts = np.histogram(uniform_where_matched(drawn, prior), 20, (0, 1))[0]
+    assert counts.sum() == 16_000 and np.abs(counts / 800 - 1).max() < 0.15
+    drawing = figures.histogram(counts, prior, "toy")
+    assert (f"{prior.capitalize()} prior" if prior else "sigmoid of the coordinates") in drawing
+    assert ("normal distribution function" in drawing) == (prior == "gaussian")
+
+
 def _subject(made) -> Subject:
     with Progress(False) as progress:
         return find(made.run, None, progress)
@@ -112,7 +136,7 @@ def test_a_dot_stands_near_those_of_similar_pictures(arrays):
 
 FROM_CACHE = """
 import sys
-from mizoo.report.page import report
+from mizoo.report.page import figures, report
 report([sys.argv[1]], sys.argv[2], progress=False)
 heavy = {"keras", "tensorflow", "jax"} & set(sys.modules)
 sys.exit(", ".join(heavy) or 0)

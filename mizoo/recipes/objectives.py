@@ -30,6 +30,7 @@ class ObjectiveSettings(Settings):
             one.
         teacher_views: views of each picture that the teachers see.
         takes_labels: whether the classes of the data are its targets: the supervised baseline alone.
+        matched_prior: what `global` is pulled to: "uniform" (its sigmoid), "gaussian", or None.
         required_endpoints: endpoints that the recipe names, so that the encoder has to have them.
         paper: where the objective comes from, for the registry and the card.
     """
@@ -37,6 +38,7 @@ class ObjectiveSettings(Settings):
     takes: ClassVar[tuple[str, ...]] = ("pictures",)
     second_optimizer: ClassVar[Any] = ""
     takes_labels: ClassVar[bool] = False
+    matched_prior: ClassVar[Any] = None
     required_endpoints: ClassVar[Any] = ()
     paper: ClassVar[Any] = ""
     if TYPE_CHECKING:  # class attributes of some subclasses, fields of others
@@ -130,6 +132,11 @@ class DeepInfoMaxSettings(ObjectiveSettings):
     def second_optimizer(self) -> str:
         """The prior's discriminator has an optimiser of its own."""
         return "prior_weight: 0" if self.prior_weight else ""
+
+    @property
+    def matched_prior(self) -> str | None:
+        """The prior, where it has a weight."""
+        return self.prior if self.prior_weight else None
 
     @model_validator(mode="after")
     def _something_is_maximised(self):
@@ -335,6 +342,7 @@ class VAESettings(AutoencoderSettings):
     name: Literal["vae"] = "vae"
 
     builds: ClassVar[str] = "mizoo.objectives:VAE"
+    matched_prior: ClassVar[str] = "gaussian"
     paper: ClassVar[str] = "Kingma and Welling 2013, Auto-encoding variational Bayes, arXiv:1312.6114"
 
 
@@ -348,6 +356,11 @@ class AAESettings(AutoencoderSettings):
     builds: ClassVar[str] = "mizoo.objectives:AAE"
     second_optimizer: ClassVar[str] = "objective.name: vae"
     paper: ClassVar[str] = "Makhzani et al. 2015, Adversarial autoencoders, arXiv:1511.05644"
+
+    @property
+    def matched_prior(self) -> str:
+        """The prior."""
+        return self.prior
 
 
 class SupervisedSettings(ObjectiveSettings):

@@ -34,17 +34,25 @@ def curve_panels(lines: Sequence[Mapping[str, float]], name: str) -> list[str]:
     return drawn
 
 
-def histogram(counts: np.ndarray, prior: bool, name: str) -> str:
-    """The distribution of sigmoid(`global`) over 0..1, beside the uniform prior where there is one."""
+def histogram(counts: np.ndarray, prior: str | None, name: str) -> str:
+    """The distribution of the coordinates of `global`, mapped to 0..1, beside the prior where there is one.
+
+    Args:
+        counts: (bins,) of the mapped values.
+        prior: "uniform" where they were mapped by the sigmoid, "gaussian" where by the normal distribution function,
+            either of which makes the prior flat; None for the sigmoid and no prior.
+        name: of the encoder.
+    """
     density = counts / max(counts.sum(), 1) * len(counts)
+    mapped = "normal distribution function" if prior == "gaussian" else "sigmoid"
 
     def bars(axes: Any) -> None:
         """The histogram and the prior."""
         axes.stairs(density, np.linspace(0, 1, len(counts) + 1), fill=True, color="#4f7cc4", alpha=0.75)
         if prior:
-            axes.axhline(1, color="#d1702a", linestyle="--", label="uniform prior")
+            axes.axhline(1, color="#d1702a", linestyle="--", label=f"{prior.capitalize()} prior")
             axes.legend(fontsize="small")
-        axes.set(xlabel="sigmoid of the coordinates", ylabel="density", xlim=(0, 1), ylim=(0, None))
+        axes.set(xlabel=f"{mapped} of the coordinates", ylabel="density", xlim=(0, 1), ylim=(0, None))
 
     return _svg(bars, f"{name} histogram", "distribution of the coordinates")
 

@@ -223,10 +223,9 @@ def _confusion(arrays: Arrays) -> str:
 
 def _weights(subject: Subject, arrays: Arrays) -> str:
     """First-layer filters, and the distribution of the coordinates beside the prior."""
-    objective = subject.recipe.objective if subject.recipe is not None else None
-    prior = bool(getattr(objective, "prior_weight", 0))
+    prior = subject.prior
     drawing = figures.histogram(arrays["histogram"], prior, subject.name)
-    about = "The uniform prior of its objective is the dashed line." if prior else "Its objective has no prior."
+    about = f"The {prior} prior of its objective is the dashed line." if prior else "Its objective has no prior."
     parts = [
         f"<div><h3>Distribution of {escape(str(arrays['endpoint']))}</h3><p>{about}</p><figure>{drawing}</figure></div>"
     ]

@@ -47,6 +47,11 @@ class Subject:
     source: str
 
     @property
+    def prior(self) -> str | None:
+        """The distribution that the objective pulls `global` to: see `ObjectiveSettings.matched_prior`."""
+        return None if self.recipe is None else self.recipe.objective.matched_prior
+
+    @property
     def steady_lines(self) -> Sequence[Mapping[str, float]]:
         """The lines since the views or the objective last changed: a step there is no learning and no divergence."""
         if self.recipe is None or not self.lines:
