@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 
@@ -313,8 +314,11 @@ def test_an_estimate_is_drawn(rng, tmp_path):
     found = mizoo.mi.estimate(*pair(rng, 300), **{**QUICK, "folds": 1})
     figure = found.plot(tmp_path / "curve.png", truth=TRUTH)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert any("truth 0.51" in text for text in labels) and any("ceiling 4.61" in text for text in labels)
+    assert any("truth 0.51" in text for text in labels) and "ceiling 4.61, above" in labels
+    assert figure.axes[0].get_ylim()[1] < 2, "a ceiling far above does not flatten the curves"
     assert (tmp_path / "curve.png").stat().st_size > 1000
+    near = dataclasses.replace(found, ceiling=found.nats + 0.1).plot().axes[0]
+    assert any(line.get_ydata()[0] == found.nats + 0.1 for line in near.lines if len(line.get_ydata()))
 
 
 def test_neighbours_with_groups_are_their_definition(rng):

@@ -9,6 +9,8 @@ import numpy as np
 from mizoo._tools import files
 from mizoo.errors import UserError
 
+_NEAR = 1.5  # times the largest value that is drawn: how high the ceiling is drawn at most
+
 
 def plot(result, path: str | Path | None = None, truth: float | None = None):
     """Draw an `Estimate`; see its method `plot`.
@@ -32,14 +34,18 @@ def plot(result, path: str | Path | None = None, truth: float | None = None):
     error = 2 * result.standard_error
     axis.axhspan(result.nats - error, result.nats + error, color="tab:orange", alpha=0.25, linewidth=0)
     axis.axhline(result.nats, color="tab:orange", label=f"estimate {result.nats:.2f} ± 2 · {result.standard_error:.2f}")
-    if result.ceiling is not None:
-        axis.axhline(result.ceiling, color="grey", linestyle=":", label=f"ceiling {result.ceiling:.2f}")
     if truth is not None:
         axis.axhline(truth, color="black", linewidth=1, label=f"truth {truth:.2f}")
+    if result.ceiling is not None:
+        near = result.ceiling <= _NEAR * axis.get_ylim()[1]  # one far above would flatten the curves
+        label = f"ceiling {result.ceiling:.2f}" + ("" if near else ", above")
+        axis.plot([], [], color="grey", linestyle=":", label=label)
+        if near:
+            axis.axhline(result.ceiling, color="grey", linestyle=":")
     axis.set_xlabel("step")
     axis.set_ylabel("nats")
     axis.set_title(result.bound)
-    axis.legend(fontsize=8, loc="center right")
+    axis.legend(fontsize=8, loc="best")
     if path is not None:
         with files.atomic(Path(path)) as temporary:
             figure.savefig(temporary, dpi=120)
