@@ -104,6 +104,10 @@ def embed(
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Pixels of the largest picture; 128 million.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0, help="Length of the longest sound; 600.")] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Files in a shard of a folder.")] = 4096,
+    crops: Annotated[
+        str | None, typer.Option(help="grid:3 encodes 3 x 3 overlapping crops of each picture, and takes their mean.")
+    ] = None,
+    each_crop: Annotated[bool, typer.Option("--each-crop", help="Keep the features of every crop.")] = False,
 ) -> None:
     """Write the features of pictures or sounds; a bad file is skipped and named, and the exit status is then 1.
 
@@ -112,7 +116,7 @@ def embed(
     from mizoo.embed import embed as run
 
     settings = (endpoint, runtime, batch_size, True, sampling_rate, depth, max_pixels, max_seconds, shard_size)
-    report = run(name, paths, output, *settings)
+    report = run(name, paths, output, *settings, crops=crops, each_crop=each_crop)
     what = "sounds" if "frames" in report.shapes or report.resampled else "files"
     print(f"{report.count} {what} -> {report.written}")
     new = report.count + len(report.failed) + report.not_listed - report.resumed

@@ -23,6 +23,7 @@ from mizoo._tools.files import atomic, sha256, user_path
 from mizoo._tools.locks import lock_folder
 from mizoo._tools.progress import Progress
 from mizoo.data import pictures, search
+from mizoo.data.crops import parse as crop_grid
 from mizoo.data.feature_shards import ShardWriter
 from mizoo.errors import UserError
 from mizoo.zoo import entries, hub, interface
@@ -83,6 +84,8 @@ def embed(
     max_pixels: int | None = None,
     max_seconds: float | None = None,
     shard_size: int = 4096,
+    crops: str | None = None,
+    each_crop: bool = False,
 ) -> EmbedReport:
     """Encode picture or sound files and write their features to one .npz file, or to a folder of shards.
 
@@ -116,6 +119,9 @@ def embed(
         max_pixels: the most pixels of a picture, `mizoo.data.pictures.MAX_PIXELS` if None.
         max_seconds: the longest sound, `mizoo.data.sound_files.MAX_SECONDS` if None.
         shard_size: files in a shard, rounded up to whole batches.
+        crops: "grid:3" encodes 3 x 3 overlapping crops of each picture (see `mizoo.data.crops.Grid`) in place of its
+            middle, for pictures much larger than the encoder sees; the features of a picture are the mean over them.
+        each_crop: keep the features of every crop, (N, crops, ...), in place of their mean.
 
     Returns:
         An `EmbedReport`. A file that cannot be read, is cut off or above the limits, or a sound too short for one
@@ -136,9 +142,12 @@ def embed(
         raise UserError(f"`batch_size` must be at least 1. Received: {batch_size}")
     if check_whole(shard_size, "shard_size") < 1:
         raise UserError(f"`shard_size` must be at least 1. Received: {shard_size}")
+    grid = crop_grid(crops)
+    if each_crop and grid is None:
+        raise UserError('`each_crop` keeps the rows of crops: say which, such as crops="grid:3" (--crops grid:3).')
     runtime = choose_runtime(name, runtime)
     shape, encode = _load_encoder(name, endpoint, runtime)
-    work = FileFeatures(shape, encode, batch_size, name, sampling_rate, depth, max_pixels, max_seconds)
+    work = FileFeatures(shape, encode, batch_size, name, sampling_rate, depth, max_pixels, max_seconds, grid, each_crop)
     shown = progress and sys.stderr.isatty()
     try:
         if output.suffix:
@@ -146,6 +155,7 @@ def embed(
             resumed = 0
         else:
             settings = {"depth": depth, "max_pixels": max_pixels, "max_seconds": max_seconds, "rate": sampling_rate}
+            settings |= {"crops": crops, "each_crop": each_crop or None}
             identity = {"encoder": sha256(encoder_file(name, runtime)), "endpoint": endpoint, **settings}
             size = -(-shard_size // batch_size) * batch_size
             count, shapes, resumed = _to_shards(work, paths, output, identity, size, shown)

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 from mizoo._tools.arrays import check_whole, to_numpy
 from mizoo.data import bands, search
 from mizoo.data import depth as depths
+from mizoo.data.crops import Grid
 from mizoo.data.resizing import fit
 from mizoo.data.resizing import square as square
 from mizoo.errors import UserError
@@ -363,6 +364,7 @@ def prepare(
     depth: int | None = None,
     max_pixels: int | None = None,
     notes: list[tuple[Path, str]] | None = None,
+    crops: Grid | None = None,
 ) -> np.ndarray:
     """Read a picture file as an encoder takes it: `read`, then `fit`, then grey if there is one channel.
 
@@ -371,9 +373,10 @@ def prepare(
         shape: (height, width, channels) of the encoder; sizes that are free leave the picture as it is, and channels
             of None are those of `read`.
         depth, max_pixels, notes: as of `read`.
+        crops: crops of that shape instead of one picture, for an encoder of one size.
 
     Returns:
-        uint8 array of that shape.
+        uint8 array of that shape; (crops, ...) with `crops`.
 
     Raises:
         UserError: naming the file, if it cannot be read, or has other channels.
@@ -381,7 +384,8 @@ def prepare(
     height, width, channels = shape
     try:
         with _decoded(Path(path), path, depth, max_pixels, notes, channels) as decoded:
-            image = decoded if height is None or width is None else fit(decoded, (height, width))
+            bring = fit if crops is None else crops.cut
+            image = decoded if height is None or width is None else bring(decoded, (height, width))
             del decoded  # before its share of the budget is given back
     except MemoryError as error:
         raise UserError(f"{path}: the memory does not suffice to resize it. Make it smaller first.") from error

@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -47,10 +48,25 @@ class FileFeatures:
         waited, not_listed: as of `EmbedReport`.
     """
 
-    def __init__(self, shape, encode, batch_size, name, sampling_rate, depth, max_pixels, max_seconds) -> None:
+    def __init__(
+        self,
+        shape,
+        encode,
+        batch_size,
+        name,
+        sampling_rate,
+        depth,
+        max_pixels,
+        max_seconds,
+        crops=None,
+        each_crop=False,
+    ) -> None:
         self.shape, self.encode, self.batch_size, self.name = shape, encode, batch_size, name
         self.sampling_rate, self.depth = sampling_rate, depth
         self.max_pixels, self.max_seconds = max_pixels, max_seconds
+        self.crops, self.each_crop = crops, each_crop
+        if crops is not None and self._of_sounds:
+            raise UserError("`crops` are of pictures, and this encoder takes sounds.")
         self.failed: list[tuple[Path, str]] = []
         self.notes: list[tuple[Path, str]] = []
         self.resampled: dict[int, int] = {}
@@ -85,7 +101,21 @@ class FileFeatures:
 def _pictures(work: FileFeatures, files: Iterable[Path]) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """Batches of (files, features) of pictures."""
     for readable, images in _read(work, files):
-        yield readable, work.encode(images) if len(images) else {}
+        encode = work.encode if work.crops is None else partial(_encode_crops, work)
+        yield readable, encode(images) if len(images) else {}
+
+
+def _encode_crops(work: FileFeatures, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Features of pictures (N, crops, H, W, C): their mean over the crops, (N, ...), or (N, crops, ...) of each."""
+    count, crops = images.shape[:2]
+    rows = images.reshape(count * crops, *images.shape[2:])
+    parts = [work.encode(rows[start : start + work.batch_size]) for start in range(0, len(rows), work.batch_size)]
+    found = {}
+    for key in parts[0]:
+        values = np.concatenate([part[key] for part in parts])
+        values = values.reshape(count, crops, *values.shape[1:])
+        found[key] = values if work.each_crop else values.mean(axis=1, dtype="float32")
+    return found
 
 
 def _sounds(work: FileFeatures, files: Iterable[Path], rate: int) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
@@ -130,7 +160,7 @@ def _read(work: FileFeatures, files: Iterable[Path]) -> Iterator[tuple[list[Path
         """The picture of a file, or the error that gives the reason why there is none."""
         try:
             work.note_hash(file)
-            return pictures.prepare(file, shape, work.depth, work.max_pixels, work.notes)
+            return pictures.prepare(file, shape, work.depth, work.max_pixels, work.notes, work.crops)
         except (UserError, MemoryError) as error:
             return error
 
