@@ -3,10 +3,10 @@
     python -m venv /somewhere/torch && /somewhere/torch/bin/pip install torch==2.13.0 ".[tensorflow]"
     python benchmarks/step.py /somewhere/torch/bin/python
 
-512 views in bfloat16 through `mizoo.encoders.three_stage`, InfoNCE between the two halves, gradients of all weights; no
-augmentation and no optimiser. "torch alone" is the same network written in PyTorch, channels last, by its autocast, and
-"torch alone, valid" has a first convolution without padding, which makes the maps of each stage smaller. Each case is a
-process of its own on one core, the cases in turns. Writes benchmarks/step.json. About ten minutes.
+512 views in bfloat16, or float32, through `mizoo.encoders.three_stage`, InfoNCE between the two halves, gradients of all
+weights; no augmentation and no optimiser. "torch alone" is the same network written in PyTorch, channels last, by its
+autocast, and "valid" has a first convolution without padding, which makes the maps of each stage smaller. Each case is
+a process of its own on one core, the cases in turns. Writes benchmarks/step.json. About ten minutes.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ VIEWS, STEPS, ROUNDS, SIDES, TEMPERATURE = 512, 4, 3, (16, 24), 0.2
 CASES = (
     "keras on tensorflow",
     "keras on tensorflow, valid",
+    "keras on tensorflow, valid, float32",
     "keras on torch",
     "torch alone",
     "torch alone, valid",
 )
 
 
-def keras_step(backend: str, side: int, padding: str):
+def keras_step(backend: str, side: int, padding: str, precision: str):
     """A function that makes one step of the network in Keras and returns its loss."""
     os.environ |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if backend == "tensorflow":
@@ -46,7 +47,7 @@ def keras_step(backend: str, side: int, padding: str):
 
     from mizoo.encoders import three_stage
 
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy(precision)
     encoder = three_stage(side=side, padding=padding)
     images = np.random.default_rng(0).integers(0, 256, (VIEWS, side, side, 3)).astype("float32")
 
@@ -124,9 +125,11 @@ def torch_step(side: int, padded: bool):
 
 def rate(case: str, side: int) -> float:
     """Views a CPU second of this process."""
-    network, _, padding = case.partition(", ")
+    network, *options = case.split(", ")
     kind, _, backend = network.partition(" on ")
-    step = keras_step(backend, side, padding or "same") if kind == "keras" else torch_step(side, not padding)
+    padding = "valid" if "valid" in options else "same"
+    precision = "float32" if "float32" in options else "mixed_bfloat16"
+    step = keras_step(backend, side, padding, precision) if kind == "keras" else torch_step(side, padding == "same")
     step(), step()
     seconds = []
     for _ in range(STEPS):
