@@ -67,9 +67,9 @@ def main() -> None:
         hits = class_votes(bank_x, bank_labels, query_x, len(classes)).argmax(axis=1) == query_labels
         middle = hits if middle is None else middle
         gained = hits.astype(float) - middle
-        error, gain_error = (100 * each.std() / np.sqrt(len(hits)) for each in (hits, gained))
-        row = {"crops": crops or "middle", "accuracy": round(100 * hits.mean(), 1), "error": round(error, 1)}
-        row |= {"gain": round(100 * gained.mean(), 1), "gain_error": round(gain_error, 1)}
+        error, gain_error = (100 * float(each.std()) / len(hits) ** 0.5 for each in (hits, gained))
+        row = {"crops": crops or "middle", "accuracy": round(100 * float(hits.mean()), 1), "error": round(error, 1)}
+        row |= {"gain": round(100 * float(gained.mean()), 1), "gain_error": round(gain_error, 1)}
         row |= {"seconds": round(bank_seconds + query_seconds, 1)}
         rows.append(row)
         print(row, flush=True)

@@ -3,10 +3,10 @@
     python -m venv /somewhere/torch && /somewhere/torch/bin/pip install torch==2.13.0 ".[tensorflow]"
     python benchmarks/step.py /somewhere/torch/bin/python
 
-512 views in bfloat16, or float32, through `mizoo.encoders.three_stage`, InfoNCE between the two halves, gradients of all
-weights; no augmentation and no optimiser. "torch alone" is the same network written in PyTorch, channels last, by its
-autocast, and "valid" has a first convolution without padding, which makes the maps of each stage smaller. Each case is
-a process of its own on one core, the cases in turns. Writes benchmarks/step.json. About ten minutes.
+512 views in bfloat16, or float32, through `mizoo.encoders.three_stage`, InfoNCE between the two halves, gradients of
+all weights; no augmentation and no optimiser. "torch alone" is the same network written in PyTorch, channels last, by
+its autocast, and "valid" has a first convolution without padding, which makes the maps of each stage smaller. Each
+case is a process of its own on one core, the cases in turns. Writes benchmarks/step.json. About ten minutes.
 """
 
 from __future__ import annotations

@@ -159,7 +159,8 @@ def step_table(path: str | os.PathLike) -> str:
     body = [[case, *(str(by_side.get(side, "")) for side in sides)] for case, by_side in rates.items()]
     turns = min(row["turns"] for row in content["rows"])
     title = (
-        f"Views a CPU second of one core, {content['views']} views a step, bfloat16, medians of {turns} turns. "
+        f"Views a CPU second of one core, {content['views']} views a step, bfloat16 where a row does not say float32, "
+        f"medians of {turns} turns. "
         f"{content['hardware']}."
     )
     return title + "\n\n" + markdown.table(["network", *(f"{side} px" for side in sides)], body)
