@@ -1,6 +1,6 @@
 """What overlapping crops bring: nearest neighbours on a folder of photographs, from the middle and from grids of crops.
 
-    python benchmarks/crops.py PHOTOS [--name simclr_cifar10] [--endpoint fc] [--bank 2000] [--queries 1000]
+    python benchmarks/crops.py PHOTOS [--name simclr_cifar10] [--endpoint fc] [--bank 1000] [--queries 1000]
 
 PHOTOS has class folders in `train` and `test`; a bank is drawn from the one and queries from the other, stratified and
 with a fixed seed. `mizoo.embed.embed` encodes both with every grid, and the protocol `knn` classifies the queries.
@@ -26,7 +26,7 @@ from mizoo.embed import embed
 from mizoo.evaluate.protocols.knn import class_votes
 
 HERE = Path(__file__).parent
-GRIDS = (None, "grid:2", "grid:3", "grid:4")
+GRIDS = (None, "grid:2", "grid:3")
 
 
 def drawn(folder: Path, count: int) -> tuple[list[Path], np.ndarray]:
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--name", default="simclr_cifar10")
     parser.add_argument("--endpoint", default="fc")
-    parser.add_argument("--bank", type=int, default=2000)
+    parser.add_argument("--bank", type=int, default=1000)
     parser.add_argument("--queries", type=int, default=1000)
     given = parser.parse_args()
     (bank, bank_names), (queries, query_names) = (

@@ -72,7 +72,7 @@ def table(folder: Path) -> None:
     ours = json.loads((folder / "ours.json").read_text())
     theirs = folder / "theirs.json"
     rows = ours + (json.loads(theirs.read_text()) if theirs.exists() else [])
-    truths = {row["task"]: row["truth"] for row in ours}
+    truths = {row["task"]: row["truth"] for row in sorted(ours, key=lambda row: row["task"])}
     rows = [row for row in rows if row["task"] in truths]
     names = list(dict.fromkeys(row["estimator"] for row in rows))
     near = dict.fromkeys(names, 0)

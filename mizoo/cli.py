@@ -248,7 +248,7 @@ def mi_estimate(
     y: Annotated[str, typer.Option(help="Columns of the other side.")],
     given: Annotated[str | None, typer.Option(help="Columns to condition on: I(x; y | given).")] = None,
     groups: Annotated[str | None, typer.Option(help="A column that names what belongs together.")] = None,
-    bound: Annotated[str, typer.Option(help="infonce, auto, ksg, doe, smile, ...")] = "infonce",
+    bound: Annotated[str, typer.Option(help="auto, infonce, ksg, doe, smile, ...")] = "auto",
     permutations: Annotated[int, typer.Option(min=0, help="Test independence by as many permutations.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Average as many estimates.")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -13,7 +13,7 @@ from mizoo.mi.inputs import one_hot_columns
 _RESERVED = ("permutations", "repeats")
 
 
-def conditional(x, y, z, bound: str = "infonce", **options) -> Estimate:
+def conditional(x, y, z, bound: str = "auto", **options) -> Estimate:
     """Estimate the conditional mutual information I(x; y | z) = I(x; (y, z)) - I(x; z) of paired rows (chain rule).
 
     Both are estimated on the same folds, so that the standard error is that of the difference row by row.
@@ -38,7 +38,7 @@ def conditional(x, y, z, bound: str = "infonce", **options) -> Estimate:
     return _combined([both, known], (1.0, -1.0), bound, options.get("groups"))
 
 
-def total_correlation(*variables, bound: str = "infonce", **options) -> Estimate:
+def total_correlation(*variables, bound: str = "auto", **options) -> Estimate:
     """Estimate the total correlation of several variables: the sum of I(x_k; (x_1, ..., x_k-1)) over k (Watanabe 1960).
 
     Args:

@@ -82,7 +82,7 @@ class Estimate:
 def estimate(
     x,
     y,
-    bound: str = "infonce",
+    bound: str = "auto",
     critic: str | None = None,
     seed: int = 0,
     *,
@@ -109,18 +109,18 @@ def estimate(
 
     The rows are split into folds. For each, a critic is fitted on the rows of the others, except the 15% that early
     stopping is decided by, and scores the fold that it was not fitted on; the estimate is the mean over all rows. The
-    defaults take about 6 seconds of a CPU for 5,000 rows of few columns (benchmarks/mi_tasks.json), "separable" takes
-    less.
+    defaults take about 9 seconds of a CPU for 5,000 rows of few columns, "infonce" 7 (benchmarks/mi_tasks.json), and
+    "separable" less.
 
     Args:
         x: (N, d_x) real numbers, one row for each example; (N,) counts as one column. A list, or a DataFrame of pandas,
             whose columns of text and categories become one column for each value (`settings` names them).
         y: (N, d_y), paired with x row by row.
         bound: "infonce", "nwj", "jsd" (trained as that, reported as NWJ), "dv", "mine" (DV with its gradient
-            corrected): lower bounds. "auto": InfoNCE whose critic is also fitted from rotations by the norm, products
-            of columns or waves over ranks, where these tell more of the validation rows than a Gaussian does; the
-            better of the two fits is kept. "club": upper bound. "smile", "doe" (difference of entropies), "ksg"
-            (nearest neighbours, no network): neither.
+            corrected): lower bounds. "auto", also a lower bound: InfoNCE whose critic is also fitted from rotations by
+            the norm, products of columns or waves over ranks, where these tell more of the validation rows than a
+            Gaussian does; the better of the two fits is kept. "club": upper bound. "smile", "doe" (difference of
+            entropies), "ksg" (nearest neighbours, no network): neither.
         critic: "concat" (the default), "separable", "bilinear", "inner" (`mizoo.critics.vector_critic`). Not for
             "club", "doe" and "ksg".
         seed: of the split, the initial weights and the order of the rows: the same seed, the same estimate.
