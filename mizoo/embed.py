@@ -154,7 +154,7 @@ def embed(
             count, shapes = _to_file(work, paths, output, shown)
             resumed = 0
         else:
-            settings = {"depth": depth, "max_pixels": max_pixels, "max_seconds": max_seconds, "rate": sampling_rate}
+            settings: dict[str, Any] = {"depth": depth, "max_pixels": max_pixels, "max_seconds": max_seconds, "rate": sampling_rate}
             settings |= {"crops": crops, "each_crop": each_crop or None}
             identity = {"encoder": sha256(encoder_file(name, runtime)), "endpoint": endpoint, **settings}
             size = -(-shard_size // batch_size) * batch_size
