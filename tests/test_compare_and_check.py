@@ -69,7 +69,7 @@ def halves(rng, monkeypatch):
         return Dataset("halves", images.astype("uint8"), labels)
 
     parts = {"train": part(600), "test": part(400)}
-    monkeypatch.setattr(data, "load", lambda source, split, size=None: parts[split])
+    monkeypatch.setattr(data, "load", lambda source, split, size=None, **_: parts[split])
 
 
 def brightness(sees: float, name: str):

@@ -12,6 +12,7 @@ from mizoo.data.crops import MOST, Grid
 from mizoo.data.feature_shards import read_shards
 from mizoo.embed import embed
 from mizoo.errors import UserError
+from mizoo.zoo import file_features
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +99,26 @@ def test_rows_of_crops_without_crops_and_crops_of_sounds_are_refused(published, 
         embed(published.onnx_file.parent, album, tmp_path / "f.npz", each_crop=True)
     with pytest.raises(UserError, match="takes sounds"):
         embed("cpc_spoken_digit", album, tmp_path / "f.npz", crops="grid:3")
+
+
+def test_no_more_crops_than_a_batch_are_held_at_a_time(published, album, tmp_path, monkeypatch):
+    encode, held = file_features._encode_crops, []
+
+    def noting(work, images):
+        """Encode, and note how many crops there are."""
+        held.append(images.shape[:2])
+        return encode(work, images)
+
+    monkeypatch.setattr(file_features, "_encode_crops", noting)
+    for batch_size, wanted in ((256, [(4, 9)]), (20, [(2, 9), (2, 9)]), (2, 4 * [(1, 9)])):
+        held.clear()
+        embed(published.onnx_file.parent, album, tmp_path / "f.npz", crops="grid:3", batch_size=batch_size)
+        assert held == wanted
+
+
+def test_a_picture_that_would_fill_the_memory_is_skipped_by_name(published, album, tmp_path):
+    Image.new("RGB", (9_000_000, 2)).save(album / "thread.png")
+    report = embed(published.onnx_file.parent, album, tmp_path / "f.npz", crops="grid:3", progress=False)
+    ((path, reason),) = report.failed
+    assert path.name == "thread.png" and reason.startswith("9000000 x 2 pixels are too long for grid:3")
+    assert report.count == 4

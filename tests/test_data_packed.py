@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mizoo._tools import files
 from mizoo.data import Dataset, load, pack, packed, splits, stream
@@ -174,3 +175,56 @@ def test_cifar10_packs_to_less_than_png(tmp_path, cifar10):
     size = sum(path.stat().st_size for path in tmp_path.iterdir()) - 131_072  # of any shard, however small
     assert size / 500 < 1850  # a PNG for each picture takes 2,250 bytes
     np.testing.assert_array_equal(packed.read(tmp_path, "test").images, part.images)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 13])
+def test_pictures_of_any_channels_are_packed_from_files_and_arrays_alike(tmp_path, rng, channels):
+    tifffile = pytest.importorskip("tifffile")
+    tiles = rng.integers(0, 4096, (6, 4, 20, channels), dtype=np.uint16)  # flatter than they are deep, at 13
+    for i, tile in enumerate(tiles):
+        file = tmp_path / "tiles" / f"{'ab'[i % 2]}" / f"{i}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if i < 3:
+            tifffile.imwrite(file.with_suffix(".tif"), tile, photometric="minisblack", planarconfig="contig")
+        else:
+            np.save(file.with_suffix(".npy"), tile)
+    wanted = load(tmp_path / "tiles", depth=12, channels=channels)
+    index = pack(tmp_path / "tiles", tmp_path / "p", depth=12, channels=channels)
+    assert index["splits"]["train"]["channels"] == channels and index["splits"]["train"]["size"] == [4, 20]
+    pack(wanted, tmp_path / "q")
+    pack(tmp_path / "p", tmp_path / "again")
+    for folder in ("p", "q", "again"):
+        read = load(tmp_path / folder)
+        np.testing.assert_array_equal(read.images, wanted.images)
+        np.testing.assert_array_equal(read.labels, wanted.labels)
+        np.testing.assert_array_equal(stream(tmp_path / folder).images[:], wanted.images)
+    pack(tmp_path / "tiles", tmp_path / "small", size=8, depth=12, channels=channels)
+    np.testing.assert_array_equal(
+        load(tmp_path / "small").images, load(tmp_path / "tiles", size=8, depth=12, channels=channels).images
+    )
+    with pytest.raises(UserError, match=f"pictures of {channels} channels, and 3 are wanted"):
+        load(tmp_path / "p", channels=3)
+
+
+def test_four_bands_of_png_are_kept_and_grey_is_asked_for(tmp_path, rng):
+    colours = rng.integers(0, 256, (5, 9, 8, 4), dtype=np.uint8)
+    (tmp_path / "x").mkdir()
+    for i, each in enumerate(colours):
+        Image.fromarray(each, "RGBA").save(tmp_path / f"x/{i}.png")
+    for channels in (None, 1, 3, 4):
+        pack(tmp_path / "x", tmp_path / f"p{channels}", channels=channels)
+        wanted = load(tmp_path / "x", channels=channels).images
+        np.testing.assert_array_equal(load(tmp_path / f"p{channels}").images, wanted)
+        assert wanted.shape[-1] == (channels or 3)
+    np.testing.assert_array_equal(np.sort(load(tmp_path / "p4").images, axis=0), np.sort(colours, axis=0))
+
+
+def test_other_channels_than_wanted_and_mixed_ones_are_named(tmp_path, rng):
+    (tmp_path / "x").mkdir()
+    np.save(tmp_path / "x/a.npy", rng.integers(0, 256, (8, 8, 4), dtype=np.uint8))
+    Image.new("RGB", (8, 8)).save(tmp_path / "x/b.png")
+    with pytest.raises(UserError, match=r"differ in channels: 3, 4\. .*--channels"):
+        pack(tmp_path / "x", tmp_path / "p")
+    with pytest.raises(UserError, match=r"1 of 2 pictures cannot be read.*\n.*b\.png: it has 3 channels"):
+        pack(tmp_path / "x", tmp_path / "p", channels=4)
+    assert not (tmp_path / "p/index.json").exists()

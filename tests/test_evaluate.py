@@ -275,7 +275,7 @@ def squares(rng, monkeypatch):
     parts = {"train": coloured(rng, 1600), "test": coloured(rng, 200)}
     asked = []
 
-    def load(source, split, size=None):
+    def load(source, split, size=None, **_):
         asked.append(split)
         return parts[split]
 
@@ -384,7 +384,7 @@ def test_a_scored_class_that_no_fit_saw_is_named(monkeypatch):
         "train": Dataset("pets", images, np.array([0, 0, 1, 1, 0, 1]), ("cat", "dog", "emu")),
         "test": Dataset("pets", images, np.array([0, 1, 2, 2, 0, 1]), ("cat", "dog", "emu")),
     }
-    monkeypatch.setattr(data, "load", lambda source, split, size=None: parts[split])
+    monkeypatch.setattr(data, "load", lambda source, split, size=None, **_: parts[split])
     with pytest.raises(UserError, match="no picture of emu"):
         evaluate(small_encoder(), "pets", progress=False)
     parts["train"] = Dataset("pets", images, np.zeros(6, np.int64), ("cat", "dog", "emu"))
@@ -395,7 +395,7 @@ def test_a_scored_class_that_no_fit_saw_is_named(monkeypatch):
 def test_pictures_without_labels_are_refused(monkeypatch, rng):
     from mizoo import data
 
-    monkeypatch.setattr(data, "load", lambda source, split, size=None: Dataset("bare", coloured(rng, 5).images))
+    monkeypatch.setattr(data, "load", lambda source, split, size=None, **_: Dataset("bare", coloured(rng, 5).images))
     with pytest.raises(UserError, match="labels"):
         evaluate(small_encoder(), "bare", progress=False)
 

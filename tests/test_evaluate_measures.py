@@ -219,7 +219,7 @@ def test_a_split_of_a_named_data_set_is_fitted_on_and_another_scored(bare, monke
 
     asked = []
 
-    def load(source, split, size=None):
+    def load(source, split, size=None, **_):
         asked.append(split)
         return Dataset("named", bare[:250] if split == "train" else bare[200:])
 
@@ -235,7 +235,7 @@ def test_a_split_of_a_named_data_set_is_fitted_on_and_another_scored(bare, monke
 def test_probes_still_ask_for_labels_and_name_the_measures(bare, monkeypatch):
     from mizoo import data
 
-    monkeypatch.setattr(data, "load", lambda source, split, size=None: Dataset("bare", bare))
+    monkeypatch.setattr(data, "load", lambda source, split, size=None, **_: Dataset("bare", bare))
     with pytest.raises(UserError, match="--protocol measures"):
         evaluate(encoder(), "bare", progress=False)
 

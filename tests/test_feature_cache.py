@@ -183,7 +183,7 @@ def pictures(rng, monkeypatch):
         return Dataset("halves", images.astype("uint8"), labels)
 
     parts = {"train": part(120), "test": part(60)}
-    monkeypatch.setattr(data, "load", lambda source, split, size=None: parts[split])
+    monkeypatch.setattr(data, "load", lambda source, split, size=None, **_: parts[split])
     return parts
 
 

@@ -58,11 +58,15 @@ def evaluate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Tell two encoders apart on the same pictures: linear, knn or svm.")
     ] = False,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=8, max=32, help="Bits of the values of 16-bit files of a folder that hold fewer, such as 12."),
+    ] = None,
 ) -> None:
     """Measure an encoder, by probes, by training it or without labels, and add the rows to the entry's results."""
     stored = False if no_cache else cache
     if compare:
-        _compare(name, dataset, protocol, endpoint, split, stored)
+        _compare(name, dataset, protocol, endpoint, split, stored, depth)
         return
     if len(name) != 1:
         raise UserError(f"One encoder is measured at a time; --compare takes two. Received: {' '.join(name)}")
@@ -71,10 +75,10 @@ def evaluate(
     if check:
         _check(name[0], rows, row or [], stored)
         return
-    _evaluate(name[0], dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, stored)
+    _evaluate(name[0], dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, stored, depth)
 
 
-def _evaluate(name, dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, cache) -> None:
+def _evaluate(name, dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, cache, depth) -> None:
     from mizoo import zoo
     from mizoo.evaluate import evaluate as run
     from mizoo.evaluate.keeping import Keeper
@@ -94,6 +98,7 @@ def _evaluate(name, dataset, protocol, endpoint, encoder, split, schedule, seeds
             schedule=schedule,
             rows=keeper,
             cache=cache,
+            depth=depth,
         )
     finally:
         for line in keeper.summary():
@@ -115,13 +120,16 @@ def _check(name, rows, patterns, cache) -> None:
         raise typer.Exit(1)
 
 
-def _compare(names, dataset, protocol, endpoint, split, cache) -> None:
+def _compare(names, dataset, protocol, endpoint, split, cache, depth) -> None:
     from mizoo.evaluate import comparison
 
     if len(names) != 2:
         raise UserError(f"--compare takes two encoders. Received: {' '.join(names)}")
     protocols = tuple(protocol or ("linear",))
-    for each in comparison.compare(names[0], names[1], dataset or "cifar10", protocols, endpoint, split, cache=cache):
+    found = comparison.compare(
+        names[0], names[1], dataset or "cifar10", protocols, endpoint, split, cache=cache, depth=depth
+    )
+    for each in found:
         print(each.summary())
 
 

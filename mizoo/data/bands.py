@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,10 +32,13 @@ class Bands(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-def format_of(path: Path) -> str | None:
-    """What a file begins as: "array" (.npy), "tiff", or None for anything else."""
-    with open(path, "rb") as stream:
-        beginning = stream.read(6)
+def format_of(file: Path | bytes) -> str | None:
+    """What a file, or its content, begins as: "array" (.npy), "tiff", or None for anything else."""
+    if isinstance(file, bytes):
+        beginning = file[:6]
+    else:
+        with open(file, "rb") as stream:
+            beginning = stream.read(6)
     return next((name for start, name in _BEGINNINGS.items() if beginning.startswith(start)), None)
 
 
@@ -47,14 +51,17 @@ def is_picture(path: Path, channels: int | None) -> bool:
     return rank == 3 or (rank == 2 and channels == 1)
 
 
-def open_array(path: Path) -> Bands:
-    """A .npy file.
+def open_array(file: Path | bytes) -> Bands:
+    """A .npy file, or the content of one.
 
     Raises:
         UserError: for Python objects in it.
         ValueError, OSError: for a damaged file.
     """
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(file, bytes):
+        values = np.load(io.BytesIO(file), allow_pickle=False)
+    else:
+        values = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(values, np.ndarray):
         raise UserError("it holds several arrays: save one picture a file, with `numpy.save`.")
     return Bands(_without_ones(values.shape), lambda: np.array(values).reshape(_without_ones(values.shape)))

@@ -13,6 +13,7 @@ from mizoo.errors import UserError
 
 MOST = 16
 """Crops along each side."""
+_LARGEST = 1 << 27  # pixels of a picture that is resized to be cut: 400 MB
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Grid:
             uint8 (count * count, height, width, C), row by row from the top left.
 
         Raises:
-            UserError: as of `mizoo.data.resizing.fit`.
+            UserError: as of `mizoo.data.resizing.fit`; for a picture so long that it would fill the memory.
         """
         if self.count == 1:
             return fit(image, size)[None]
@@ -51,6 +52,11 @@ class Grid:
         times = (self.count + 1) / 2
         scale = max(height * times / image.shape[0], width * times / image.shape[1])
         whole = tuple(math.ceil(round(side * scale, 6)) for side in image.shape[:2])
+        if math.prod(whole) > _LARGEST:
+            raise UserError(
+                f"{image.shape[1]} x {image.shape[0]} pixels are too long for {self}, which resizes them to "
+                f"{whole[1]:,} x {whole[0]:,}. Cut the picture first."
+            )
         large = fit(image, whole)
         tops, lefts = (
             np.rint(np.linspace(0, all_ - part, self.count)).astype(int) for all_, part in zip(whole, (height, width))

@@ -17,6 +17,7 @@ import numpy as np
 from mizoo._tools import files
 from mizoo._tools.progress import bar
 from mizoo.data import mosaics
+from mizoo.data.bands import COLOURS
 from mizoo.data.dataset import Dataset
 from mizoo.data.packing import FORMAT, INDEX, write
 from mizoo.data.records import ShardRecords
@@ -136,7 +137,8 @@ def _read_index(path: Path) -> dict[str, Any]:
 def _records(path: Path, facts: dict[str, Any], by_hash: bool) -> ShardRecords:
     """The records of a split; all shards are there, and whole as far as their size or hash tells."""
     shards = [files.checked(path, shard, "shard", by_hash) for shard in facts["shards"]]
-    return ShardRecords(shards, [shard["count"] for shard in facts["shards"]])
+    channels = None if facts["channels"] in COLOURS else facts["channels"]
+    return ShardRecords(shards, [shard["count"] for shard in facts["shards"]], channels)
 
 
 def _labels(path: Path, facts: dict[str, Any]) -> np.ndarray | None:

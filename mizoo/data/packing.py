@@ -20,6 +20,7 @@ from mizoo._tools.progress import bar
 from mizoo._tools.threads import in_order
 from mizoo.data import depth as depths
 from mizoo.data import pictures
+from mizoo.data.bands import COLOURS
 from mizoo.data.dataset import Dataset
 from mizoo.data.records import Notes
 from mizoo.errors import UserError
@@ -40,11 +41,11 @@ class Item(NamedTuple):
 
     Attributes:
         name: what messages call it.
-        load: gives the bytes of its file, or the decoded picture, uint8 (H, W, C), and its label or None.
+        load: gives its file, the bytes of that, or the decoded picture, uint8 (H, W, C); and its label or None.
     """
 
     name: str
-    load: Callable[[], tuple[bytes | np.ndarray, int | None]]
+    load: Callable[[], tuple[Path | bytes | np.ndarray, int | None]]
 
 
 class Source(NamedTuple):
@@ -63,7 +64,7 @@ def write(dataset_by_split: Mapping[str, Dataset], out: str | os.PathLike, chunk
     an index is whole.
 
     Args:
-        dataset_by_split: split name -> Dataset with images uint8 (N, H, W, C), C = 1 or 3. All have the same classes.
+        dataset_by_split: split name -> Dataset with images uint8 (N, H, W, C). All have the same classes.
         out: the folder to write into; made if it is missing.
         chunk_mb: the most that a shard may take, in megabytes of 10**6 bytes.
 
@@ -86,23 +87,26 @@ def write_sources(
     chunk_mb: float = CHUNK_MB,
     size: int | None = None,
     depth: int | None = None,
+    channels: int | None = None,
 ) -> dict[str, Any]:
     """Pack splits picture by picture, in constant memory. Every picture is decoded once, to see that it can be.
 
     JPEG, PNG and WebP files of 8 bits are kept as they are, everything else and what is resized becomes a lossless
-    WebP, so that what is read from the packed folder equals what is read from the source.
+    WebP, or with other channels than 1 and 3 an array as of a .npy file, so that what is read from the packed folder
+    equals what is read from the source.
 
     Args:
         sources: split name -> its pictures.
         out, chunk_mb: as of `write`.
         size: side of the square that every picture is brought to; None leaves them as they are.
-        depth: bits of the values of deep grey files: see `mizoo.data.pictures.read`.
+        depth, channels: of the pictures in files: see `mizoo.data.pictures.read`.
 
     Returns:
         The index, as of `write`.
 
     Raises:
-        UserError: as of `write`; for pictures that cannot be read, the first ten by name: then there is no index.
+        UserError: as of `write`; for pictures that cannot be read, the first ten by name, or that differ in channels:
+            then there is no index.
 
     Warns:
         UserWarning: for deep files that come out almost black.
@@ -117,7 +121,7 @@ def write_sources(
     first = next(iter(sources.values()))
     index: dict[str, Any] = {"format": FORMAT, "name": first.name, "classes": list(first.classes), "splits": {}}
     for split, source in sources.items():
-        index["splits"][split] = _Writer(out, split, int(chunk_mb * 1e6)).write(source, size, depth)
+        index["splits"][split] = _Writer(out, split, int(chunk_mb * 1e6)).write(source, size, depth, channels)
     files.write_json(out / INDEX, index)
     return index
 
@@ -131,18 +135,23 @@ class _Encoded:
     label: int | None
 
 
-def _encode(item: Item, size: int | None, depth: int | None, notes: Notes) -> _Encoded | UserError:
+def _encode(
+    item: Item, size: int | None, depth: int | None, channels: int | None, notes: Notes
+) -> _Encoded | UserError:
     """The bytes that an item is packed as, or why there are none."""
     try:
         loaded, label = item.load()
         if isinstance(loaded, np.ndarray):
             return _Encoded(_lossless(loaded), loaded.shape, label)
-        picture = pictures.decode(loaded, item.name, depth, notes=notes)
+        if isinstance(loaded, Path):
+            picture = pictures.read(loaded, depth, notes=notes, channels=channels)
+        else:
+            picture = pictures.decode(loaded, item.name, depth, notes=notes, channels=channels)
     except UserError as error:
         return error
     if size is not None:
         picture = pictures.square(picture, size)
-    elif _is_kept(loaded):
+    elif isinstance(loaded, bytes) and channels != 1 and _is_kept(loaded):
         return _Encoded(loaded, picture.shape, label)
     return _Encoded(_lossless(picture), picture.shape, label)
 
@@ -154,6 +163,9 @@ def _is_kept(content: bytes) -> bool:
 
 def _lossless(picture: np.ndarray) -> bytes:
     stream = io.BytesIO()
+    if picture.shape[2] not in COLOURS:
+        np.save(stream, picture)
+        return stream.getvalue()
     rgb = np.broadcast_to(picture, (*picture.shape[:2], 3))  # WebP has no grey; equal channels cost it nothing
     if max(rgb.shape) > _WEBP_SIDE:
         Image.fromarray(np.ascontiguousarray(rgb)).save(stream, "PNG")
@@ -173,10 +185,10 @@ class _Writer:
         self.sizes: set[tuple[int, ...]] = set()
         self.problems: list[str] = []
 
-    def write(self, source: Source, size: int | None, depth: int | None) -> dict[str, Any]:
+    def write(self, source: Source, size: int | None, depth: int | None, channels: int | None) -> dict[str, Any]:
         """Pack the pictures; what the index says of them."""
         notes: Notes = []
-        encode = functools.partial(_encode, size=size, depth=depth, notes=notes)
+        encode = functools.partial(_encode, size=size, depth=depth, channels=channels, notes=notes)
         for left in self.out.glob(f"{self.split}-[0-9][0-9][0-9][0-9][0-9].array_record"):
             left.unlink()  # of a packing that was interrupted
         with bar(f"packing {self.split}", source.total, unit="pictures") as advance:
@@ -188,6 +200,7 @@ class _Writer:
             raise self._refusal(source.total)
         if notes:
             warnings.warn(pictures.summary(notes, source.total), UserWarning, stacklevel=4)
+        self._check_channels(source.name)
         shapes = {shape[:2] for shape in self.sizes}
         return {
             "count": sum(shard["count"] for shard in self.shards),
@@ -240,6 +253,14 @@ class _Writer:
             np.save(temporary, np.array(self.labels, np.int64))
         return {"file": path.name, **files.facts(path)}
 
+    def _check_channels(self, name: str) -> None:
+        counts = sorted({shape[2] for shape in self.sizes})
+        if len(counts) > 1 and counts != [1, 3]:
+            raise UserError(
+                f"The pictures of {name} differ in channels: {', '.join(map(str, counts))}. Say how many are wanted, "
+                "`channels` (--channels), which names the files that have others."
+            )
+
     def _refusal(self, count: int) -> UserError:
         listed = "\n".join(f"  {problem}" for problem in self.problems[:_LISTED])
         more = f"\n  and {len(self.problems) - _LISTED} more" if len(self.problems) > _LISTED else ""
@@ -263,7 +284,7 @@ def _check_split(split: str, dataset: Dataset) -> None:
     images = dataset.images
     if not split.isidentifier():
         raise UserError(f"The name of a split is a word, such as 'train'. Received: {split!r}")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise UserError(
-            f"Pictures to pack are uint8 (N, H, W, 1 or 3). Received: {images.dtype} {images.shape} in split {split!r}"
+            f"Pictures to pack are uint8 (N, H, W, C). Received: {images.dtype} {images.shape} in split {split!r}"
         )

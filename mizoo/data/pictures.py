@@ -181,22 +181,23 @@ def decode(
     depth: int | None = None,
     max_pixels: int | None = None,
     notes: list[tuple[Path, str]] | None = None,
+    channels: int | None = None,
 ) -> np.ndarray:
     """The picture that the bytes of a file hold, as `read` gives it.
 
     Args:
-        content: a file in one of `FORMATS`.
+        content: a file in one of `FORMATS`, or a .npy file.
         name: what errors and `notes` call it.
-        depth, max_pixels, notes: as of `read`.
+        depth, max_pixels, notes, channels: as of `read`.
 
     Returns:
-        uint8 array (H, W, 3).
+        uint8 array (H, W, 3), or (H, W, channels).
 
     Raises:
         UserError: as of `read`.
     """
-    with _decoded(content, name, depth, max_pixels, notes, None) as array:
-        return array
+    with _decoded(content, name, depth, max_pixels, notes, channels) as array:
+        return bands.with_channels(array, channels, f"{name}")
 
 
 def summary(notes: Sequence[tuple[Path, str]], total: int) -> str:
@@ -288,10 +289,9 @@ def _open(
             "(`mizoo.data.pictures.MAX_BYTES`). Make it smaller first."
         )
     counted = channels not in bands.COLOURS
-    if isinstance(file, Path):
-        kind = bands.format_of(file)
-        if kind == "array" or (kind == "tiff" and (counted or not _is_picture(file))):
-            return _open_bands(file, depth, most, stack, channels)
+    kind = bands.format_of(file)
+    if kind == "array" or (kind == "tiff" and isinstance(file, Path) and (counted or not _is_picture(file))):
+        return _open_bands(file, depth, most, stack, channels)
     with Image.open(file if isinstance(file, Path) else io.BytesIO(file), formats=FORMATS) as image:
         pixels = image.width * image.height
         if pixels > most:
@@ -311,10 +311,11 @@ def _open(
 
 
 def _open_bands(
-    path: Path, depth: int | None, most: int, stack: contextlib.ExitStack, channels: int | None
+    file: Path | bytes, depth: int | None, most: int, stack: contextlib.ExitStack, channels: int | None
 ) -> tuple[np.ndarray, str | None]:
     """The same of a .npy file, or of a TIFF with the channels that it has."""
-    opened = bands.open_array(path) if bands.format_of(path) == "array" else bands.open_tiff(path)
+    of_tiff = isinstance(file, Path) and bands.format_of(file) == "tiff"
+    opened = bands.open_tiff(file) if of_tiff else bands.open_array(file)  # type: ignore[arg-type]
     pixels, values = bands.pixels(opened)
     held = max(pixels, values // 3)  # the limit is meant for the three values of RGB
     if held > most:

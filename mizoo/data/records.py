@@ -100,9 +100,11 @@ class ShardRecords(Records):
     Args:
         paths: the files.
         counts: how many records each holds.
+        channels: that they are read with, as of `mizoo.data.pictures.read`.
     """
 
-    def __init__(self, paths: Sequence[Path], counts: Sequence[int]) -> None:
+    def __init__(self, paths: Sequence[Path], counts: Sequence[int], channels: int | None = None) -> None:
+        self.channels = channels
         self.paths = [str(path) for path in paths]
         self._ends = np.cumsum(counts, dtype=np.int64)
 
@@ -121,6 +123,10 @@ class ShardRecords(Records):
             return _reader(path).read([number])[0]
         except Exception as error:  # array_record raises RuntimeError, IndexError and others
             raise UserError(f"{path}: {_why(path, error)}. Copy it again, or pack the data again.") from error
+
+    def decode(self, index: int, depth: int | None = None, notes: Notes | None = None) -> np.ndarray:
+        """A picture, as of `Records`."""
+        return pictures.decode(self.content(index), self.name(index), depth, notes=notes, channels=self.channels)
 
     def _locate(self, index: int) -> tuple[str, int]:
         shard = int(np.searchsorted(self._ends, index, side="right"))

@@ -119,12 +119,13 @@ def compare(
     train_split: str = "train",
     cache: Any = None,
     progress: bool = True,
+    depth: int | None = None,
 ) -> list[Comparison]:
     """Compare two encoders by probes that are fitted and scored on the same pictures.
 
     Args:
         first, second: names of entries, paths, or Keras models.
-        dataset, split, train_split, cache, progress: as of `evaluate`.
+        dataset, split, train_split, cache, progress, depth: as of `evaluate`.
         protocols: some of `PREDICTORS`.
         endpoints: endpoints that both have; by default the first of `fc` and `global` that both have.
 
@@ -147,7 +148,7 @@ def compare(
         by_encoder = []
         for model in models:
             pictures = PictureTasks(
-                model, dataset, split, train_split, interface.picture_shape(model), endpoints, store, display
+                model, dataset, split, train_split, interface.picture_shape(model), endpoints, store, display, depth
             )
             by_encoder.append(pictures.for_protocol(TABLE["linear"]))
         return [

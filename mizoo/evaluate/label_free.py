@@ -45,7 +45,14 @@ class Pictures:
     whole: np.ndarray
 
 
-def load_pictures(dataset: Any, split: str, train_split: str, size: interface.Shape | None, fitted: bool) -> Pictures:
+def load_pictures(
+    dataset: Any,
+    split: str,
+    train_split: str,
+    size: interface.Shape | None,
+    fitted: bool,
+    depth: int | None = None,
+) -> Pictures:
     """The pictures of the protocols without labels.
 
     Args:
@@ -54,6 +61,7 @@ def load_pictures(dataset: Any, split: str, train_split: str, size: interface.Sh
             measured whole, and for the fitted protocols a fifth of them, 5,000 at most, drawn at random, is held out.
         size: what the pictures are brought to, as of `mizoo.data.load`.
         fitted: whether any protocol is fitted.
+        depth: as of `mizoo.data.load`.
 
     Raises:
         UserError: for what `mizoo.data.load` refuses, data that are no pictures, and fewer than two pictures.
@@ -63,13 +71,13 @@ def load_pictures(dataset: Any, split: str, train_split: str, size: interface.Sh
         _check_pictures(given)  # sequences; what else is no pictures `data.load` refuses
     splits = data.splits(dataset)
     if len(splits) == 1:
-        only = data.load(dataset, splits[0], size=size)
+        only = data.load(dataset, splits[0], size=size, depth=depth)
         _check_pictures(only.images)
         order = np.random.default_rng(SEED).permutation(len(only))
         cut = min(round(HELD_OUT * len(order)), AT_MOST)
         train, held_out = only.images[np.sort(order[cut:])], only.images[np.sort(order[:cut])]
         return Pictures(only.name, WHOLE, train if fitted else None, held_out, only.images)
-    fitted_on, scored = fit_and_test_splits(dataset, split, train_split, size, fitted)
+    fitted_on, scored = fit_and_test_splits(dataset, split, train_split, size, fitted, depth)
     _check_pictures(scored.images)
     return Pictures(scored.name, split, fitted_on.images if fitted_on else None, scored.images, scored.images)
 

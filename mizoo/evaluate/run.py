@@ -44,6 +44,7 @@ def evaluate(
     progress: bool = True,
     rows: str | os.PathLike | Callable[[Row], None] | None = None,
     cache: bool | str | os.PathLike | None = None,
+    depth: int | None = None,
 ) -> list[Row]:
     """Measure an encoder: by probes of frozen features, by training it, or without labels (`docs/results.md`).
 
@@ -72,6 +73,8 @@ def evaluate(
         cache: where features are kept, and the rows of an evaluation that is interrupted, which the next one with the
             same arguments takes over: a folder; by default that of `MIZOO_CACHE`, or one in the user's folder of
             caches; False for none (`mizoo.evaluate.cache`).
+        depth: bits of the values of deep files, of a folder of pictures, as of `mizoo.data.load`. Rows of another depth
+            are of other data.
 
     Returns:
         One row for each protocol and endpoint; one for each of its variants, told apart by `settings["variant"]`, for a
@@ -92,8 +95,9 @@ def evaluate(
     labelled = [protocol for protocol in chosen if protocol.labelled]
     label_free = [protocol for protocol in chosen if not protocol.labelled]
     if kind == "sounds":
-        if encoder == "pixels":
-            raise UserError(f"`pixels` is a baseline of pictures, and {facts['entry']} takes sounds.")
+        for what, given in (("pixels", encoder == "pixels"), ("depth", depth is not None)):
+            if given:
+                raise UserError(f"`{what}` is of pictures, and {facts['entry']} takes sounds.")
         of_pictures = [each.name for each in chosen if not each.labelled or "encoder" in each.takes]
         if of_pictures:
             names = ", ".join(each.name for each in TABLE.values() if each.labelled and "encoder" not in each.takes)
@@ -109,7 +113,7 @@ def evaluate(
     if dataset is None:
         dataset = "spoken_digit" if kind == "sounds" else "cifar10"
     facts["command"] = command or _command(
-        name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule_name
+        name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule_name, depth
     )
     facts |= {"version": __version__, "hardware": hardware(), "precision": _precision(model)}
     store = open_cache(cache)
@@ -124,15 +128,15 @@ def evaluate(
                 for protocol in labelled:
                     loop.run(protocol, dataset_tasks)
         elif labelled:
-            pictures = PictureTasks(model, dataset, split, train_split, size, endpoints, store, display)
-            loop.begin(data_source(dataset, display))
+            pictures = PictureTasks(model, dataset, split, train_split, size, endpoints, store, display, depth)
+            loop.begin(data_source(dataset, display, depth))
             for protocol in labelled:
                 loop.run(protocol, pictures.for_protocol(protocol))
         if label_free:
             fitted = any(protocol.fits for protocol in label_free)
-            without_labels = load_pictures(dataset, split, train_split, size, fitted)
+            without_labels = load_pictures(dataset, split, train_split, size, fitted, depth)
             if not labelled:
-                loop.begin(data_source(dataset, display))
+                loop.begin(data_source(dataset, display, depth))
             unlabelled = LabelFreeTasks(model, without_labels, label_free, endpoints, store, display)
             for protocol in label_free:
                 loop.run(protocol, unlabelled.for_protocol(protocol))
@@ -197,6 +201,7 @@ def _command(
     split: str,
     seeds: int,
     schedule: str,
+    depth: int | None,
 ) -> str:
     if objects := [protocol.name for protocol in protocols if isinstance(protocol, Protocol)]:
         return f"mizoo.evaluate.evaluate in Python, with the protocols {', '.join(objects)}"
@@ -215,6 +220,7 @@ def _command(
         ("--split", split, "test"),
         ("--seeds", seeds, 3),
         ("--schedule", schedule, "fast"),
+        ("--depth", depth, None),
     ):
         if value != default:
             words.append(f"{option} {value}")

@@ -17,12 +17,13 @@ from mizoo.evaluate.rows import CONTENT, TFDS, UNKNOWN
 _BLOCK = 1 << 20
 
 
-def data_source(dataset: Any, progress: Progress) -> str:
+def data_source(dataset: Any, progress: Progress, depth: int | None = None) -> str:
     """The identity of data that were loaded, for their rows.
 
     Args:
         dataset: what `mizoo.data.load` has loaded: a TFDS name, a folder, an array or a `Dataset`.
         progress: shows the progress over the files of a folder.
+        depth: that deep files were read with: with another, their pictures are others.
 
     Returns:
         "tfds:NAME/VERSION"; "sha256:..." of the names and bytes of all files of a folder but the hidden ones, wherever
@@ -30,7 +31,9 @@ def data_source(dataset: Any, progress: Progress) -> str:
     """
     if isinstance(dataset, (str, os.PathLike)):
         folder = user_path(dataset)
-        return CONTENT + _hash_of_folder(folder, progress) if folder.is_dir() else TFDS + _tfds_version(str(dataset))
+        if not folder.is_dir():
+            return TFDS + _tfds_version(str(dataset))
+        return CONTENT + _hash_of_folder(folder, progress, depth)
     return CONTENT + hash_of_arrays(getattr(dataset, "images", dataset), getattr(dataset, "labels", None))
 
 
@@ -44,11 +47,11 @@ def _tfds_version(name: str) -> str:
         return f"{name}/{UNKNOWN}"
 
 
-def _hash_of_folder(folder: Path, progress: Progress) -> str:
+def _hash_of_folder(folder: Path, progress: Progress, depth: int | None) -> str:
     named = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     seen = sorted(name for name in named if not any(part.startswith(".") for part in name.split("/")))
     line = progress.start("hash of the data", len(seen), "files")
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if depth is None else f"depth {depth}\n".encode())
     for name in seen:
         digest.update(f"{len(name)} {name} {named[name].stat().st_size}\n".encode("utf-8", "surrogateescape"))
         with open(named[name], "rb") as stream:

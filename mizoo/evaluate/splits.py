@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,13 @@ def validation_size(count: int) -> int:
 
 
 def fit_and_test_splits(
-    dataset: Any, split: str, train_split: str, size: interface.Shape | None, fitted: bool = True
+    dataset: Any,
+    split: str,
+    train_split: str,
+    size: interface.Shape | None,
+    fitted: bool = True,
+    depth: int | None = None,
+    without: Collection[str] = (),
 ) -> tuple[Dataset | None, Dataset]:
     """Load the pictures to fit on and those to score.
 
@@ -32,6 +40,7 @@ def fit_and_test_splits(
         train_split: the training split; a whole one for "validation".
         size: what the pictures are brought to, as of `mizoo.data.load`.
         fitted: whether anything is fitted; if not, `train_split` is not read for "test" and is None.
+        depth, without: as of `mizoo.data.load`, of a folder of pictures.
 
     Returns:
         What is fitted on, None where nothing is, and what is scored.
@@ -42,15 +51,16 @@ def fit_and_test_splits(
     """
     from mizoo import data
 
+    load = functools.partial(data.load, dataset, size=size, depth=depth, without=without)
     if split == "test":
-        train = data.load(dataset, train_split, size=size) if fitted else None
-        return train, data.load(dataset, "test", size=size)
+        train = load(train_split) if fitted else None
+        return train, load("test")
     if "[" in train_split:
         raise UserError(
             'With split="validation" the last pictures of `train_split` are scored, so it has to be a whole split. '
             f"Received: {train_split!r}"
         )
-    whole = data.load(dataset, train_split, size=size)
+    whole = load(train_split)
     cut = len(whole) - validation_size(len(whole))
     if cut == len(whole):
         raise UserError(

@@ -33,6 +33,7 @@ class PictureTasks:
         endpoints: names; by default those of each protocol (`Protocol.endpoints`).
         cache: keeps the features.
         progress: shows the progress.
+        depth: as of `mizoo.data.load`.
 
     Raises:
         UserError: for data without labels, labels of one class, and a class that is scored and was never fitted on.
@@ -48,8 +49,9 @@ class PictureTasks:
         endpoints: Sequence[str] | None,
         cache: FeatureCache,
         progress: Progress,
+        depth: int | None = None,
     ) -> None:
-        train, test = fit_and_test_splits(dataset, split, train_split, size)
+        train, test = fit_and_test_splits(dataset, split, train_split, size, depth=depth)
         assert train is not None
         self.encoder, self.split, self.endpoints = encoder, split, endpoints
         self.train, self.test, self.cache, self.progress = train, test, cache, progress

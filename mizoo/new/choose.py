@@ -12,7 +12,6 @@ from typing import Any
 
 from mizoo._tools import hardware
 from mizoo._tools.checks import check_real
-from mizoo._tools.hardware import gigabytes
 from mizoo.errors import UserError
 from mizoo.new.survey import Survey
 
@@ -144,26 +143,25 @@ class Wishes:
             raise UserError(f"`side` (--side) is a multiple of 8, {SIDES[-1]} or more. Received: {self.side}")
 
 
-def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = None, streams: bool = False) -> Plan:
+def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = None) -> Plan:
     """Choose a recipe.
 
     The options are tried in order of preference: large sides before small ones, and for large ones the deeper network
     before the faster one. The first for which `PASSES` epochs fit into the time is taken. A network is measured at the
     smallest side in question and estimated for others by their area; the option that is taken is measured itself.
+    Pictures that take more than half of the memory are read while they train (`data.stream`).
 
     Args:
         survey: what was found, once `refuse` let it pass.
         wishes: what the user asks for.
         measure: from a recipe's content, and its precision or None for the faster one, to what training by it takes.
         ram: bytes of memory of the machine; those of this one if None.
-        streams: whether recipes may have pictures read while they train (`data.stream`).
 
     Raises:
-        UserError: for pictures that do not fit into memory, and too little time for one epoch.
+        UserError: for too little time for one epoch.
     """
     ram = (hardware.memory() or 8 << 30) if ram is None else ram
-    sides = _sides_in_memory(survey, wishes, ram, streams)
-    options = [(encoder, side) for side in sides for encoder in _networks(survey, side)]
+    options = [(encoder, side) for side in _sides(survey, wishes) for encoder in _networks(survey, side)]
     measured: dict[str, tuple[int, Cost]] = {}
 
     def precision() -> str | None:
@@ -196,7 +194,7 @@ def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = N
             f"machine: allow more than {wishes.hours:g} (--hours), take a smaller --side, or train on a part of them."
         )
     content = _content(survey, wishes, encoder, side, passes, cost)
-    if streams and _picture_bytes(survey, side) > _SHARE_OF_MEMORY * ram:
+    if _picture_bytes(survey, side) > _SHARE_OF_MEMORY * ram:
         content["data"]["stream"] = True
     seconds = passes * _epoch_seconds(survey, side, cost) + _reading_seconds(survey)
     memory = cost.memory + (0 if "stream" in content["data"] else _picture_bytes(survey, side))
@@ -208,20 +206,11 @@ def batch_size(survey: Survey) -> int:
     return next((each for each in _BATCHES if survey.usable >= _STEPS * each), _BATCHES[-1])
 
 
-def _sides_in_memory(survey: Survey, wishes: Wishes, ram: int, streams: bool) -> list[int]:
+def _sides(survey: Survey, wishes: Wishes) -> list[int]:
     """Sides that are worth trying, the largest first: not above the pictures' own by more than a quarter."""
     if wishes.side is not None:
-        sides = [wishes.side]
-    else:
-        sides = [side for side in SIDES if side <= 1.25 * survey.short_side] or [SIDES[-1]]
-    fitting = [side for side in sides if streams or _picture_bytes(survey, side) <= _SHARE_OF_MEMORY * ram]
-    if not fitting:
-        size = _picture_bytes(survey, sides[-1])
-        raise UserError(
-            f"{survey.usable:,} pictures of {sides[-1]} pixels take {gigabytes(size)} while they are read, more than "
-            f"half of the {gigabytes(ram)} of this machine. Choose a smaller --side, or train on a part of the folder."
-        )
-    return fitting
+        return [wishes.side]
+    return [side for side in SIDES if side <= 1.25 * survey.short_side] or [SIDES[-1]]
 
 
 def _networks(survey: Survey, side: int) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ def new(
     found = survey(data, check_seconds, progress)
     refuse(found, centre)
     with Progress(progress, keep=True) as display:
-        plan = choose(found, wishes, functools.partial(measure, progress=display), streams=True)
+        plan = choose(found, wishes, functools.partial(measure, progress=display))
     validate(plan.content, str(out))
     files.write_text(out, words.write(found, wishes, plan, _command(out)))
     return NewRecipe(out, found, wishes, plan)

@@ -36,7 +36,7 @@ class ValidationProbe:
         self.protocol = self.search.protocol
         self.column = PROBE + "_".join(filter(None, [self.protocol.name, *self.protocol.variants]))
         self._pictures: Dataset | None = None
-        self._side: int | None = None
+        self._read_as: Any = None
         if parse_split(recipe.data.split)[0] == "test":
             raise UserError(
                 f"A search does not read the test split, which `data.split` names. Received: {recipe.data.split!r}"
@@ -80,10 +80,12 @@ class ValidationProbe:
         return len(scored)
 
     def _load(self, recipe: Recipe) -> Dataset:
-        """The training split of the labelled pictures, at the side of the recipe's encoder."""
-        side = interface.side(recipe.encoder.build())
-        if self._pictures is None or self._side != side:
-            self._pictures, self._side = data.load(self.source, "train", size=side), side
+        """The training split of the labelled pictures, at the side of the recipe's encoder, read as its own are."""
+        how: dict[str, Any] = {"size": interface.side(recipe.encoder.build())}
+        if _same(self.source, recipe.data.source):
+            how |= {"depth": recipe.data.depth, "without": recipe.data.without_files}
+        if self._pictures is None or self._read_as != how:
+            self._pictures, self._read_as = data.load(self.source, "train", **how), how
         return self._pictures
 
     def _training_split(self, recipe: Recipe) -> str:

@@ -164,12 +164,13 @@ def _read(work: FileFeatures, files: Iterable[Path]) -> Iterator[tuple[list[Path
         except (UserError, MemoryError) as error:
             return error
 
+    size = work.batch_size if work.crops is None else max(1, work.batch_size // work.crops.count**2)
     files, ahead = iter(files), deque[tuple[list[Path], list[Future]]]()
     # Pillow decodes and resizes outside the interpreter's lock.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         while True:
-            while len(ahead) < _AHEAD and (chunk := list(itertools.islice(files, work.batch_size))):
+            while len(ahead) < _AHEAD and (chunk := list(itertools.islice(files, size))):
                 ahead.append((chunk, [pool.submit(attempt, file) for file in chunk]))
             if not ahead:
                 return

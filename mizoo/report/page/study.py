@@ -59,6 +59,7 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         "data": subject.source,
         "trained on": [] if subject.recipe is None else [subject.recipe.data.source, subject.recipe.data.split],
         "endpoint": endpoint,
+        **({"without": subject.without} if subject.without else {}),
         **({"prior": subject.prior} if subject.prior == "gaussian" else {}),  # the histogram of others is as it was
     }
     return kept(cache, determining, lambda: _compute(subject, endpoint, progress))
@@ -84,7 +85,7 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
         return {}
     names = interface.endpoint_names(encoder)
     endpoint = endpoint if endpoint in names or not names else names[-1]
-    bank, shown = _pictures(subject.dataset, interface.picture_shape(encoder))
+    bank, shown = _pictures(subject.dataset, interface.picture_shape(encoder), subject.depth, subject.without)
     line.advance(1)
 
     def encode(model: Any, images: np.ndarray) -> np.ndarray:
@@ -115,10 +116,12 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
 
 
 @functools.lru_cache(maxsize=2)  # the encoders of a page are shown on the same pictures
-def _pictures(dataset: str, size: interface.Shape | None) -> tuple[Dataset, Dataset]:
+def _pictures(
+    dataset: str, size: interface.Shape | None, depth: int | None, without: tuple[str, ...]
+) -> tuple[Dataset, Dataset]:
     """A bank of training pictures, and test pictures: of data without a test split, the last fifth."""
     split = "test" if "test" in data.splits(dataset) else "validation"
-    train, test = fit_and_test_splits(dataset, split, "train", size)
+    train, test = fit_and_test_splits(dataset, split, "train", size, depth=depth, without=without)
     assert train is not None
     return _draw(train, BANK), _draw(test, SHOWN)
 

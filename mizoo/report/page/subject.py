@@ -35,6 +35,7 @@ class Subject:
         lines: of the log; () without one.
         dataset: the pictures that it is shown on: a TFDS name or a folder.
         source: the identity of those: "tfds:NAME/VERSION" or "sha256:...".
+        depth, without: how those that the run was trained on are read: see `mizoo.data.load`.
     """
 
     given: str
@@ -45,6 +46,8 @@ class Subject:
     lines: Sequence[Mapping[str, float]]
     dataset: str
     source: str
+    depth: int | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def prior(self) -> str | None:
@@ -87,6 +90,9 @@ def find(given: str | os.PathLike, dataset: str | os.PathLike | None, progress: 
     recipe = recipes.load(recipe_file) if recipe_file.is_file() else None
     if dataset is None:
         dataset = recipe.data.source if recipe is not None else _DEFAULT_DATA
+    depth, without = None, ()
+    if recipe is not None and recipe.data.source == os.fspath(dataset):
+        depth, without = recipe.data.depth, tuple(recipe.data.without_files)
     return Subject(
         given=text,
         name=interface.encoder_name(text) if not published else text,
@@ -95,7 +101,9 @@ def find(given: str | os.PathLike, dataset: str | os.PathLike | None, progress: 
         recipe=recipe,
         lines=_lines(run, text if published else None),
         dataset=os.fspath(dataset),
-        source=_source(os.fspath(dataset), progress),
+        source=_source(os.fspath(dataset), progress, depth),
+        depth=depth,
+        without=without,
     )
 
 
@@ -112,10 +120,10 @@ def _lines(run: Path, entry: str | None) -> Sequence[Mapping[str, float]]:
     return lines
 
 
-def _source(dataset: str, progress: Progress) -> str:
+def _source(dataset: str, progress: Progress, depth: int | None) -> str:
     """The identity of data, without loading them where they are a TFDS set that is prepared."""
     if user_path(dataset).is_dir():
-        return data_source(dataset, progress)
+        return data_source(dataset, progress, depth)
     if dataset.startswith((".", "/", "~")):
         raise UserError(f"There is no folder {dataset!r}.")
     root = user_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
