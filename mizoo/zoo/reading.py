@@ -87,8 +87,9 @@ def read_checked(path: str | os.PathLike, sha256: str | None = None) -> EncoderF
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UserError(f"{path} is no file: pass a .keras or .onnx file, or a folder that holds one.")
         with open(path, "rb") as stream:
-            if os.fstat(stream.fileno()).st_size <= largest:
-                content = stream.read(largest + 1)
+            size = os.fstat(stream.fileno()).st_size
+            if size <= largest:
+                content = stream.read(size + 1)  # a buffer of `largest` would be asked for at once
             else:
                 content = None
     except FileNotFoundError as error:
