@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mizoo import augment, data, recipes, teachers, zoo
+from mizoo import augment, data, recipes, teachers
 from mizoo._tools import files
 from mizoo._tools.progress import bar
 from mizoo.data.batching import Batches, Windows
@@ -20,9 +20,9 @@ from mizoo.data.choosing import load_or_stream
 from mizoo.data.sounds import Sounds, cut
 from mizoo.encoders import fit_statistics
 from mizoo.errors import UserError
+from mizoo.pretrain.starting_weights import copy_weights
 from mizoo.recipes.objectives import Phase
 from mizoo.recipes.training import Training
-from mizoo.runs.checks import check_ancestor
 from mizoo.runs.folder import TARGETS, SavedState
 from mizoo.runs.provenance import teacher_hashes
 from mizoo.zoo import interface
@@ -146,25 +146,6 @@ def view_encoder(recipe: recipes.Recipe, encoder: keras.Model, side: int | None)
     copy = recipe.encoder.model_copy(update={"side": side}).build()
     copy.set_weights(encoder.get_weights())
     return copy
-
-
-def copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
-    """Give `encoder` the weights that `init_from` names: of a published entry or of a file of one's own.
-
-    Raises:
-        UserError: if they are not there, or do not fit.
-    """
-    source = recipe.init_from
-    assert source is not None
-    check_ancestor(recipe)
-    source_model = zoo.load(source)
-    shapes = [[tuple(variable.shape) for variable in model.variables] for model in (source_model, encoder)]
-    if shapes[0] != shapes[1]:
-        raise UserError(
-            f"`init_from`: the weights of {source} do not fit the recipe's encoder. Give the recipe the `encoder` that "
-            "they were trained with."
-        )
-    encoder.set_weights(source_model.get_weights())
 
 
 def _phases(recipe: recipes.Recipe, start: int, last: int) -> Iterator[Phase]:
