@@ -195,7 +195,8 @@ def label_budgets_table(path: str | os.PathLike) -> str:
         f"{row['test_size']:,} of {row['data']}" for row in {r["data"]: r for r in content["rows"]}.values()
     )
     title = (
-        f"Top-1 % on the test split ({sizes}), mean ± standard deviation over draws of labels and seeds; "
+        f"Top-1 % on the test split ({sizes}); the mean over draws of labels, each with a seed of its own, "
+        "± their standard deviation where there are several; "
         f"`{content['encoder']}`, at most {budget['steps']} steps of {budget['batch_size']} pictures at a rate of "
         f"{budget['rate']:g}, `{budget['augment']}` augmentation. {content['hardware']}."
     )
