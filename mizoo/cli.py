@@ -12,9 +12,20 @@ import typer
 
 from mizoo._tools.quiet import quieten_tensorflow
 from mizoo._version import __version__
-from mizoo.commands import evaluating, exporting, finetuning, packing, publishing, searching, sharing, starting, tuning
+from mizoo.commands import (
+    evaluating,
+    exporting,
+    finetuning,
+    needs,
+    packing,
+    publishing,
+    searching,
+    sharing,
+    starting,
+    tuning,
+)
 from mizoo.commands.changes import parse_changes as _changes
-from mizoo.errors import UserError, not_installed
+from mizoo.errors import NotInstalled, UserError, not_installed
 
 app = typer.Typer(
     help="Encoders trained by maximising mutual information: load, embed, train, measure, export.",
@@ -36,14 +47,17 @@ def main() -> None:
     sys.path.append(os.getcwd())  # a class or a protocol of the user's own is named by import path
     try:
         app()
+    except NotInstalled as error:
+        print(f"error: {needs.advice(error, sys.argv[1:])}", file=sys.stderr)
+        sys.exit(2)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        advice = not_installed(error)
-        if advice is None:
+        missing = not_installed(error)
+        if missing is None:
             raise
-        print(f"error: {advice}", file=sys.stderr)
+        print(f"error: {needs.advice(missing, sys.argv[1:])}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

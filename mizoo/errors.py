@@ -43,20 +43,26 @@ class Diverged(UserError):
     """A training whose loss or weights stopped being finite."""
 
 
-def not_installed(error: ModuleNotFoundError) -> UserError | None:
+class NotInstalled(UserError):
+    """A package is missing that an extra of mizoo, or a backend of Keras, brings."""
+
+
+def not_installed(error: ModuleNotFoundError) -> NotInstalled | None:
     """What to install for the module that was not found; None if no extra of mizoo brings it.
 
     Keras leaves the choice of a backend to its user, so one of those may be there already under another name.
     """
     name = error.name
     if name in _EXTRAS:
-        return UserError(f'This needs {name}, which is not installed: `pip install ".[{_EXTRAS[name]}]"` in a clone.')
+        return NotInstalled(
+            f'This needs {name}, which is not installed: `pip install ".[{_EXTRAS[name]}]"` in a clone.'
+        )
     if name not in _BACKENDS:
         return None
     present = [other for other in _BACKENDS if other != name and importlib.util.find_spec(other)]
     switch = f" Or set KERAS_BACKEND={present[0]} to use the one that is installed." if present else ""
     extra = "jax" if name == "jax" else "tensorflow"
-    return UserError(
+    return NotInstalled(
         f"Keras found no backend: {name} is not installed. Install one with "
         f'`pip install ".[{extra}]"` in a clone of mizoo.{switch}'
     )

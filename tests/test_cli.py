@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import mizoo
 from mizoo import cli
+from mizoo.commands import needs
+from mizoo.errors import NotInstalled
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def mizoo_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -86,6 +93,21 @@ def test_list_info_and_version():
     assert '"sha256"' in mizoo_command("info", "dim_local_cifar10").stdout
 
 
+@pytest.mark.parametrize("command", sorted(needs.EXTRAS))
+def test_all_that_a_command_needs_is_named_by_extras_that_there_are(command, monkeypatch):
+    known = configparser.ConfigParser()
+    known.read(ROOT / "setup.cfg")
+    for backend in ("tensorflow", "jax"):
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+        said = needs.advice(NotInstalled("No x."), ["--verbose", command, "name"])
+        (extras,) = re.findall(r'pip install "\.\[(.*)\]"', said)
+        assert said.startswith("No x. ") and f"`mizoo {command}`" in said
+        assert set(extras.split(",")) <= set(known["options.extras_require"])
+        assert (backend in extras.split(",")) is (command != "export")
+    assert command in {each.name or each.callback.__name__ for each in cli.app.registered_commands} | {"data", "mi"}
+    assert needs.advice(NotInstalled("No x."), ["list"]) == "No x."
+
+
 def test_without_a_backend_load_names_the_extra(tmp_path):
     """A machine with Keras and no backend: both are hidden from the import system."""
     for backend in ("tensorflow", "jax", "torch"):
@@ -97,9 +119,11 @@ def test_without_a_backend_load_names_the_extra(tmp_path):
         done = mizoo_command(*arguments, PYTHONPATH=str(tmp_path), KERAS_BACKEND="tensorflow")
         assert done.returncode == 2 and done.stderr.startswith("error: Keras found no backend"), done.stderr[-2000:]
         assert done.stderr.count("\n") == 1 and '".[tensorflow]"' in done.stderr
+        assert '".[tensorflow,train]"' in done.stderr and "runtime=" not in done.stderr
     code = "import mizoo; mizoo.load('dim_local_cifar10')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-    assert "UserError" in done.stderr and "[tensorflow]" in done.stderr, done.stderr[-2000:]
+    assert "NotInstalled" in done.stderr and "[tensorflow]" in done.stderr, done.stderr[-2000:]
+    assert 'runtime="onnx"' in done.stderr
     code = (
         "import mizoo, numpy; images = numpy.ones((1, 32, 32, 3), 'uint8');"
         "print(mizoo.load('dim_local_cifar10', runtime='onnx')(images)['fc'].shape)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import socket
+import sys
 import time
 from types import SimpleNamespace
 
@@ -102,6 +103,19 @@ def test_a_named_data_set_may_have_a_config_and_has_its_own_splits(tmp_path, mon
     assert data.splits("written/by_hand") == ("train", "test")
     found = data.load("written/by_hand", "test[:3]")
     assert found.images.shape == (3, 28, 28, 3) and len(found.classes) == 10 and set(asked) == {"written/by_hand"}
+
+
+def test_a_data_set_that_tensorflow_reads_says_so_where_it_is_not_there(tmp_path, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    made = tfds.testing.DummyMnist(data_dir=tmp_path)
+    made.download_and_prepare()
+    monkeypatch.setattr(tfds, "builder", lambda name: made)
+    from mizoo.data import _tfds
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    for read in (data.load, _tfds.items):
+        with pytest.raises(UserError, match="dummy_mnist.*TensorFlow reads.*mizoo data pack"):
+            read("without/tensorflow", "train")
 
 
 def test_pictures_of_several_sizes_are_brought_to_one(monkeypatch, rng):

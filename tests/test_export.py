@@ -24,9 +24,11 @@ from support.encoders import shaken_encoder, values_of  # noqa: E402
 
 from mizoo import export  # noqa: E402
 from mizoo._tools import files  # noqa: E402
+from mizoo.data import photographs  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.export import bundle  # noqa: E402
 from mizoo.export.keras_file import check_stock  # noqa: E402
+from mizoo.export.samples import sample_pictures  # noqa: E402
 
 ENDPOINTS = ("local", "conv", "fc", "global")
 
@@ -296,3 +298,17 @@ def test_layers_that_need_this_package_or_hold_code_are_refused():
     with pytest.raises(UserError, match="Lambda"):
         check_stock(keras.Model(inputs, {"fc": keras.layers.Lambda(lambda x: x)(inputs)}))
     check_stock(shaken_encoder())
+
+
+def test_two_photographs_are_enough_to_compare_on_and_none_names_the_extra(tmp_path, monkeypatch):
+    """As after `pip install ".[export,train]"`, before CIFAR-10 was fetched."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    of_sklearn = photographs.installed("sklearn/datasets/images")
+    monkeypatch.setattr(photographs, "folders", lambda: [of_sklearn])
+    images = sample_pictures(256, (32, 32, 3))
+    assert images.shape == (256, 32, 32, 3) and images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) == 256
+    np.testing.assert_array_equal(sample_pictures(256, (32, 32, 3)), images)
+    monkeypatch.setattr(photographs, "folders", lambda: [])
+    with pytest.raises(UserError, match=r"\[demo\]"):
+        sample_pictures(256, (32, 32, 3))

@@ -76,6 +76,24 @@ def test_the_layer_refuses_what_is_no_augmentation():
         mizoo.augment.Augment(keras.layers.RandomFlip())
 
 
+def test_what_the_pages_name_of_keras_is_there():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(r"(?<![\w./-])keras\.((?:\w+\.)*\w+)", page.read_text(encoding="utf-8"))
+    }
+    assert {"optimizers.MultiOptimizer", "layers.SpectralNormalization"} <= named
+    missing = []
+    for name in sorted(named):
+        at = keras
+        for part in name.split("."):
+            at = getattr(at, part, None)
+        if at is None:
+            missing.append(name)
+    assert not missing
+
+
 @pytest.mark.slow
 def test_the_page_runs_as_printed_and_learns(cifar10, tmp_path, monkeypatch):
     if keras.backend.backend() != "tensorflow":

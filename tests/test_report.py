@@ -295,6 +295,30 @@ def test_the_rates_of_frameworks_stand_side_by_side(tmp_path):
     assert cells(text)[2:] == [["one", "800", "380"], ["two", "640", ""]]
 
 
+def test_label_budgets_are_means_over_draws_and_gains_of_pairs(tmp_path):
+    values = {"frozen": (40, 44), "unfrozen": (50, 53), "scratch": (30, 37)}
+    rows = [
+        {"data": "cifar10", "labels": 1000, "mode": mode, "draw": draw, "value": value, "test_size": 10000}
+        for mode, both in values.items()
+        for draw, value in enumerate(both)
+    ]
+    one = [row | {"labels": 5000} for row in rows if row["draw"] == 0]
+    budget = {"steps": 200, "batch_size": 64, "rate": 0.001, "augment": "dim"}
+    path = tmp_path / "budgets.json"
+    path.write_text(
+        json.dumps({"encoder": "dim_small", "budget": budget, "hardware": "CPU, 1 core", "rows": rows + one})
+    )
+    text = benchmark_tables.label_budgets_table(path)
+    assert "10,000 of cifar10" in text and "200 steps of 64" in text and "CPU, 1 core" in text
+    assert cells(text)[2:] == [
+        ["cifar10", "1,000", "2", "42.00 ± 2.83", "51.50 ± 2.12", "33.50 ± 4.95", "+18.00"],
+        ["cifar10", "5,000", "1", "40.00", "50.00", "30.00", "+20.00"],
+    ]
+    path.write_text(json.dumps({"encoder": "x", "budget": budget, "hardware": "", "rows": rows[:-1]}))
+    with pytest.raises(UserError, match="half measured"):
+        benchmark_tables.label_budgets_table(path)
+
+
 def test_report_lists_entries_and_the_agreement_of_schedules(entry):
     path = page(
         entry,

@@ -392,6 +392,33 @@ def test_a_search_that_is_killed_goes_on_to_the_same_scores(pictures, tmp_path):
         assert {**one, "seconds": ""} == {**two, "seconds": ""}
 
 
+WITHOUT_TENSORFLOW = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+from mizoo.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_search_runs_on_jax_without_tensorflow(pictures, tmp_path):
+    rates = {"optimizer.learning_rate": [3e-4, 1e-3, 3e-3]}
+    (tmp_path / "toy.yaml").write_text(recipe_of(pictures, rates, epochs=1, budget=3, algorithm="random").dump())
+    options = ["tune", str(tmp_path / "toy.yaml"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, *options]
+    done = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    trials = rows(tmp_path / "out")
+    assert sorted(float(each["optimizer.learning_rate"]) for each in trials) == rates["optimizer.learning_rate"]
+    best = max(trials, key=lambda each: float(each["probe_knn"]))
+    chosen = recipes.load(tmp_path / "out/best.yaml").optimizer.learning_rate
+    assert chosen == float(best["optimizer.learning_rate"]) and float(best["probe_knn"]) > 50  # chance is 33
+
+
 def test_values_drawn_by_keras_tuner_go_into_recipes(pictures):
     keys = {**RATES, "encoder.fc_size": {"low": 8, "high": 16}, "objective": [{"name": "simclr"}, {"name": "vae"}]}
     recipe = recipe_of(pictures, keys)

@@ -133,6 +133,7 @@ def items(name: str, split: str) -> tuple[int, tuple[str, ...], Iterator[tuple[b
     if _is_array_record(builder):
         records = TfdsRecords(builder.data_path, split)
         return count, _classes(features), (records.item(index) for index in range(count))
+    _check_tensorflow(builder)
     raw = builder.as_dataset(split=split, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()})
     pairs = ((each["image"], each.get("label")) for each in tfds.as_numpy(raw))
     return count, _classes(features), ((image, None if label is None else int(label)) for image, label in pairs)
@@ -156,7 +157,20 @@ def examples(name: str, split: str, feature: str) -> Iterator[dict[str, Any]]:
 def _arrays(builder: Any, split: str) -> Iterable[dict[str, Any]]:
     import tensorflow_datasets as tfds
 
+    _check_tensorflow(builder)
     return tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+
+
+def _check_tensorflow(builder: Any) -> None:
+    """What is not prepared as ArrayRecord is read by TensorFlow, whatever backend Keras has."""
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{builder.name!r} is prepared as {builder.info.file_format.value}, which TensorFlow reads, and it is not "
+            "installed. It may be, beside another backend of Keras: `pip install tensorflow`. Or give the folder that "
+            "`mizoo data pack` wrote elsewhere, or prepare the data set as ArrayRecord."
+        ) from error
 
 
 def _prepared(name: str, split: str | None, feature: str) -> Any:
@@ -165,7 +179,8 @@ def _prepared(name: str, split: str | None, feature: str) -> Any:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise UserError(
-            f"{name!r} is no folder here, and data sets by name need tensorflow-datasets: install the `train` extra. "
+            f"{name!r} is no folder here, and data sets by name need tensorflow-datasets and TensorFlow: "
+            '`pip install ".[tensorflow,train]"` in a clone. '
             "Where TensorFlow cannot be installed, give the folder that `mizoo data pack` wrote elsewhere."
         ) from error
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LENGTHS = {1: (8000, 2999), 2: (64, 17)}  # by axes of the input without the batch, where its length is free
 _CUT = 96  # pixels on a side: small enough for hundreds of cuttings, large enough to show something
+_STEPS = (_CUT, _CUT // 2, _CUT // 4)  # cuttings overlap where there are few photographs: scikit-learn alone has two
 
 
 def sample_inputs(encoder: keras.Model, count: int) -> list[np.ndarray]:
@@ -74,19 +75,20 @@ def _cuttings(count: int) -> list[np.ndarray]:
     for folder in photographs.folders():
         # The other suffixes are volumes and multi-page files.
         whole += [pictures.read(path) for path in pictures.find([folder]) if path.suffix in (".png", ".jpg")]
-    cuttings = [
-        photograph[top : top + _CUT, left : left + _CUT]
-        for photograph in whole
-        for top in range(0, photograph.shape[0] - _CUT + 1, _CUT)
-        for left in range(0, photograph.shape[1] - _CUT + 1, _CUT)
-    ]
-    if len(cuttings) < count:
-        raise UserError(
-            "There are no pictures to compare on: set TFDS_DATA_DIR to a folder that holds CIFAR-10, install "
-            "scikit-image (`pip install scikit-image`), or pass `images`."
-        )
-    # Evenly spread over all photographs.
-    return [cuttings[i] for i in np.linspace(0, len(cuttings) - 1, count).astype(int)]
+    for step in _STEPS:
+        cuttings = [
+            photograph[top : top + _CUT, left : left + _CUT]
+            for photograph in whole
+            for top in range(0, photograph.shape[0] - _CUT + 1, step)
+            for left in range(0, photograph.shape[1] - _CUT + 1, step)
+        ]
+        if len(cuttings) >= count:
+            # Evenly spread over all photographs.
+            return [cuttings[i] for i in np.linspace(0, len(cuttings) - 1, count).astype(int)]
+    raise UserError(
+        "There are no pictures to compare on: set TFDS_DATA_DIR to a folder that holds CIFAR-10, install photographs "
+        '(`pip install ".[demo]"` in a clone), or pass `images`.'
+    )
 
 
 def sample_sequences(count: int, shape: Sequence[int | None]) -> list[np.ndarray]:

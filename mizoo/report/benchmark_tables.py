@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
 from mizoo._tools import markdown
 from mizoo._tools.markdown import number
 from mizoo.errors import UserError
+from mizoo.finetune import MODES
 
 # Kinds of features of benchmarks/spoken_digit.py, in the order of the table.
 _FEATURES = {
@@ -18,6 +20,7 @@ _FEATURES = {
     "mfcc": "13 MFCC, mean and deviation",
     "supervised": "the same network trained with the labels, its own output",
 }
+_BUDGETS_HEAD = ("data", "labels", "draws", "frozen", "unfrozen", "from scratch", "unfrozen - from scratch")
 
 
 def _read(path: str | os.PathLike) -> dict[str, Any]:
@@ -164,6 +167,45 @@ def step_table(path: str | os.PathLike) -> str:
         f"{content['hardware']}."
     )
     return title + "\n\n" + markdown.table(["network", *(f"{side} px" for side in sides)], body)
+
+
+def label_budgets_table(path: str | os.PathLike) -> str:
+    """What an encoder brings over training from scratch, by the number of labels, as a markdown table.
+
+    Args:
+        path: what `benchmarks/label_budgets.py` wrote.
+
+    Raises:
+        UserError: if a draw of one number of labels is not whole: it lacks one of the three trainings.
+    """
+    content = _read(path)
+    cases: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
+    for row in content["rows"]:
+        cases.setdefault((row["data"], row["labels"]), {}).setdefault(row["mode"], {})[row["draw"]] = row["value"]
+    body = []
+    for (name, labels), by_mode in cases.items():
+        draws = sorted({draw for values in by_mode.values() for draw in values})
+        if any(set(by_mode.get(mode, {})) != set(draws) for mode in MODES):
+            raise UserError(f"{labels} labels of {name} are half measured in {path}. Run `benchmarks/label_budgets.py`")
+        values = {mode: [by_mode[mode][draw] for draw in draws] for mode in MODES}
+        gains = [after - new for after, new in zip(values["unfrozen"], values["scratch"])]
+        cells = [_mean_and_spread(each) for each in values.values()]
+        body.append([markdown.plain(name), f"{labels:,}", str(len(draws)), *cells, f"{statistics.mean(gains):+.2f}"])
+    budget = content["budget"]
+    sizes = ", ".join(
+        f"{row['test_size']:,} of {row['data']}" for row in {r["data"]: r for r in content["rows"]}.values()
+    )
+    title = (
+        f"Top-1 % on the test split ({sizes}); the mean over draws of labels, each with a seed of its own, "
+        "± their standard deviation where there are several; "
+        f"`{content['encoder']}`, at most {budget['steps']} steps of {budget['batch_size']} pictures at a rate of "
+        f"{budget['rate']:g}, `{budget['augment']}` augmentation. {content['hardware']}."
+    )
+    return title + "\n\n" + markdown.table(_BUDGETS_HEAD, body)
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    return number(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def spoken_digit_table(path: str | os.PathLike) -> str:

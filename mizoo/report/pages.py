@@ -26,6 +26,7 @@ _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "probe schedule": ("probe_schedule.json", benchmark_tables.schedule_table),
     "augment cost": ("augment_cost.json", benchmark_tables.augment_table),
     "training step": ("step.json", benchmark_tables.step_table),
+    "label budgets": ("label_budgets.json", benchmark_tables.label_budgets_table),
     "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
 }
 _TRIALS = "trials "
@@ -38,7 +39,8 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for those of `docs/measures.md` and `utility` for
     the utility of pretraining by its label curves), `entries`, `probe schedule`, `augment cost`, `training step`,
-    `spoken digit`, or `trials <entry>`. Entries that have no rows yet are left out of the tables of rows.
+    `label budgets`, `spoken digit`, or `trials <entry>`. Entries that have no rows yet are left out of the tables of
+    rows.
 
     Args:
         root: the clone; the one this package is imported from by default.

@@ -17,7 +17,7 @@ from mizoo._tools.arrays import check_whole, unit_rows
 from mizoo._tools.files import atomic, user_path
 from mizoo._tools.progress import bar
 from mizoo.embed import EmbedReport, choose_runtime, embed
-from mizoo.errors import UserError, not_installed
+from mizoo.errors import NotInstalled, UserError, not_installed
 from mizoo.zoo import entries, hub, interface
 from mizoo.zoo.loading import load, load_hashed
 
@@ -256,7 +256,7 @@ def _usearch_index() -> Any:
         advice = not_installed(error)
         if advice is None:
             raise
-        raise UserError(f"{advice} Below {EXACT:,} pictures, or with `exact` (--exact), none is needed.") from error
+        raise NotInstalled(f"{advice} Below {EXACT:,} pictures, or with `exact` (--exact), none is needed.") from error
     return Index
 
 

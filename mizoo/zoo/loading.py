@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from mizoo._tools import yaml_text
 from mizoo._tools.checks import check_name
 from mizoo._tools.files import user_path
-from mizoo.errors import UserError, not_installed
+from mizoo.errors import NotInstalled, UserError, not_installed
 from mizoo.zoo import entries, hub, interface, reading
 from mizoo.zoo.reading import EncoderFile
 
@@ -95,13 +95,22 @@ def load(
     """
     if encoder is None:
         encoder, name = name, None  # `load(name=...)`, as that argument was called in version 0.1.0
-    return load_hashed(encoder, endpoint, runtime, name, resize)[0]
+    otherwise = ' Or load with runtime="onnx", which needs none.'
+    return load_hashed(encoder, endpoint, runtime, name, resize, otherwise)[0]
 
 
 def load_hashed(
-    encoder: Any, endpoint: str | None = None, runtime: str = "keras", name: str | None = None, resize: bool = False
+    encoder: Any,
+    endpoint: str | None = None,
+    runtime: str = "keras",
+    name: str | None = None,
+    resize: bool = False,
+    otherwise: str = "",
 ) -> tuple[Any, str]:
-    """The encoder as `load` gives it, and the SHA-256 of the bytes that it was loaded from; errors as there."""
+    """The encoder as `load` gives it, and the SHA-256 of the bytes that it was loaded from; errors as there.
+
+    Where Keras is missing, its error ends with `otherwise`.
+    """
     _check_text("endpoint", endpoint, "the name of one endpoint, or None for all of them")
     check_name(name)
     published = _is_published(encoder, runtime)
@@ -113,7 +122,7 @@ def load_hashed(
         from mizoo.zoo.onnx_encoder import OnnxEncoder
 
         return OnnxEncoder(file, endpoint, name or title, resize=resize), file.sha256
-    _import_keras()
+    _import_keras(otherwise)
     model = reading.load_keras_bytes(file, trusted=published)
     outputs = _outputs(file.path, model)
     called = name or _NO_NAME.sub("_", title if endpoint is None else f"{title}_{endpoint}").lstrip("_-") or "encoder"
@@ -262,13 +271,13 @@ def _runtime_hint(runtime: str) -> str:
     return 'Load it with runtime="onnx".'
 
 
-def _import_keras() -> Any:
-    """Keras, or the extra to install: Keras itself leaves the choice of a backend to the user."""
+def _import_keras(otherwise: str = "") -> Any:
+    """Keras, or the extra to install and what to do `otherwise`: Keras leaves the choice of a backend to the user."""
     try:
         import keras
     except ModuleNotFoundError as error:
         advice = not_installed(error)
         if advice is None:
             raise
-        raise UserError(f'{advice} Or load with runtime="onnx", which needs none.') from error
+        raise NotInstalled(f"{advice}{otherwise}") from error
     return keras
