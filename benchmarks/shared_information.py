@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 
 import mizoo
-from mizoo import data, evaluate, zoo
+from mizoo import data, zoo
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
 from mizoo._tools.markdown import table
 from mizoo._tools.progress import Progress, bar
+from mizoo.evaluate.features import features as encode
+from mizoo.evaluate.features import random_copy
 
 HERE = Path(__file__).parent
 COMPONENTS = 8
@@ -44,12 +46,12 @@ def sides(names: list[str], rows: int) -> dict[str, np.ndarray]:
     test = data.load("cifar10", "test")
     images, labels = test.images[:rows], test.labels[:rows]
     encoders = {name: mizoo.load(name) for name in names}
-    encoders[RANDOM] = evaluate.features.random_copy(mizoo.load(names[0]), seed=0)
+    encoders[RANDOM] = random_copy(mizoo.load(names[0]), seed=0)
     found = {}
     with Progress() as display:
         for name, encoder in encoders.items():
             line = display.start(name, len(images), "pictures")
-            found[name] = leading(evaluate.features.features(encoder, images, 500, [ENDPOINT], line.advance)[ENDPOINT])
+            found[name] = leading(encode(encoder, images, 500, [ENDPOINT], line.advance)[ENDPOINT])
     found[PIXELS] = leading(images.reshape(len(images), -1) / 255.0)
     return found | {CLASSES: np.eye(10)[labels]}
 
