@@ -7,8 +7,9 @@ linear layer is trained on the frozen encoder, then with the encoder, then the s
 same steps, rates and augmentation for all three and for any number of labels (`mizoo.finetune`; the budget stands in
 the file). A tenth of the labelled pictures chooses which step's weights are kept. The test split is scored once for
 each training and decides nothing. `--data` is a TFDS set or a folder with `train` and `test`, or `NAME=FOLDER` to call
-it NAME; pictures of another size are resized. A draw is measured on all sets before the next one, so that what an
-interrupted run leaves is a table; what the file holds is not measured again. `mizoo tables` writes the table.
+it NAME; pictures of another size are resized. A draw is measured on all sets before the next one, about 10 minutes of
+one core for the two, so that what an interrupted run leaves is a table; what the file holds is not measured again.
+`mizoo tables` writes the table.
 """
 
 from __future__ import annotations

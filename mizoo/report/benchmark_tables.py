@@ -172,25 +172,30 @@ def step_table(path: str | os.PathLike) -> str:
 def label_budgets_table(path: str | os.PathLike) -> str:
     """What an encoder brings over training from scratch, by the number of labels, as a markdown table.
 
+    A draw that an interrupted run left without one of the three trainings is left out.
+
     Args:
         path: what `benchmarks/label_budgets.py` wrote.
 
     Raises:
-        UserError: if a draw of one number of labels is not whole: it lacks one of the three trainings.
+        UserError: if no draw is whole.
     """
     content = _read(path)
     cases: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
     for row in content["rows"]:
-        cases.setdefault((row["data"], row["labels"]), {}).setdefault(row["mode"], {})[row["draw"]] = row["value"]
+        by_mode = cases.setdefault((row["data"], row["labels"]), {mode: {} for mode in MODES})
+        by_mode[row["mode"]][row["draw"]] = row["value"]
     body = []
     for (name, labels), by_mode in cases.items():
-        draws = sorted({draw for values in by_mode.values() for draw in values})
-        if any(set(by_mode.get(mode, {})) != set(draws) for mode in MODES):
-            raise UserError(f"{labels} labels of {name} are half measured in {path}. Run `benchmarks/label_budgets.py`")
+        draws = sorted(set.intersection(*(set(values) for values in by_mode.values())))
+        if not draws:
+            continue
         values = {mode: [by_mode[mode][draw] for draw in draws] for mode in MODES}
         gains = [after - new for after, new in zip(values["unfrozen"], values["scratch"])]
         cells = [_mean_and_spread(each) for each in values.values()]
         body.append([markdown.plain(name), f"{labels:,}", str(len(draws)), *cells, f"{statistics.mean(gains):+.2f}"])
+    if not body:
+        raise UserError(f"No draw in {path} is whole. Run `benchmarks/label_budgets.py`, which goes on where it was")
     budget = content["budget"]
     sizes = ", ".join(
         f"{row['test_size']:,} of {row['data']}" for row in {r["data"]: r for r in content["rows"]}.values()
