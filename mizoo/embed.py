@@ -154,8 +154,8 @@ def embed(
             count, shapes = _to_file(work, paths, output, shown)
             resumed = 0
         else:
-            settings = {"depth": depth, "max_pixels": max_pixels, "max_seconds": max_seconds, "rate": sampling_rate}
-            settings |= {"crops": crops, "each_crop": each_crop or None}
+            settings: dict[str, Any] = {"depth": depth, "max_pixels": max_pixels, "max_seconds": max_seconds}
+            settings |= {"rate": sampling_rate, "crops": crops, "each_crop": each_crop or None}
             identity = {"encoder": sha256(encoder_file(name, runtime)), "endpoint": endpoint, **settings}
             size = -(-shard_size // batch_size) * batch_size
             count, shapes, resumed = _to_shards(work, paths, output, identity, size, shown)
