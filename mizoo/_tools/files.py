@@ -180,12 +180,13 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `out`, removed at the end together with an `out` that stays empty.
+    """Yield an empty folder inside `out`, removed at the end together with an `out` that was made and stays empty.
 
     Raises:
         UserError: naming `out`, if there is no room.
     """
     with needing_room(out):
+        made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         remove_abandoned(out.absolute())
         folder = Path(tempfile.mkdtemp(prefix=_temporary_prefix(), dir=out))
@@ -193,7 +194,7 @@ def temporary_folder(out: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            if not any(out.iterdir()):
+            if made and not any(out.iterdir()):
                 out.rmdir()
 
 
