@@ -154,6 +154,8 @@ def test_a_run_is_not_made_longer_than_it_is_worth():
 def test_too_little_time_for_an_epoch_is_refused_with_what_it_takes():
     with pytest.raises(UserError, match=r"about 2\.\d hours.*--hours"):
         plan(Machine(1), Wishes("photos", "my", hours=1))
+    with pytest.raises(UserError, match=r"about 3 minutes.*more than 0\.01 hours \(--hours\)"):
+        plan(Machine(50), Wishes("photos", "my", hours=0.01, side=32))
 
 
 def test_few_pictures_start_from_trained_weights_and_have_four_steps_an_epoch():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -15,26 +18,113 @@ from typing import Any
 
 from mizoo.errors import UserError
 
+_TEMPORARY = ".writing-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if it raises.
 
     The temporary name keeps the suffix of `path`, because writers such as Keras choose the format by it.
-    The folder is created when it is missing.
+    The folder is created when it is missing. What processes that were killed left in it is removed.
+
+    Raises:
+        UserError: naming `path`, if there is no room for the file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    allow_reading(temporary)
+    with needing_room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent.absolute())
+        suffix = "".join(path.suffixes[-2:])
+        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(), suffix=suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        allow_reading(temporary)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def needing_room(path: Path) -> Iterator[None]:
+    """Say that a disk is full, or a quota or a limit reached, where that is why the block raises.
+
+    Args:
+        path: what is written, for the message.
+
+    Raises:
+        UserError: naming `path`.
+    """
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        reason = None if isinstance(error, UserError) else _no_room(error)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{path} cannot be written: {reason}. What was there before is as it was: make room, and repeat the "
+            "command."
+        ) from error
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make sure that there is room for a file that a library is about to write, because HDF5 ends the process by a
+    signal after a write that found none.
+
+    Args:
+        path: of the file, which is emptied.
+        size: in bytes, at most.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    with open(path, "wb") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, max(1, size))
+            stream.truncate(0)
+        elif shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _no_room(error: BaseException | None) -> str | None:
+    """What the system says of a write that found no room, if that is what made the error; libraries wrap it."""
+    while error is not None:
+        for number in _NO_ROOM:
+            reason = os.strerror(number)
+            if getattr(error, "errno", None) == number or reason in str(error):
+                return reason
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _temporary_prefix(process: int | None = None) -> str:
+    """How the names of the temporary files of a process of this machine begin."""
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return f"{_TEMPORARY}{machine}-{os.getpid() if process is None else process}-"
+
+
+@functools.cache
+def remove_abandoned(folder: Path) -> None:
+    """Remove, once for a folder, the temporary files and folders in it of processes of this machine that are no more.
+
+    Args:
+        folder: an absolute path.
+    """
+    if os.name == "nt":  # where a process cannot be asked for without harm
+        return
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        process = left.name.split("-")[2:3]
+        if not process or not process[0].isdigit() or not left.name.startswith(_temporary_prefix(int(process[0]))):
+            continue
+        try:
+            os.kill(int(process[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        except (OSError, OverflowError):  # of another user, or no number of a process
+            continue
 
 
 def allow_reading(path: Path) -> None:
@@ -90,15 +180,22 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `out`, removed at the end together with an `out` that stays empty."""
-    out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+    """Yield an empty folder inside `out`, removed at the end together with an `out` that was made and stays empty.
+
+    Raises:
+        UserError: naming `out`, if there is no room.
+    """
+    with needing_room(out):
+        made = not out.exists()
+        out.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(out.absolute())
+        folder = Path(tempfile.mkdtemp(prefix=_temporary_prefix(), dir=out))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if made and not any(out.iterdir()):
+                out.rmdir()
 
 
 def move_into(folder: Path, out: Path, names: tuple[str, ...]) -> None:

@@ -188,10 +188,11 @@ def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = N
         cost = measure(_content(survey, wishes, encoder, side, 2), precision())
     passes = int(min(_passes(survey, side, cost, wishes.hours), MOST_PASSES))
     if passes < 1:
-        needed = (_epoch_seconds(survey, side, cost) + _reading_seconds(survey)) / _SHARE_OF_TIME / 3600
+        needed = (_epoch_seconds(survey, side, cost) + _reading_seconds(survey)) / _SHARE_OF_TIME
         raise UserError(
-            f"One epoch over {survey.usable:,} pictures of {side} pixels takes about {needed:.1f} hours on this "
-            f"machine: allow more than {wishes.hours:g} (--hours), take a smaller --side, or train on a part of them."
+            f"One epoch over {survey.usable:,} pictures of {side} pixels takes about {duration(needed)} on this "
+            f"machine: allow more than {wishes.hours:g} hours (--hours), take a smaller --side, or train on a part of "
+            "them."
         )
     content = _content(survey, wishes, encoder, side, passes, cost)
     if _picture_bytes(survey, side) > _SHARE_OF_MEMORY * ram:
@@ -288,3 +289,9 @@ def _picture_bytes(survey: Survey, side: int) -> int:
 
 def _scaled(cost: Cost, factor: float) -> Cost:
     return replace(cost, seconds_per_picture=tuple(factor * each for each in cost.seconds_per_picture))
+
+
+def duration(seconds: float) -> str:
+    """A time in words, such as "25 minutes" or "2.1 hours"."""
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} minute{'s' if minutes > 1 else ''}" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

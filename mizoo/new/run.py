@@ -15,7 +15,7 @@ from mizoo.data import folder as folders
 from mizoo.data import splits
 from mizoo.errors import UserError
 from mizoo.new import words
-from mizoo.new.choose import Plan, Wishes, choose, refuse
+from mizoo.new.choose import Plan, Wishes, choose, duration, refuse
 from mizoo.new.measure import measure
 from mizoo.new.survey import Survey, survey
 from mizoo.recipes import validate
@@ -46,7 +46,7 @@ class NewRecipe:
                 value = " then ".join(f"{stage['view_side']} px" for stage in value)
             lines.append(f"  {key}: {value}  ({reason})")
         lines += words.notes(self.survey, self.plan)
-        lines.append(f"expected: {words.duration(self.plan.seconds)}, {gigabytes(self.plan.memory)} of memory")
+        lines.append(f"expected: {duration(self.plan.seconds)}, {gigabytes(self.plan.memory)} of memory")
         lines.append(f"{self.written} is written. Now: {_command(self.written)}")
         return "\n".join(lines)
 

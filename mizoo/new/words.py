@@ -9,7 +9,7 @@ import yaml
 
 from mizoo._tools.hardware import gigabytes
 from mizoo.data import search
-from mizoo.new.choose import FEW, MOST_PASSES, PASSES, START, Plan, Wishes
+from mizoo.new.choose import FEW, MOST_PASSES, PASSES, START, Plan, Wishes, duration
 from mizoo.new.survey import Survey
 
 _WIDTH = 110
@@ -84,11 +84,6 @@ def notes(survey: Survey, plan: Plan) -> list[str]:
     if set(survey.modes) & {"RGBA", "LA", "PA"}:
         said.append("Transparent pixels are laid on white.")
     return said
-
-
-def duration(seconds: float) -> str:
-    """A time in words, such as "25 minutes" or "2.1 hours"."""
-    return f"{max(1, round(seconds / 60))} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def write(survey: Survey, wishes: Wishes, plan: Plan, command: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from mizoo.runs.folder import (
     write_log,
 )
 
+_FILE, _VARIABLE = 1 << 16, 1 << 12  # bytes of an HDF5 file, and of each array in it, beside the numbers
 _REMEDY = "Lower `optimizer.learning_rate`, add `optimizer.warmup_epochs`, or raise `training.batch_size`."
 
 
@@ -116,6 +118,7 @@ class Record(keras.callbacks.Callback):
         with files.atomic(self.folder / ENCODER) as path:
             encoder.save(path)
         with files.atomic(self.folder / CHECKPOINT) as path:
+            files.reserve(path, _bytes(self.model))
             self.model.save_weights(path)
             state = SavedState(epochs, self.job.targets_hash)
             mark_checkpoint(path, dict(self.job.identity), state, __version__)
@@ -136,6 +139,12 @@ class Record(keras.callbacks.Callback):
         """The encoder in float32, with the averages of its weights if the optimiser keeps them."""
         with averaged(self.model):
             return to_float32(self._whole_encoder())
+
+
+def _bytes(model: Any) -> int:
+    """What a checkpoint of a model takes at most."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return _FILE + sum(_VARIABLE + math.prod(each.shape) * 8 for each in variables)
 
 
 def _check_finite(model: Any, epochs: int) -> None:

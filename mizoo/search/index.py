@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mizoo._tools.arrays import check_whole, unit_rows
-from mizoo._tools.files import atomic, user_path
+from mizoo._tools.files import atomic, temporary_folder, user_path
 from mizoo._tools.progress import bar
 from mizoo.embed import EmbedReport, choose_runtime, embed
 from mizoo.errors import NotInstalled, UserError, not_installed
@@ -216,8 +216,8 @@ def read(file: str | os.PathLike) -> PictureIndex:
 def _features(
     encoder: Any, pictures: Any, endpoint: str, runtime: str, progress: bool, folder: Path | None = None
 ) -> tuple[EmbedReport, list[str], np.ndarray]:
-    """What `embed` says, and the paths and features (N, d) that it writes."""
-    with tempfile.TemporaryDirectory(prefix="mizoo-") as temporary:
+    """What `embed` says, and the paths and features (N, d) that it writes, into `folder` if one is given."""
+    with temporary_folder(folder) if folder else tempfile.TemporaryDirectory(prefix="mizoo-") as temporary:
         written = Path(temporary) / "features.npz"
         report = embed(encoder, pictures, written, endpoint, runtime, progress=progress)
         with np.load(written) as stored:
