@@ -1,7 +1,7 @@
 """Which encoders know the same things: mutual information between the leading components of their features.
 
-    python benchmarks/shared_information.py                # writes benchmarks/shared_information.json and .md
-    python benchmarks/shared_information.py --rows 1000    # quicker, and lower
+    python benchmarks/shared_information.py [--rows 3000]    # writes benchmarks/shared_information.json
+    mizoo tables                                             # and this the table of docs/measures.md
 
 Each encoder's `global` of the test pictures of CIFAR-10 is reduced to its leading principal components, which are
 functions of the features and hold less than they do. InfoNCE, by `mizoo.mi.estimate` at its defaults, bounds from below
@@ -21,7 +21,6 @@ import mizoo
 from mizoo import data, zoo
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
-from mizoo._tools.markdown import table
 from mizoo._tools.progress import Progress, bar
 from mizoo.evaluate.features import features as encode
 from mizoo.evaluate.features import random_copy
@@ -69,32 +68,16 @@ def measure(names: list[str], rows: int) -> list[dict]:
     return measured
 
 
-def page(measured: list[dict]) -> str:
-    """All pairs as a triangle."""
-    names = list(dict.fromkeys([row["one"] for row in measured] + [row["other"] for row in measured]))
-    cells = {(row["one"], row["other"]): f"{row['nats']:.2f} ± {row['error']:.2f}" for row in measured}
-    lines = [
-        [f"`{one}`" if "_" in one else one, *(cells.get((one, other), "") for other in names[1:])] for one in names[:-1]
-    ]
-    first = measured[0]
-    text = (
-        f"Nats between the {COMPONENTS} leading principal components of `{ENDPOINT}` of {first['rows']:,} test "
-        f"pictures of CIFAR-10: InfoNCE, at most {first['ceiling']:.2f}; ± is the standard error of scoring."
-    )
-    return f"{text}\n\n{table(['', *names[1:]], lines)}\n"
-
-
 def main() -> None:
     """Measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=5000)
+    parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=HERE / "shared_information.json")
     given = parser.parse_args()
     names = [name for name, entry in zoo.registry().items() if entry["dataset"] == "cifar10"]
     measured = measure(names, given.rows)
-    files.write_json(given.out, {"version": mizoo.__version__, "hardware": hardware(), "rows": measured})
-    files.write_text(given.out.with_suffix(".md"), page(measured))
-    print(page(measured))
+    content = {"version": mizoo.__version__, "hardware": hardware(), "endpoint": ENDPOINT, "components": COMPONENTS}
+    files.write_json(given.out, content | {"rows": measured})
 
 
 if __name__ == "__main__":

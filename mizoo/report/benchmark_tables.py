@@ -213,6 +213,26 @@ def _mean_and_spread(values: list[float]) -> str:
     return number(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
+def shared_information_table(path: str | os.PathLike) -> str:
+    """What the features of one encoder say of those of another, in nats, as a markdown table: a triangle of pairs.
+
+    Args:
+        path: what `benchmarks/shared_information.py` wrote.
+    """
+    content = _read(path)
+    rows = content["rows"]
+    names = list(dict.fromkeys([row["one"] for row in rows] + [row["other"] for row in rows]))
+    cells = {(row["one"], row["other"]): f"{row['nats']:.2f} ± {row['error']:.2f}" for row in rows}
+    shown = {name: f"`{name}`" if "_" in name else name for name in names}
+    body = [[shown[one], *(cells.get((one, other), "") for other in names[1:])] for one in names[:-1]]
+    title = (
+        f"Nats between the {content['components']} leading principal components of `{content['endpoint']}` of "
+        f"{rows[0]['rows']:,} test pictures of CIFAR-10; a lower bound of at most {rows[0]['ceiling']:.2f}; ± is the "
+        "standard error of scoring."
+    )
+    return title + "\n\n" + markdown.table(["", *(shown[name] for name in names[1:])], body)
+
+
 def spoken_digit_table(path: str | os.PathLike) -> str:
     """How well digits and speakers are recognised, as markdown tables: of all speakers, and of each unseen one.
 

@@ -27,6 +27,7 @@ _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "augment cost": ("augment_cost.json", benchmark_tables.augment_table),
     "training step": ("step.json", benchmark_tables.step_table),
     "label budgets": ("label_budgets.json", benchmark_tables.label_budgets_table),
+    "shared information": ("shared_information.json", benchmark_tables.shared_information_table),
     "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
 }
 _TRIALS = "trials "
