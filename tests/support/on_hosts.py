@@ -90,7 +90,7 @@ def _train(strategy: str, group: Any, folder: Path, objectives: list[str]) -> No
         with chosen.scope():
             model = one_step._prepared(one_step.Case(objective))
         count_traces(model, facts["traces"].setdefault(objective, []))
-        batches = data.batches(pictures, batch_size=16, seed=4, noise_size=model.noise_size)
+        batches = data.batches(pictures, batch_size=16, seed=4, noise_size=model.noise_size, shard=chosen.shard)
         history = keras.callbacks.History()
         together = [] if group is None else [placement.KeepTogether(group)]
         chosen.fit(model, batches, 0, EPOCHS, [history, *together])
