@@ -295,6 +295,45 @@ def test_the_rates_of_frameworks_stand_side_by_side(tmp_path):
     assert cells(text)[2:] == [["one", "800", "380"], ["two", "640", ""]]
 
 
+def test_encoders_of_photographs_stand_beside_what_they_began_with(tmp_path):
+    trained = {"epochs": 18, "minutes": 97, "hardware": "CPU, 1 core"}
+    rows = [
+        {"encoder": "raw pixels", "begins_with": "", "side": 64, "linear": 30.0, "knn": 25.5},
+        {"encoder": "mine", "begins_with": "dim_small", "side": 64, "linear": 70.123, "knn": 65.0} | trained,
+        {"encoder": "dim_small", "begins_with": "", "side": 32, "linear": 50.0, "knn": 45.0},
+    ]
+    content = {"pictures": 9000, "endpoint": "fc", "rows": [row | {"test": 2500} for row in rows]}
+    (tmp_path / "own_pictures.json").write_text(json.dumps(content))
+    text = benchmark_tables.own_pictures_table(tmp_path / "own_pictures.json")
+    assert "2,500 photographs" in text and "9,000" in text and "at most 1.0" in text and "CPU, 1 core" in text
+    assert cells(text)[2:] == [
+        ["raw pixels", "", "none here", "64", "30.00", "25.50"],
+        ["`mine`", "`dim_small`", "18 epochs, 97 min", "64", "70.12", "65.00"],
+        ["`dim_small`", "", "none here", "32", "50.00", "45.00"],
+    ]
+
+
+def test_an_ablation_compares_with_the_recipe_and_takes_each_optimiser_at_its_best_rate(tmp_path):
+    values = {"recipe": (60, 62), "two views": (58,), "muon-0.1": (60.5,), "adamw-0.001": (50,), "adamw-0.002": (52,)}
+    rows = [
+        {"trial": trial, "minutes": 10.0, "seed": seed, "epochs": 4, "linear": value, "knn": value - 10}
+        for trial, both in values.items()
+        for seed, value in enumerate(both)
+    ]
+    path = tmp_path / "ablation.json"
+    path.write_text(json.dumps({"pictures": 15000, "hardware": "CPU, 1 core", "rows": rows}))
+    parts, optimizers = benchmark_tables.ablation_table(path).split("\n\n")[1:]
+    assert cells(parts)[2:] == [
+        ["recipe", "10", "2", "4", "61.00 ± 1.41", "51.00 ± 1.41", ""],
+        ["two views", "10", "1", "4", "58.00", "48.00", "-3.00"],
+    ]
+    assert [row[:3] for row in cells(optimizers)[2:]] == [
+        ["muon", "0.05, 0.1", "0.05"],
+        ["adamw", "0.001, 0.002", "0.002"],
+    ]
+    assert cells(optimizers)[3][3:] == ["10", "1", "4", "52.00", "42.00"]
+
+
 def test_label_budgets_are_means_over_draws_and_gains_of_pairs(tmp_path):
     values = {"frozen": (40, 44), "unfrozen": (50, 53), "scratch": (30, 37)}
     rows = [

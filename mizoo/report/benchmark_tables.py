@@ -22,15 +22,17 @@ _FEATURES = {
 }
 _BUDGETS_HEAD = ("data", "labels", "draws", "frozen", "unfrozen", "from scratch", "unfrozen - from scratch")
 
+_OWN_HEAD = ("encoder", "begins with", "training on the photographs", "side", "`linear`", "`knn`")
 
-def _read(path: str | os.PathLike) -> dict[str, Any]:
-    """What a benchmark wrote.
+
+def _read(path: str | os.PathLike, script: str = "") -> dict[str, Any]:
+    """What a benchmark wrote: `script`, by default that of the file's name.
 
     Raises:
         UserError: if the file is not there or is damaged.
     """
     path = Path(path)
-    script = path.with_suffix(".py").name
+    script = script or path.with_suffix(".py").name
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -180,7 +182,7 @@ def label_budgets_table(path: str | os.PathLike) -> str:
     Raises:
         UserError: if no draw is whole.
     """
-    content = _read(path)
+    content = _read(path, "label_budgets.py")
     cases: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
     for row in content["rows"]:
         by_mode = cases.setdefault((row["data"], row["labels"]), {mode: {} for mode in MODES})
@@ -207,6 +209,66 @@ def label_budgets_table(path: str | os.PathLike) -> str:
         f"{budget['rate']:g}, `{budget['augment']}` augmentation. {content['hardware']}."
     )
     return title + "\n\n" + markdown.table(_BUDGETS_HEAD, body)
+
+
+def own_pictures_table(path: str | os.PathLike) -> str:
+    """What encoders are worth on a folder of photographs, as a markdown table.
+
+    Args:
+        path: what `benchmarks/own_pictures.py` wrote.
+    """
+    content = _read(path)
+    rows = content["rows"]
+    body = []
+    for row in rows:
+        name = markdown.code(row["encoder"]) if "_" in row["encoder"] or row["begins_with"] else row["encoder"]
+        begins = markdown.code(row["begins_with"]) if "_" in row["begins_with"] else row["begins_with"]
+        training = f"{row['epochs']} epochs, {row['minutes']} min" if "epochs" in row else "none here"
+        body.append([name, begins, training, str(row["side"]), number(row["linear"]), number(row["knn"])])
+    error = max(100 * (share * (1 - share) / row["test"]) ** 0.5 for row in rows for share in [row["linear"] / 100])
+    title = (
+        f"Top-1 % on {rows[0]['test']:,} photographs, fitted on {content['pictures']:,} with their labels; `"
+        f"{content['endpoint']}` of encoders; standard error at most {error:.1f}. Trained on "
+        f"{next(row['hardware'] for row in rows if 'hardware' in row)}."
+    )
+    return title + "\n\n" + markdown.table(_OWN_HEAD, body, text_columns=3)
+
+
+def ablation_table(path: str | os.PathLike) -> str:
+    """What each part of a recipe brings at equal CPU time, and optimisers at the best of their rates, as two tables.
+
+    Args:
+        path: what `benchmarks/ablation.py` wrote.
+    """
+    content = _read(path)
+    trials: dict[tuple[float, str], list[dict]] = {}
+    for row in content["rows"]:
+        trials.setdefault((row["minutes"], row["trial"]), []).append(row)
+    mean = {key: statistics.mean(row["linear"] for row in rows) for key, rows in trials.items()}
+    parts, by_optimizer = [], {}
+    for (minutes, trial), rows in trials.items():
+        cells = [f"{minutes:g}", str(len(rows)), str(rows[0]["epochs"])]
+        cells += [_mean_and_spread([row[name] for row in rows]) for name in ("linear", "knn")]
+        name, _, rate = trial.partition("-")
+        if rate or trial == "recipe":
+            optimizer = "muon" if trial == "recipe" else name
+            by_optimizer.setdefault((minutes, optimizer), []).append((mean[minutes, trial], rate or "0.05", cells))
+        if not rate:
+            reference = mean.get((minutes, "recipe"))
+            difference = "" if reference is None or trial == "recipe" else f"{mean[minutes, trial] - reference:+.2f}"
+            parts.append([trial, *cells, difference])
+    optimizers = []
+    for (_, name), tried in by_optimizer.items():
+        _, rate, cells = max(tried)
+        optimizers.append([name, ", ".join(each for _, each, _ in tried), rate, *cells])
+    title = (
+        "Top-1 % of `fc` on 5,000 validation pictures; ± is the standard deviation over several seeds. "
+        f"Trained on the first {content['pictures']:,} pictures, as many epochs as the minutes of one core allow. "
+        f"{content['hardware']}."
+    )
+    head = ("minutes", "seeds", "epochs", "`linear`", "`knn`")
+    first = markdown.table(("one change", *head, "difference of `linear`"), parts)
+    return f"{title}\n\n{first}\n\n" + markdown.table(("optimiser", "rates tried", "best", *head), optimizers)
 
 
 def _mean_and_spread(values: list[float]) -> str:

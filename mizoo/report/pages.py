@@ -24,9 +24,12 @@ _OPENING = re.compile(r"<!-- table: ")
 # Name of a block -> the file in benchmarks/ and what makes a table of it.
 _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "probe schedule": ("probe_schedule.json", benchmark_tables.schedule_table),
+    "ablation": ("ablation.json", benchmark_tables.ablation_table),
     "augment cost": ("augment_cost.json", benchmark_tables.augment_table),
     "training step": ("step.json", benchmark_tables.step_table),
     "label budgets": ("label_budgets.json", benchmark_tables.label_budgets_table),
+    "label budgets photographs": ("label_budgets_photographs.json", benchmark_tables.label_budgets_table),
+    "own pictures": ("own_pictures.json", benchmark_tables.own_pictures_table),
     "shared information": ("shared_information.json", benchmark_tables.shared_information_table),
     "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
 }
@@ -39,9 +42,9 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
 
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for those of `docs/measures.md` and `utility` for
-    the utility of pretraining by its label curves), `entries`, `probe schedule`, `augment cost`, `training step`,
-    `label budgets`, `spoken digit`, or `trials <entry>`. Entries that have no rows yet are left out of the tables of
-    rows.
+    the utility of pretraining by its label curves), `entries`, `trials <entry>`, or of a benchmark: `ablation`, `probe
+    schedule`, `augment cost`, `training step`, `label budgets`, `label budgets photographs`, `own pictures`, `shared
+    information`, `spoken digit`. Entries that have no rows yet are left out of the tables of rows.
 
     Args:
         root: the clone; the one this package is imported from by default.
