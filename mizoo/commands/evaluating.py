@@ -144,8 +144,12 @@ def report(
         typer.Option(help="Pictures to show them on; by default those that each was trained on (their test split)."),
     ] = None,
     endpoint: Annotated[str, typer.Option(help="Endpoint whose features are shown.")] = "global",
+    depth: Annotated[
+        int | None,
+        typer.Option(min=8, max=32, help="Bits of the values of 16-bit files of --dataset that hold fewer."),
+    ] = None,
 ) -> None:
     """Write one HTML page about the zoo, and about encoders and runs of your own: verdict, curves, map, mistakes."""
     from mizoo.report.page import report as run
 
-    print(run(encoders or (), out, dataset, endpoint))
+    print(run(encoders or (), out, dataset, endpoint, depth=depth))

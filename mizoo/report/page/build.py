@@ -32,6 +32,7 @@ def report(
     endpoint: str = "global",
     cache: str | os.PathLike | None = None,
     progress: bool = True,
+    depth: int | None = None,
 ) -> Path:
     """Write a page about the zoo, and about the encoders that are named: what `mizoo report` does.
 
@@ -45,6 +46,7 @@ def report(
         cache: folder that keeps what was computed from an encoder and its pictures, by their content; `cache` in `out`
             by default. A page made from it loads no encoder.
         progress: show progress on standard error.
+        depth: bits of the values of deep files of `dataset`, as of `mizoo.data.load`.
 
     Returns:
         The page, `index.html` in `out`: one file with all its drawings and pictures, which fetches nothing.
@@ -55,7 +57,7 @@ def report(
     folder = Path(out)
     kept_in = Path(cache) if cache is not None else folder / "cache"
     with Progress(progress) as display:
-        subjects = [find(each, dataset, display) for each in dict.fromkeys(str(each) for each in encoders)]
+        subjects = [find(each, dataset, display, depth) for each in dict.fromkeys(str(each) for each in encoders)]
         studies = [study(each, endpoint, kept_in, display) for each in subjects]
         line = display.start("page", len(subjects) + 1)
         sheets = _sheets(subjects, studies)

@@ -69,13 +69,16 @@ class Subject:
         return [line for line in self.lines if line["epoch"] > start]
 
 
-def find(given: str | os.PathLike, dataset: str | os.PathLike | None, progress: Progress) -> Subject:
+def find(
+    given: str | os.PathLike, dataset: str | os.PathLike | None, progress: Progress, depth: int | None = None
+) -> Subject:
     """What is known of an entry, a run folder or an encoder's file.
 
     Args:
         given: as `mizoo.load` takes it.
         dataset: pictures to show it on; by default those that a run was trained on, and CIFAR-10 for the others.
         progress: shows the progress over the files of a folder of pictures.
+        depth: bits of the values of deep files, as of `mizoo.data.load`; by default those of the run, on its own data.
 
     Raises:
         UserError: if there is no such encoder, or no such folder of pictures.
@@ -90,9 +93,9 @@ def find(given: str | os.PathLike, dataset: str | os.PathLike | None, progress: 
     recipe = recipes.load(recipe_file) if recipe_file.is_file() else None
     if dataset is None:
         dataset = recipe.data.source if recipe is not None else _DEFAULT_DATA
-    depth, without = None, ()
+    without: tuple[str, ...] = ()
     if recipe is not None and recipe.data.source == os.fspath(dataset):
-        depth, without = recipe.data.depth, tuple(recipe.data.without_files)
+        depth, without = depth or recipe.data.depth, tuple(recipe.data.without_files)
     return Subject(
         given=text,
         name=interface.encoder_name(text) if not published else text,
