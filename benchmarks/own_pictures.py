@@ -20,7 +20,7 @@ from mizoo._tools import files
 from mizoo._tools.hardware import hardware
 from mizoo.data import pictures
 from mizoo.evaluate import evaluate, random_copy
-from mizoo.pretrain.starting_weights import copy_weights
+from mizoo.recipes.starting_weights import copy_weights
 from mizoo.runs.folder import RECIPE, read_log
 from mizoo.zoo import interface
 

@@ -10,7 +10,7 @@ from PIL import Image
 from mizoo import encoders, recipes
 from mizoo.errors import UserError
 from mizoo.pretrain import pretrain
-from mizoo.pretrain.starting_weights import copy_weights, fitted
+from mizoo.recipes.starting_weights import copy_weights, fitted
 from mizoo.zoo.loading import load
 
 SMALL = {"width": 0.0625, "head_size": 8, "global_size": 5}

@@ -105,7 +105,7 @@ def test_time_for_opening_files_is_kept(tmp_path, rng):
 
 
 def test_what_no_recipe_does_justice_to_is_refused():
-    with pytest.raises(UserError, match="has 20 pictures.*mizoo finetune simclr_cifar10"):
+    with pytest.raises(UserError, match="has 20 pictures.*mizoo finetune simclr_views_cifar10"):
         refuse(a_survey(count=20))
     with pytest.raises(UserError, match="thumbnails"):
         refuse(a_survey(widths=np.full(9, 6), heights=np.full(9, 6)))
@@ -160,8 +160,8 @@ def test_too_little_time_for_an_epoch_is_refused_with_what_it_takes():
 
 def test_few_pictures_start_from_trained_weights_and_have_four_steps_an_epoch():
     chosen = plan(Machine(1000), count=300, checked=300)
-    assert chosen.content["init_from"] == "simclr_cifar10" and chosen.content["training"]["batch_size"] == 64
-    assert chosen.content["encoder"]["name"] == "resnet18"
+    assert chosen.content["init_from"] == "simclr_views_cifar10" and chosen.content["training"]["batch_size"] == 64
+    assert chosen.content["encoder"]["name"] == "three_stage"
     assert chosen.content["optimizer"]["learning_rate"] < plan(Machine(1000)).content["optimizer"]["learning_rate"]
     assert "init_from" not in plan(Machine(1000), count=FEW).content
 
@@ -212,7 +212,7 @@ def test_the_recipe_is_commented_and_runs_as_it_is(tmp_path, rng, quick):
     text = written.written.read_text()
     for value in written.plan.content["encoder"]:
         assert f"  {value}: " in text
-    assert "# that of simclr_cifar10" in text and "# Expected here: " in text
+    assert "# that of simclr_views_cifar10" in text and "# Expected here: " in text
     printed = str(written)
     assert "training.epochs: " in printed and "mizoo pretrain" in printed and "broken.png" in printed
     from mizoo.runs.checks import check_first

@@ -25,6 +25,7 @@ from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import evidence_of
 from mizoo.report.page.study import study, uniform_where_matched
 from mizoo.report.page.subject import Subject, find
+from mizoo.report.page.verdict import START, judge
 from mizoo.report.tables import entry_rows
 
 
@@ -200,6 +201,28 @@ def test_pictures_that_were_trained_on_are_not_the_others_of_the_memory_test(mad
     few = {**seen, "labels": seen["labels"][:10]}
     subject = dataclasses.replace(_subject(made), lines=())
     assert evidence_of(subject, few).rank is None and evidence_of(subject, seen).rank > 1
+
+
+def test_a_run_that_began_with_weights_is_held_against_them(made, arrays, tmp_path):
+    """A run that lost what the weights of `init_from` knew, and one whose start is gone."""
+    run = tmp_path / "lost"
+    run.mkdir()
+    recipe = recipes.load(made.run / "recipe.yaml", {"init_from": str(made.run)})
+    (run / "recipe.yaml").write_text(recipe.dump(), encoding="utf-8")
+    encoder = recipe.encoder.build()
+    encoder.set_weights([0 * weight for weight in encoder.get_weights()])
+    encoder.save(run / "encoder.keras")
+    with Progress(False) as progress:
+        subject = find(run, None, progress)
+        seen = study(subject, "global", tmp_path / "cache", progress)
+        (run / "recipe.yaml").write_text(recipe.dump().replace(str(made.run), str(tmp_path / "gone")), encoding="utf-8")
+        assert find(run, None, progress).start is None
+    np.testing.assert_array_equal(seen["hits"][3], arrays["hits"][0])
+    verdict = judge(evidence_of(subject, seen))
+    (finding,) = (each for each in verdict.findings if each.question == START)
+    assert finding.word in ("no better", "worse") and "init_from" in finding.advice
+    assert verdict.word == "no better" and START in verdict.sentence
+    assert all(each.question != START for each in judge(evidence_of(_subject(made), arrays)).findings)
 
 
 def test_an_encoder_of_sounds_has_a_verdict_without_a_map(tmp_path):

@@ -215,7 +215,7 @@ def test_publishing_measures_the_file_of_the_run(tmp_path, small, fake_zoo):
 
 
 def test_init_from_measures_the_file(tmp_path, small):
-    from mizoo.pretrain.starting_weights import copy_weights
+    from mizoo.recipes.starting_weights import copy_weights
 
     config = small["config.json"].replace(b'"units": 4', b'"units": 10000000')
     file = packed(tmp_path / "x.keras", {**small, "config.json": config})

@@ -11,6 +11,7 @@ from mizoo.report.page.verdict import (
     AT_CEILING,
     FEWEST_DIRECTIONS,
     RULES,
+    START,
     STUCK,
     Agreement,
     Evidence,
@@ -140,3 +141,14 @@ def test_every_word_that_is_said_has_a_rule_and_a_fault_has_an_advice():
             assert finding.word in words
             if finding.word in ("diverging", "stuck", "collapsed", "memorises", "at its ceiling", "worse"):
                 assert finding.advice
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "expected"), [(60, 40, "better"), (59, 41, "no better"), (40, 60, "worse"), (5, 4, "cannot tell")]
+)
+def test_a_run_is_held_against_the_weights_that_it_began_with(mine, other, expected):
+    healthy = {"lines": log(0.1, 0.5, 0.5, 0.5), "random": Agreement(90, 10), "pixels": Agreement(90, 10)}
+    evidence = Evidence(**healthy, accuracy=(70.0, 40.0, 30.0, 68.0), start=Agreement(mine, other))
+    assert word(START, **vars(evidence)) == expected
+    assert judge(evidence).word == ("no better" if expected in ("no better", "worse") else "healthy")
+    assert START not in {each.question for each in judge(Evidence(**healthy)).findings}

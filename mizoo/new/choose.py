@@ -17,8 +17,8 @@ from mizoo.new.survey import Survey
 
 FEWEST = 100
 """Pictures below which nothing is trained."""
-FEW = 5000
-"""Pictures below which a run starts from the weights of `simclr_cifar10`."""
+FEW = 10_000
+"""Pictures below which a run starts from the weights of `simclr_views_cifar10` (docs/own-pictures.md has numbers)."""
 PASSES = 20
 """Epochs that a side and an encoder have to leave room for."""
 MOST_PASSES = 400
@@ -26,7 +26,7 @@ MOST_PASSES = 400
 TALL = 2.0
 """Longer side over shorter one beyond which the centre square is less than half of a picture."""
 SIDES = (128, 96, 64, 48, 32)
-START = "simclr_cifar10"
+START = "simclr_views_cifar10"
 """The entry whose weights those are."""
 VIEWS = 4
 """Views of each picture in a step."""
@@ -217,7 +217,7 @@ def _sides(survey: Survey, wishes: Wishes) -> list[int]:
 def _networks(survey: Survey, side: int) -> list[dict[str, Any]]:
     """The encoders for a side, the better one first."""
     if survey.usable < FEW:
-        return [_RESNET]
+        return [_THREE_STAGE]
     return [_RESNET, _THREE_STAGE] if side >= _DEEP_SIDE else [_THREE_STAGE]
 
 

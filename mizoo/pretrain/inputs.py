@@ -20,8 +20,8 @@ from mizoo.data.choosing import load_or_stream
 from mizoo.data.sounds import Sounds, cut
 from mizoo.encoders import fit_statistics
 from mizoo.errors import UserError
-from mizoo.pretrain.starting_weights import copy_weights
 from mizoo.recipes.objectives import Phase
+from mizoo.recipes.starting_weights import copy_weights
 from mizoo.recipes.training import Training
 from mizoo.runs.folder import TARGETS, SavedState
 from mizoo.runs.provenance import teacher_hashes

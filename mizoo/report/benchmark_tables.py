@@ -245,7 +245,8 @@ def ablation_table(path: str | os.PathLike) -> str:
     for row in content["rows"]:
         trials.setdefault((row["minutes"], row["trial"]), []).append(row)
     mean = {key: statistics.mean(row["linear"] for row in rows) for key, rows in trials.items()}
-    parts, by_optimizer = [], {}
+    parts: list[list[str]] = []
+    by_optimizer: dict[tuple[float, str], list[tuple[float, str, list[str]]]] = {}
     for (minutes, trial), rows in trials.items():
         cells = [f"{minutes:g}", str(len(rows)), str(rows[0]["epochs"])]
         cells += [_mean_and_spread([row[name] for row in rows]) for name in ("linear", "knn")]

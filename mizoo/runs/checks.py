@@ -6,17 +6,16 @@ import json
 import os
 from pathlib import Path
 
-from mizoo import recipes
 from mizoo._tools.files import user_path
 from mizoo._tools.locks import LOCK, lock_folder
 from mizoo.data import packed, pictures, sound_files
 from mizoo.data.dataset import parse_split
 from mizoo.errors import UserError
 from mizoo.recipes import Recipe
+from mizoo.recipes.starting_weights import check_ancestor
 from mizoo.runs.folder import saved_state
 from mizoo.runs.listing import check_listing
 from mizoo.runs.provenance import teacher_hashes
-from mizoo.zoo.loading import encoder_file
 
 _INFO = "dataset_info.json"
 
@@ -51,23 +50,6 @@ def check_first(recipe: Recipe, folder: Path) -> None:
     teacher_hashes(recipe)
     if recipe.init_from and not state.epochs:
         check_ancestor(recipe)
-
-
-def check_ancestor(recipe: Recipe) -> None:
-    """Refuse a recipe whose `init_from` is not there.
-
-    Raises:
-        UserError: with the command of the run that has to come first, where that is known.
-    """
-    source = recipe.init_from
-    assert source is not None
-    ancestors = recipes.ancestors(source)
-    if ancestors and not Path(source).exists():
-        raise UserError(
-            f"`init_from`: {recipe.name} continues from the run {source}, which is not here. Train that first: "
-            f"`mizoo pretrain {ancestors[-1]}`"
-        )
-    encoder_file(source)
 
 
 def busy(folder: Path) -> str:

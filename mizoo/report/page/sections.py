@@ -36,7 +36,7 @@ def evidence_of(subject: Subject, arrays: Arrays) -> Evidence:
     compared: dict[str, object] = {}
     if len(hits):
         compared["accuracy"] = tuple(float(100 * each.mean()) for each in hits)
-        for name, other in zip(("random", "pixels"), hits[1:]):
+        for name, other in zip(("random", "pixels", "start"), hits[1:]):
             compared[name] = Agreement(int(np.sum(hits[0] & ~other)), int(np.sum(other & ~hits[0])))
     return Evidence(
         lines=subject.steady_lines,

@@ -24,6 +24,7 @@ from mizoo.evaluate import measures
 from mizoo.evaluate.features import features, pixels, random_copy
 from mizoo.evaluate.protocols.knn import class_votes
 from mizoo.evaluate.splits import fit_and_test_splits
+from mizoo.recipes.starting_weights import copy_weights
 from mizoo.report.page.kept import Arrays, kept
 from mizoo.report.page.subject import Subject
 from mizoo.zoo import interface
@@ -49,9 +50,10 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
     Returns:
         {} for an encoder of sounds. Otherwise, of M pictures: `thumbnails` uint8 (M, t, t, 3), `place` (M, 2) of the
         map in 0..1, `labels` (M,) (-1 without), `classes`, `queries` (Q,) and their `neighbours` (Q, k), `taken_for`
-        (M,) and `certainty` (M,) of kNN, `hits` (3, M) with the encoder, random weights and pixels, `filters`
-        (n, h, w, 3), `histogram` (bins,) of the values that `uniform_where_matched` gives, `state` (rank, relative
-        spread, coordinates), `picks` (trained, others, among how many), `sizes` (bank, M).
+        (M,) and `certainty` (M,) of kNN, `hits` (3, M) with the encoder, random weights and pixels, or (4, M) with the
+        weights that the run began with, `filters` (n, h, w, 3), `histogram` (bins,) of the values that
+        `uniform_where_matched` gives, `state` (rank, relative spread, coordinates), `picks` (trained, others, among how
+        many), `sizes` (bank, M).
     """
     determining = {
         "format": _FORMAT,
@@ -60,6 +62,7 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         "trained on": [] if subject.recipe is None else [subject.recipe.data.source, subject.recipe.data.split],
         "endpoint": endpoint,
         **({"without": subject.without} if subject.without else {}),
+        **({"start": subject.start} if subject.start else {}),
         **({"prior": subject.prior} if subject.prior == "gaussian" else {}),  # the histogram of others is as it was
     }
     return kept(cache, determining, lambda: _compute(subject, endpoint, progress))
@@ -108,7 +111,7 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
     arrays["queries"], arrays["neighbours"] = _neighbours(made)
     arrays["place"] = _map(made)
     line.advance(1)
-    arrays |= _recognised(encoder, bank, shown, made, encode)
+    arrays |= _recognised(subject, encoder, bank, shown, made, encode)
     line.advance(2)
     arrays["picks"] = _picks(subject, encoder, shown, encode)
     line.finish()
@@ -192,8 +195,8 @@ def _first_filters(encoder: Any) -> np.ndarray:
     return np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown
 
 
-def _recognised(encoder: Any, bank: Dataset, shown: Dataset, made: np.ndarray, encode: Any) -> Arrays:
-    """What kNN takes the pictures for, and whether it is right with the encoder, random weights and pixels."""
+def _recognised(subject: Subject, encoder: Any, bank: Dataset, shown: Dataset, made: np.ndarray, encode: Any) -> Arrays:
+    """What kNN takes the pictures for, and whether it is right with the encoder and with what it is compared to."""
     count = len(shown)
     if bank.labels is None or shown.labels is None:
         return {"taken_for": np.full(count, -1), "certainty": np.zeros(count), "hits": np.zeros((0, count), bool)}
@@ -204,6 +207,10 @@ def _recognised(encoder: Any, bank: Dataset, shown: Dataset, made: np.ndarray, e
         (encode(blank, bank.images), encode(blank, shown.images)),
         (pixels(bank.images)["pixels"].astype("float32"), pixels(shown.images)["pixels"].astype("float32")),
     ]
+    if subject.start is not None and subject.recipe is not None:
+        began = subject.recipe.encoder.build()
+        copy_weights(subject.recipe, began)
+        pairs.append((encode(began, bank.images), encode(began, shown.images)))
     votes = [class_votes(fitted, bank.labels, scored, classes) for fitted, scored in pairs]
     first = votes[0] / np.maximum(votes[0].sum(axis=1, keepdims=True), 1e-12)
     return {

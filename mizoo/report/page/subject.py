@@ -36,6 +36,7 @@ class Subject:
         dataset: the pictures that it is shown on: a TFDS name or a folder.
         source: the identity of those: "tfds:NAME/VERSION" or "sha256:...".
         depth, without: how those that the run was trained on are read: see `mizoo.data.load`.
+        start: sha256 of the encoder whose weights a run began with (`init_from`), where it is at hand.
     """
 
     given: str
@@ -48,6 +49,7 @@ class Subject:
     source: str
     depth: int | None = None
     without: tuple[str, ...] = ()
+    start: str | None = None
 
     @property
     def prior(self) -> str | None:
@@ -107,7 +109,15 @@ def find(
         source=_source(os.fspath(dataset), progress, depth),
         depth=depth,
         without=without,
+        start=None if published or recipe is None or recipe.init_from is None else _start(recipe.init_from),
     )
+
+
+def _start(init_from: str) -> str | None:
+    try:
+        return read_encoder(init_from).sha256
+    except (UserError, OSError):  # a run of another machine, or gone
+        return None
 
 
 def _lines(run: Path, entry: str | None) -> Sequence[Mapping[str, float]]:

@@ -21,6 +21,7 @@ SURE = 2.0
 FEWEST_APART = 10
 GAP, FEWEST_PICKS = 10.0, 16
 UNKNOWN = "cannot tell"
+START = "the weights it began with"
 _OF_CEILING = "of the ceiling"
 _NO_LOG = "the log of its training is not here"
 
@@ -53,8 +54,9 @@ class Evidence:
         coordinates: of `global`.
         rank: its effective rank on pictures that it was not fitted to.
         relative_spread: standard deviation of its coordinates over their root mean square.
-        accuracy: of kNN, in percent, with the encoder, with random weights and on pixels.
-        random, pixels: the encoder's kNN beside those.
+        accuracy: of kNN, in percent, with the encoder, with random weights, on pixels, and, where the run began with
+            weights that are at hand, with those.
+        random, pixels, start: the encoder's kNN beside those.
         picks: in percent, how often one view finds the other view of its picture, among trained pictures and among
             others.
         picked: among how many.
@@ -64,9 +66,10 @@ class Evidence:
     coordinates: int | None = None
     rank: float | None = None
     relative_spread: float | None = None
-    accuracy: tuple[float, float, float] | None = None
+    accuracy: tuple[float, ...] | None = None
     random: Agreement | None = None
     pixels: Agreement | None = None
+    start: Agreement | None = None
     picks: tuple[float, float] | None = None
     picked: int = 0
 
@@ -129,6 +132,7 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ("random weights", "worse", "the same the other way"),
     ("random weights", "no better", "anything else"),
     ("raw pixels", "", "as for random weights"),
+    (START, "", "the same; only of a run with `init_from`"),
     (
         "memorising",
         UNKNOWN,
@@ -161,6 +165,8 @@ _ADVICE = {
     "no better": "Train longer, or begin from an entry's weights (`init_from`).",
 }
 
+_ADVICE_AT_START = "Train longer or at a lower `optimizer.learning_rate`, or take the encoder of `init_from` as it is."
+
 
 def judge(evidence: Evidence) -> Verdict:
     """What the evidence says, by `RULES`."""
@@ -171,6 +177,7 @@ def judge(evidence: Evidence) -> Verdict:
         ceiling,
         _compared("random weights", evidence.random, evidence.accuracy, 1),
         _compared("raw pixels", evidence.pixels, evidence.accuracy, 2),
+        *([_compared(START, evidence.start, evidence.accuracy, 3)] if evidence.start else []),
         _memorising(evidence),
     )
     return Verdict(*_headline({each.question: each.word for each in findings}), findings)
@@ -186,7 +193,7 @@ def rules_table() -> str:
 def _headline(words: dict[str, str]) -> tuple[str, str]:
     """The word on top and its sentence: the worst of what was found."""
     learning, ceiling = words["learning"], words["ceiling"]
-    beaten = [other for other in ("random weights", "raw pixels") if words[other] in ("no better", "worse")]
+    beaten = [other for other in ("random weights", "raw pixels", START) if words.get(other) in ("no better", "worse")]
     if words["collapse"] == "collapsed":
         return "collapsed", "It gives every picture nearly the same vector: there is nothing in it to use."
     if learning == "diverging":
@@ -275,13 +282,15 @@ def _ceiling(evidence: Evidence) -> Finding:
     return _finding("ceiling", "near its ceiling" if shares[key] >= NEAR_CEILING else "below its ceiling", why)
 
 
-def _compared(other: str, counts: Agreement | None, accuracy: tuple[float, float, float] | None, i: int) -> Finding:
+def _compared(other: str, counts: Agreement | None, accuracy: tuple[float, ...] | None, i: int) -> Finding:
     if counts is None or accuracy is None:
         return Finding(other, UNKNOWN, "the pictures have no labels")
     why = f"kNN {accuracy[0]:.1f} % against {accuracy[i]:.1f} %, {counts.z:+.1f} standard errors"
     if counts.mine + counts.other < FEWEST_APART:
         return Finding(other, UNKNOWN, why + f"; they differ on {counts.mine + counts.other} pictures")
     word = "better" if counts.z >= SURE else "worse" if counts.z <= -SURE else "no better"
+    if other == START and word != "better":
+        return Finding(other, word, why, _ADVICE_AT_START)
     return _finding(other, word, why)
 
 

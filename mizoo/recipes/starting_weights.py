@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from mizoo import recipes, zoo
+from mizoo import zoo
 from mizoo.errors import UserError
 from mizoo.recipes.encoders import ENCODERS
-from mizoo.runs.checks import check_ancestor
+from mizoo.recipes.loading import ancestors
+from mizoo.recipes.recipe import Recipe
 from mizoo.zoo import interface
+from mizoo.zoo.loading import encoder_file
+
+if TYPE_CHECKING:
+    import keras
 
 _INPUTS = 2  # the axis of a convolution's kernel (height, width, inputs, outputs) that the channels lie along
 
 
-def copy_weights(recipe: recipes.Recipe, encoder: keras.Model) -> None:
+def check_ancestor(recipe: Recipe) -> None:
+    """Refuse a recipe whose `init_from` is not there.
+
+    Raises:
+        UserError: with the command of the run that has to come first, where that is known.
+    """
+    source = recipe.init_from
+    assert source is not None
+    first = ancestors(source)
+    if first and not Path(source).exists():
+        raise UserError(
+            f"`init_from`: {recipe.name} continues from the run {source}, which is not here. Train that first: "
+            f"`mizoo pretrain {first[-1]}`"
+        )
+    encoder_file(source)
+
+
+def copy_weights(recipe: Recipe, encoder: keras.Model) -> None:
     """Give `encoder` the weights that `init_from` names: of a published entry or of a file of one's own.
 
     Pictures of another side take the same weights where none belongs to a place in the picture. Of pictures with other
