@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,27 +36,48 @@ def measure(content: dict[str, Any], precision: str | None = None, progress: Pro
     title = f"measuring {recipe.encoder.name} at {recipe.encoder.side} pixels"
     line = None if progress is None else progress.start(title, len(recipe.data.stages))
     tried = _PRECISIONS if precision is None else (precision,)
+    import keras  # noqa: F401  # before the memory of the process is looked at
+
+    scale = recipe.training.batch_size / _count(recipe)
+    before = _peak_memory()
     first = {each: _seconds_per_picture(recipe, recipe.data.stages[0], each) for each in tried}
+    taken = scale * max(0, _peak_memory() - before)
     if line is not None:
         line.advance()
     precision = min(first, key=lambda each: first[each])
     seconds = [first[precision]]
     for stage in recipe.data.stages[1:]:
         seconds.append(_seconds_per_picture(recipe, stage, precision))
+        taken += scale * max(0, _peak_memory() - before)  # a run keeps what an earlier stage has allocated
         if line is not None:
             line.advance()
     if line is not None:
         line.finish(f"{1 / np.mean(seconds):.0f} pictures/s in {precision}")
-    return Cost(tuple(seconds), peak_memory(), precision)
+    return Cost(tuple(seconds), round(before + taken), precision)
 
 
-def peak_memory() -> int:
-    """The most bytes of memory that this process has held; 0 where the system does not tell."""
+def _peak_memory() -> int:
+    """The most bytes of memory that this process has held since the last call, or, not on Linux, since it began.
+
+    0 where the system does not tell.
+    """
+    status, forget = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    try:
+        peak = int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024  # type: ignore[index]
+        forget.write_text("5")
+        return peak
+    except (OSError, TypeError):
+        pass
     try:
         import resource
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _count(recipe: Any) -> int:
+    """Pictures a step while measuring."""
+    return min(_BATCH, recipe.training.batch_size)
 
 
 def _seconds_per_picture(recipe: Any, stage: Any, precision: str) -> float:
@@ -64,7 +87,7 @@ def _seconds_per_picture(recipe: Any, stage: Any, precision: str) -> float:
     from mizoo import augment
     from mizoo._tools.keras_backend import dtype_policy
 
-    count = min(_BATCH, recipe.training.batch_size)
+    count = _count(recipe)
     side = recipe.encoder.side
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     views = augment.preset(recipe.data.augment, stage.view_side, stage.area)
