@@ -185,6 +185,22 @@ def test_a_card_says_what_the_training_went_on_from(entry):
     assert "".join(f"\nmizoo pretrain {run}" for run in runs) + "\n" in text
 
 
+def test_a_card_says_how_fast_it_is_where_that_was_measured(entry):
+    manifest = entry / "export/dim_small/manifest.json"
+    assert "a second" not in cards.card("dim_small") and "mizoo speed" not in cards.card("dim_small")
+    speed = {
+        "rate": 2840.0,
+        "unit": "pictures",
+        "hardware": "CPU, 1 core",
+        "batch_size": 256,
+        "command": "mizoo speed d",
+    }
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "speed": speed}))
+    text = cards.card("dim_small")
+    assert "ONNX Runtime encodes 2,840 pictures a second on CPU, 1 core, in batches of 256." in text
+    assert "\nmizoo speed d\nmizoo card dim_small\n" in text
+
+
 SIGMOID, GAUSSIAN = "before the sigmoid that the prior sees", "the Gaussian prior sees, without a sigmoid"
 
 

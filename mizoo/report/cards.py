@@ -59,7 +59,7 @@ def card(name: str, address: str | None = None) -> str:
     rows = entry_rows(name)
     written = describe(address or name, info, recipe, manifest.get("trained"), rows, earlier)
     written["Files"] = _files(info, manifest)
-    written["Make it again"] = _reproduce(name, recipe["name"], rows, earlier)
+    written["Make it again"] = _reproduce(name, recipe["name"], rows, earlier, _speed_command(manifest))
     return page(name, info, rows, written)
 
 
@@ -256,18 +256,26 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
             f" Largest difference from Keras over {manifest['pictures']} {_kind(manifest)}, relative to the largest "
             f"value: {', '.join(worst)}."
         )
+    if speed := manifest.get("speed"):
+        where = f"on {markdown.plain(speed['hardware'])}, in batches of {speed['batch_size']}"
+        text += f" ONNX Runtime encodes {speed['rate']:,.0f} {speed['unit']} a second {where}."
     return text
 
 
-def _reproduce(name: str, run: str, rows: list[Any], earlier: list[str]) -> str:
+def _reproduce(name: str, run: str, rows: list[Any], earlier: list[str], speed: list[str]) -> str:
     commands = list(dict.fromkeys(public_command(row) for row in sorted(rows, key=lambda r: r.encoder != "published")))
     lines = [f"mizoo pretrain {file}" for file in earlier]
-    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands, f"mizoo card {name}"]
+    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands]
+    lines += [*speed, f"mizoo card {name}"]
     return (
         "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n" + markdown.fenced(lines) + "\n\n"
         "The order of the data, the augmentation and the noise are functions of (seed, epoch, step); weights agree "
         "between machines only as far as their arithmetic does."
     )
+
+
+def _speed_command(manifest: dict[str, Any]) -> list[str]:
+    return [manifest["speed"]["command"]] if "speed" in manifest else []
 
 
 def _kind(described: dict[str, Any]) -> str:
