@@ -16,6 +16,7 @@ from mizoo.commands import (
     evaluating,
     exporting,
     finetuning,
+    listing,
     needs,
     packing,
     publishing,
@@ -81,13 +82,8 @@ def _options(
     return None
 
 
-@app.command("list")
-def list_command(pattern: Annotated[str, typer.Argument(help="Wildcards, such as 'dim_*'.")] = "*") -> None:
-    """List the published entries."""
-    from mizoo import zoo
-
-    for name in zoo.list_models(pattern):
-        print(f"{name}  {zoo.info(name)['summary']}")
+app.command("list")(listing.list_entries)
+app.command()(listing.speed)
 
 
 @app.command()

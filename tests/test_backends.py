@@ -18,6 +18,7 @@ def case(objective: str, **arguments) -> Case:
     return Case(objective, tuple(sorted(arguments.items())), **own)
 
 
+BASELINES = [case("whole_paper"), case("vae"), case("aae", prior="gaussian"), case("aae"), case("supervised")]
 SAME_ON_BOTH = [case("deep_infomax", bound="jsd", epochs=2)]
 SAME_ON_BOTH_SLOW = [
     case("views"),
@@ -28,6 +29,7 @@ SAME_ON_BOTH_SLOW = [
     case("distillation"),
     case("cpc", negatives="batch"),
     case("cpc", negatives="both"),
+    *BASELINES,
 ]
 WITH_REPLICAS = [case("views", negatives="both", last=7, replicas=2)]
 WITH_REPLICAS_SLOW = [
@@ -43,6 +45,7 @@ WITH_REPLICAS_SLOW = [
     case("distillation", last=7, replicas=2),
     case("cpc", negatives="batch", replicas=2),
     case("cpc", negatives="both", replicas=2),
+    *(each._replace(replicas=2, last=7) for each in BASELINES),
 ]
 IN_BLOCKS = [case("in_blocks", negatives="both", last=7)]
 IN_BLOCKS_JAX = [case("in_blocks", negatives="both")]

@@ -14,9 +14,10 @@ from support.encoders import TOY, toy_encoder
 
 from mizoo import encoders, recipes
 from mizoo.errors import UserError
+from mizoo.export.keras_file import check_stock
 from mizoo.objectives import AAE, VAE, Supervised
-from mizoo.pretrain import pretrain
-from mizoo.runs.folder import read_log
+from mizoo.pretrain import inputs, pretrain
+from mizoo.runs.folder import SavedState, read_log
 
 DEVIATION = 0.4
 
@@ -141,6 +142,93 @@ def test_supervised_training_is_cross_entropy_of_the_targets(rng):
     for classes in (0, 1, 2.5, None):
         with pytest.raises(UserError, match="`classes`"):
             Supervised(toy_encoder(), classes)
+
+
+@pytest.fixture
+def class_folders(tmp_path, rng):
+    """A folder of 24 pictures in two class folders."""
+    for i in range(24):
+        folder = tmp_path / "pictures" / f"class{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype("uint8")).save(folder / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+class Untouchable:
+    """Labels that nobody may look at."""
+
+    def __getattribute__(self, name):
+        """Refuse."""
+        raise AssertionError(f"the labels were asked for {name}")
+
+
+def toy_recipe(source, objective: dict, epochs: int = 1) -> recipes.Recipe:
+    """A recipe of a toy encoder; of patches for CPC."""
+    patches = {"name": "patch_grid", "patch": 8, "width": 4, "size": 6, "blocks": 1}
+    content = {
+        "name": "toy",
+        "encoder": patches if objective["name"] == "cpc" else TOY,
+        "objective": objective,
+        "data": {"source": str(source), "augment": "views"},
+        "training": {"epochs": epochs, "batch_size": 12, "precision": "float32"},
+    }
+    return recipes.validate(content)
+
+
+@pytest.mark.parametrize("name", sorted(set(recipes.OBJECTIVES) - {"supervised"}))
+def test_no_other_objective_sees_labels(name, class_folders, tmp_path, monkeypatch):
+    objective = {"name": name}
+    if name == "distillation":
+        toy_encoder().save(tmp_path / "teacher.keras")
+        objective |= {"teachers": [[str(tmp_path / "teacher.keras"), "fc"]], "teacher_views": 1}
+    if name == "cpc":
+        objective |= {"steps": 2}
+    load = inputs.load_or_stream
+
+    def load_with_untouchable(*given):
+        """The pictures, with labels that raise."""
+        loaded = load(*given)
+        object.__setattr__(loaded, "labels", Untouchable())  # the data set would check others
+        return loaded
+
+    monkeypatch.setattr(inputs, "load_or_stream", load_with_untouchable)
+    recipe = toy_recipe(class_folders, objective)
+    assert not recipe.objective.takes_labels
+    job = inputs.prepare(recipe, tmp_path / "run", SavedState(), 1)
+    model = job.objective(job.phases[0], job.encoder(0))
+    columns = {"images", "noise"} | ({"targets"} if name == "distillation" else set())
+    assert set(job.batches(model.noise_size, 0)[0]) == columns
+    with pytest.raises(AssertionError, match="the labels were asked for"):
+        inputs.prepare(toy_recipe(class_folders, {"name": "supervised"}), tmp_path / "other", SavedState(), 1)
+
+
+WHOLE_PAPER = {
+    "name": "deep_infomax",
+    "critic_width": 8,
+    "occlusion": 0.5,
+    "coordinates_weight": 0.3,
+    "prior": "gaussian",
+}
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        WHOLE_PAPER,
+        pytest.param({"name": "vae"}, marks=pytest.mark.slow),
+        pytest.param({"name": "aae", "prior": "gaussian"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_resumed_run_is_the_whole_one_and_leaves_a_plain_encoder(objective, class_folders, tmp_path, eager):
+    recipe = toy_recipe(class_folders, objective, epochs=2)
+    whole = pretrain(recipe, tmp_path / "whole")
+    pretrain(recipe, tmp_path / "resumed", stop_after=1)
+    resumed = pretrain(recipe, tmp_path / "resumed")
+    first, second = (keras.saving.load_model(run / "encoder.keras", compile=False) for run in (whole, resumed))
+    check_stock(first)
+    assert set(first.output) == {"local", "conv", "fc", "global"}
+    for one, other in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_recipe_with_labels_takes_them_from_class_folders_and_needs_some(tmp_path, rng):

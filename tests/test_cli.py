@@ -88,7 +88,7 @@ def test_a_mistake_in_a_process_of_its_own_shows_no_traceback():
 def test_list_info_and_version():
     assert mizoo_command("--version").stdout.strip() == mizoo.__version__
     listed = mizoo_command("list", "dim_*").stdout
-    assert [line.split()[0] for line in listed.splitlines()] == mizoo.list_models("dim_*")
+    assert [line.split()[0] for line in listed.splitlines()] == ["entry", *mizoo.list_models("dim_*")]
     assert "dim_local_cifar10" in listed
     assert '"sha256"' in mizoo_command("info", "dim_local_cifar10").stdout
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -184,3 +185,12 @@ def test_an_encoder_is_a_plain_float32_model_of_named_endpoints(name, rng):
 def test_every_encoder_that_the_package_exports_is_in_the_table_but_that_of_series():
     exported = {name for name in encoders.__all__ if inspect.isfunction(getattr(encoders, name))}
     assert exported - {"series", "decoder", "fit_statistics"} == set(ENCODERS)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_page_of_recipes_describes_every_objective(name):
+    page = (Path(__file__).resolve().parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
+    text = page.split("### objective\n")[1].split("\n### ")[0]
+    names, _, table = text.partition("| objective |")
+    assert f"`{name}`" in names and f"\n| `{name}` |" in table
+    assert all(f"`{key}`" in table for key in OBJECTIVES[name].model_fields if key != "name")

@@ -89,9 +89,10 @@ def test_an_onnx_encoder_is_copied_by_its_path_and_hash(published, images, tmp_p
     file = tmp_path / "encoder.onnx"
     shutil.copy(published.onnx_file, file)
     monkeypatch.chdir(tmp_path)
-    encoder = OnnxEncoder("encoder.onnx", "fc", "mine")
+    encoder = OnnxEncoder("encoder.onnx", "fc", "mine", threads=1)
     monkeypatch.chdir("/")
     other = copied(encoder)
+    assert other.threads == 1
     assert (other.name, other.endpoint, other.path, other.sha256) == ("mine", "fc", file, encoder.sha256)
     np.testing.assert_array_equal(other(images), encoder(images))
     file.write_bytes(file.read_bytes() + b"\x00")

@@ -218,6 +218,9 @@ def test_the_manifest_says_what_a_run_went_on_from(clone, images, quick_forms):
     shutil.rmtree(copy)
     publish(run, "small_net", root=root, images=images, replace=True)
     assert "before" not in json.loads(manifest.read_text())["trained"]["before"]
+    (second / "recipe.yaml").write_text(RECIPE + "objective: {name: supervised}\n")
+    publish(run, "small_net", root=root, images=images, replace=True)
+    assert json.loads(manifest.read_text())["trained"]["before"]["labels"] is True
 
     shutil.rmtree(second)
     with pytest.raises(UserError, match="`init_from`.*second.*put it back"):

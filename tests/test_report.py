@@ -185,6 +185,61 @@ def test_a_card_says_what_the_training_went_on_from(entry):
     assert "".join(f"\nmizoo pretrain {run}" for run in runs) + "\n" in text
 
 
+def test_a_card_says_how_fast_it_is_where_that_was_measured(entry):
+    manifest = entry / "export/dim_small/manifest.json"
+    assert "a second" not in cards.card("dim_small") and "mizoo speed" not in cards.card("dim_small")
+    speed = {
+        "rate": 2840.0,
+        "unit": "pictures",
+        "hardware": "CPU, 1 core",
+        "batch_size": 256,
+        "command": "mizoo speed d",
+    }
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "speed": speed}))
+    text = cards.card("dim_small")
+    assert "ONNX Runtime encodes 2,840 pictures a second on CPU, 1 core, in batches of 256." in text
+    assert "\nmizoo speed d\nmizoo card dim_small\n" in text
+
+
+SIGMOID, GAUSSIAN = "before the sigmoid that the prior sees", "the Gaussian prior sees, without a sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        ("{}", SIGMOID),
+        ("{name: deep_infomax, prior: gaussian}", GAUSSIAN),
+        ("{name: deep_infomax, prior: gaussian, prior_weight: 0}", None),
+        ("{name: aae}", SIGMOID),
+        ("{name: vae}", GAUSSIAN),
+        ("{name: 'mypackage.module:Mine', views: 1, prior_weight: 1.0}", None),
+    ],
+)
+def test_a_card_says_which_prior_sees_global(entry, objective, said):
+    (entry / "models/dim_small/recipe.yaml").write_text(f"name: dim_small\nobjective: {objective}\n")
+    text = cards.card("dim_small")
+    assert [words for words in (SIGMOID, GAUSSIAN) if words in text] == ([said] if said else [])
+    assert "Trained on CIFAR-10 without labels" in text and "labels are not used" in text
+
+
+def test_a_card_says_where_labels_were_used(entry):
+    recipe, manifest = entry / "models/dim_small/recipe.yaml", entry / "export/dim_small/manifest.json"
+    recipe.write_text("name: dim_small\nobjective: {name: supervised}\n")
+    text = cards.card("dim_small")
+    assert "Trained on CIFAR-10 with labels." in text and "its labels are the targets" in text
+    recipe.write_text("name: dim_small\ninit_from: runs/other\n")
+    before = {"sha256": "ef" * 32, "before": {"sha256": "ab" * 32, "labels": True}}
+    told = {"epochs": 1, "seconds": 60, "before": before}
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "trained": told}))
+    text = cards.card("dim_small")
+    assert "Trained on CIFAR-10 with labels." in text and "labels are not used. 1 epochs" in text
+    assert f"That one started with the weights of the encoder with the SHA-256 `{'ab' * 32}`. It was trained" in text
+    registry = json.loads((entry / "mizoo/zoo/registry.json").read_text())
+    registry["dim_small"]["objective"] = "supervised"
+    (entry / "mizoo/zoo/registry.json").write_text(json.dumps(registry))
+    assert "supervised-learning, supervised]" in cards.card("dim_small").split("\n---\n")[0]
+
+
 def test_write_card_puts_the_card_beside_the_encoder(entry):
     path = cards.write_card("dim_small")
     assert path == entry / "models" / "dim_small" / "README.md"

@@ -19,6 +19,7 @@ from support.reported import EPOCHS, reported
 from mizoo import data, recipes, zoo
 from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
+from mizoo.evaluate.published import entry_rows
 from mizoo.report.page import figures, report
 from mizoo.report.page.kept import kept
 from mizoo.report.page.results import label_curves, results_table
@@ -26,7 +27,6 @@ from mizoo.report.page.sections import evidence_of
 from mizoo.report.page.study import study, uniform_where_matched
 from mizoo.report.page.subject import Subject, find
 from mizoo.report.page.verdict import START, judge
-from mizoo.report.tables import entry_rows
 
 
 @pytest.fixture(scope="module")

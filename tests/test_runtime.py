@@ -79,6 +79,8 @@ def test_mistakes_in_the_arguments_are_explained(published, images):
         OnnxEncoder(published.onnx_file, "fcc")
     with pytest.raises(UserError, match="at least 1"):
         OnnxEncoder(published.onnx_file).predict(images, batch_size=0)
+    with pytest.raises(UserError, match="`threads`"):
+        OnnxEncoder(published.onnx_file, threads=0)
     with pytest.raises(UserError, match="Available: .*CPUExecutionProvider"):
         OnnxEncoder(published.onnx_file, providers=["AbacusExecutionProvider"])
     with pytest.raises(UserError, match="No such file"):

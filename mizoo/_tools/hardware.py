@@ -12,9 +12,13 @@ _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 def hardware() -> str:
     """The hardware in use, such as `CPU, 2 cores (AVX-512, bf16)`; never a host's name."""
     accelerator = _accelerator()
+    return f"{accelerator}; {cpu(cores())}" if accelerator else cpu(cores())
+
+
+def cpu(count: int) -> str:
+    """So many cores of this machine's processor, such as `CPU, 1 core (AVX-512, bf16)`."""
     extensions = _cpu_extensions()
-    cpu = f"CPU, {cores()} core{'s' if cores() > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
-    return f"{accelerator}; {cpu}" if accelerator else cpu
+    return f"CPU, {count} core{'s' if count > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
 
 
 def cores() -> int:

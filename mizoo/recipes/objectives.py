@@ -381,6 +381,8 @@ class SupervisedSettings(ObjectiveSettings):
         return self.constructor()(encoder, target_size, augment=augment, seed=seed, **self.arguments)
 
 
+DEFAULT = "deep_infomax"
+"""The objective of a recipe that names none."""
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     "deep_infomax": DeepInfoMaxSettings,
     "simclr": SimCLRSettings,

@@ -8,7 +8,13 @@ import yaml
 from pydantic import Field, model_validator
 
 from mizoo.recipes.encoders import ENCODERS, Conv32Settings, CustomEncoderSettings, EncoderSettings
-from mizoo.recipes.objectives import OBJECTIVES, CustomObjectiveSettings, DeepInfoMaxSettings, ObjectiveSettings
+from mizoo.recipes.objectives import (
+    DEFAULT,
+    OBJECTIVES,
+    CustomObjectiveSettings,
+    DeepInfoMaxSettings,
+    ObjectiveSettings,
+)
 from mizoo.recipes.search import Search
 from mizoo.recipes.section import Section, one_of
 from mizoo.recipes.training import Data, Optimizer, Training, Watch
@@ -21,7 +27,7 @@ else:
     AnyObjective = one_of(OBJECTIVES, CustomObjectiveSettings)
 
 _LENGTH = {"training.epochs", "optimizer.decay_epochs"}
-_DEFAULT_NAMES = {"encoder": "conv32", "objective": "deep_infomax"}  # where a section does not give its name
+_DEFAULT_NAMES = {"encoder": "conv32", "objective": DEFAULT}  # where a section does not give its name
 
 
 class Recipe(Section):

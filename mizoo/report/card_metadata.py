@@ -14,6 +14,7 @@ import yaml
 
 from mizoo.evaluate.protocols import PROBES
 from mizoo.evaluate.rows import TFDS, Row
+from mizoo.recipes import OBJECTIVES
 
 REQUIRED = ("license", "library_name", "tags", "datasets", "metrics", "pipeline_tag")
 """Keys that the card of every published entry has, beside `model-index`."""
@@ -44,13 +45,21 @@ def metadata(name: str, kind: str, info: dict[str, Any], rows: Iterable[Row]) ->
         **known,
         "library_name": "keras",
         "pipeline_tag": _TASKS[kind][0],
-        "tags": ["mizoo", "keras", "onnx", "mutual-information", "self-supervised-learning", info["objective"]],
+        "tags": ["mizoo", "keras", "onnx", *_method(info["objective"]), info["objective"]],
         **({"datasets": [info["dataset"]]} if _IDENTIFIER.fullmatch(info["dataset"]) else {}),
         "metrics": list(dict.fromkeys(map(_metric, rows))) or ["accuracy"],
     }
     if rows:
         block["model-index"] = [{"name": name, "results": _results(rows, _TASKS[kind])}]
     return block
+
+
+def _method(objective: str) -> tuple[str, ...]:
+    """Tags of the kind of training."""
+    known = OBJECTIVES.get(objective)
+    if known is not None and known.takes_labels:
+        return ("supervised-learning",)
+    return ("mutual-information", "self-supervised-learning")
 
 
 def front_matter(block: dict[str, Any]) -> str:

@@ -13,12 +13,17 @@ from mizoo._tools import markdown, yaml_text
 from mizoo._tools.files import write_text
 from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
+from mizoo.evaluate.published import entry_rows
 from mizoo.evaluate.rows import Row, public_command
 from mizoo.report.card_metadata import front_matter, metadata
-from mizoo.report.tables import entry_rows, table
+from mizoo.report.tables import table
 from mizoo.zoo import entries, interface
 
 _OUR_LICENCE = "CC-BY-4.0"  # whose text is LICENSE-WEIGHTS
+_GLOBAL = {  # matched prior -> what `global` is then
+    "uniform": "\n\n`global` is the representation before the sigmoid that the prior sees.",
+    "gaussian": "\n\n`global` is the representation that the Gaussian prior sees, without a sigmoid.",
+}
 SECTIONS = (
     "What it is",
     "Load it",
@@ -54,7 +59,7 @@ def card(name: str, address: str | None = None) -> str:
     rows = entry_rows(name)
     written = describe(address or name, info, recipe, manifest.get("trained"), rows, earlier)
     written["Files"] = _files(info, manifest)
-    written["Make it again"] = _reproduce(name, recipe["name"], rows, earlier)
+    written["Make it again"] = _reproduce(name, recipe["name"], rows, earlier, _speed_command(manifest))
     return page(name, info, rows, written)
 
 
@@ -77,7 +82,7 @@ def describe(
         earlier: the recipes of the runs before it.
     """
     return {
-        "What it is": _summary(info),
+        "What it is": _summary(info, _labels_used(recipe, trained)),
         "Load it": _example(address, info),
         "Endpoints": _endpoints(info, recipe),
         "Training": _training(recipe, trained, list(earlier)),
@@ -118,15 +123,34 @@ def _check_hashes(name: str, info: dict[str, Any], manifest: dict[str, Any]) -> 
             )
 
 
-def _summary(info: dict[str, Any]) -> str:
+def _objective(recipe: dict[str, Any]) -> recipes.objectives.ObjectiveSettings | None:
+    """The objective of the content of a recipe; None for a class of somebody's own."""
+    section = recipe.get("objective") or {}
+    kind = recipes.OBJECTIVES.get(section.get("name", recipes.objectives.DEFAULT))
+    return kind.model_validate(section) if kind else None
+
+
+def _labels_used(recipe: dict[str, Any], trained: dict[str, Any] | None) -> bool:
+    """Whether a run, or one whose weights it went on from, was trained with the labels of its data."""
+    objective = _objective(recipe)
+    if objective is not None and objective.takes_labels:
+        return True
+    while trained:
+        if trained.get("labels"):
+            return True
+        trained = trained.get("before")
+    return False
+
+
+def _summary(info: dict[str, Any], labels: bool) -> str:
     shape = markdown.shape(info["input"]["shape"])
     inputs = f"pictures ({shape}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
     if rate := info["input"].get("sampling_rate"):
         inputs = f"sounds (samples in -1 to 1 at {rate} Hz)"
     return (
         f"{markdown.plain(info['summary'])}. A Keras model that turns {inputs} into features. Objective: "
-        f"{markdown.plain(info['objective'])}. Trained on {markdown.plain(info['dataset'])} without labels. Paper: "
-        f"{markdown.plain(info['paper'])}."
+        f"{markdown.plain(info['objective'])}. Trained on {markdown.plain(info['dataset'])} "
+        f"{'with' if labels else 'without'} labels. Paper: {markdown.plain(info['paper'])}."
     )
 
 
@@ -155,8 +179,8 @@ def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
     text = markdown.table(["endpoint", "shape", "values"], body)
     if _kind(info) == "sounds":
         text += "\n\n`local` are the frames, `context` sums up the past at each, and `global` is the mean of `context`."
-    elif "global" in info["endpoints"] and recipe.get("objective", {}).get("prior_weight"):
-        text += "\n\n`global` is the representation before the sigmoid that the prior sees."
+    elif "global" in info["endpoints"] and (objective := _objective(recipe)) is not None:
+        text += _GLOBAL.get(objective.matched_prior, "")
     return text
 
 
@@ -173,7 +197,9 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
             body += [[markdown.code(f"{section}.{key}"), markdown.plain(_value(value))] for key, value in keys.items()]
     data = recipe.get("data", {})
     split, source = markdown.code(data.get("split")), markdown.plain(data.get("source"))
-    text = f"Data: split {split} of {source}; labels are not used. "
+    objective = _objective(recipe)
+    used = "its labels are the targets" if objective and objective.takes_labels else "labels are not used"
+    text = f"Data: split {split} of {source}; {used}. "
     if trained:
         text += _duration(trained) + ". " + _teachers(trained)
         subject, ancestor = "The run", trained.get("before")
@@ -183,6 +209,7 @@ def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: l
                 f"{subject} started with the weights of the encoder with the SHA-256 `{ancestor['sha256']}`{duration}. "
             )
             text += _teachers(ancestor)
+            text += "It was trained with labels. " if ancestor.get("labels") else ""
             subject, ancestor = "That one", ancestor.get("before")
     if len(earlier) == 1:
         text += f"The recipe of that encoder is {markdown.code(earlier[0])}. "
@@ -229,18 +256,26 @@ def _files(info: dict[str, Any], manifest: dict[str, Any]) -> str:
             f" Largest difference from Keras over {manifest['pictures']} {_kind(manifest)}, relative to the largest "
             f"value: {', '.join(worst)}."
         )
+    if speed := manifest.get("speed"):
+        where = f"on {markdown.plain(speed['hardware'])}, in batches of {speed['batch_size']}"
+        text += f" ONNX Runtime encodes {speed['rate']:,.0f} {speed['unit']} a second {where}."
     return text
 
 
-def _reproduce(name: str, run: str, rows: list[Any], earlier: list[str]) -> str:
+def _reproduce(name: str, run: str, rows: list[Any], earlier: list[str], speed: list[str]) -> str:
     commands = list(dict.fromkeys(public_command(row) for row in sorted(rows, key=lambda r: r.encoder != "published")))
     lines = [f"mizoo pretrain {file}" for file in earlier]
-    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands, f"mizoo card {name}"]
+    lines += [f"mizoo pretrain {name}", f"mizoo publish runs/{run} {name} --replace", *commands]
+    lines += [*speed, f"mizoo card {name}"]
     return (
         "In a clone, with the data set in `TFDS_DATA_DIR`:\n\n" + markdown.fenced(lines) + "\n\n"
         "The order of the data, the augmentation and the noise are functions of (seed, epoch, step); weights agree "
         "between machines only as far as their arithmetic does."
     )
+
+
+def _speed_command(manifest: dict[str, Any]) -> list[str]:
+    return [manifest["speed"]["command"]] if "speed" in manifest else []
 
 
 def _kind(described: dict[str, Any]) -> str:

@@ -13,8 +13,9 @@ from mizoo._tools.files import write_text
 from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, TABLE
+from mizoo.evaluate.published import entry_rows
 from mizoo.report import benchmark_tables
-from mizoo.report.tables import entry_rows, table
+from mizoo.report.tables import table
 from mizoo.report.variant_table import CURVES, utility_table
 from mizoo.zoo import entries
 

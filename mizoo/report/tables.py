@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
-from mizoo.errors import UserError
 from mizoo.evaluate.protocols import MEASURES, TABLE
-from mizoo.evaluate.rows import FULL_PRECISION, Row, read_rows
+from mizoo.evaluate.rows import FULL_PRECISION, Row
 from mizoo.report.label_free_table import label_free_table
 from mizoo.report.labels import papers
 from mizoo.report.probe_table import probe_table
 from mizoo.report.variant_table import CURVES, variant_of, variant_table
-from mizoo.zoo import entries
 
 _WITH_VARIANTS = [name for name, protocol in TABLE.items() if name not in MEASURES and len(protocol.columns) > 1]
 _LABEL_CURVES = (*CURVES, "labels_scratch")  # their variants differ in the number of training pictures
@@ -84,21 +82,3 @@ def _without_clashes(rows: Iterable[Row], column: Callable[[Row], Hashable]) -> 
             tables.append(free := {})
         free[cell] = row
     return [list(cells.values()) for cells in tables]
-
-
-def entry_rows(name: str) -> list[Row]:
-    """The rows of one entry.
-
-    Raises:
-        UserError: for an unknown entry, one without results, or results of weights that are not the published ones.
-    """
-    pinned = entries.info(name)["files"].get("encoder.keras", {}).get("sha256", "")
-    rows = read_rows(entries.locate(f"models/{name}/results.json"))
-    for row in rows:
-        weights = row.settings.get("weights")
-        if weights is not None and weights != pinned:
-            raise UserError(
-                f"The rows of {name} were measured on other weights than the published ones. Make them again: "
-                f"`{row.command}`"
-            )
-    return rows

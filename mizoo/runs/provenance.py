@@ -17,6 +17,8 @@ from mizoo.zoo.loading import read_encoder
 def training_facts(run: Path, init_from: str | None = None) -> dict[str, Any] | None:
     """How long a run took and on what, by its log, and the same of its ancestor as `before`; None without a log.
 
+    `labels` is there, and true, where it was trained with the labels of its data.
+
     Args:
         run: the run folder.
         init_from: that key of its recipe: the encoder whose weights it started with.
@@ -28,6 +30,8 @@ def training_facts(run: Path, init_from: str | None = None) -> dict[str, Any] | 
         return None
     last = read_log(run)[-1]
     facts = {"epochs": int(last["epoch"]), "seconds": round(last["seconds"]), **read_machine(run)}
+    if (run / RECIPE).is_file() and recipes.load(run / RECIPE).objective.takes_labels:
+        facts["labels"] = True
     return {**facts, "before": ancestor(init_from)} if init_from else facts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mizoo._tools.checks import check_size
 from mizoo._tools.files import user_path
 from mizoo.data.pictures import check_images
 from mizoo.data.resizing import fitted
@@ -32,11 +33,12 @@ class OnnxEncoder:
         providers: names of execution providers of ONNX Runtime, in order of preference.
         sha256: what the hash of the file must be, if that is known.
         resize: whether it takes pictures of any size and brings them to its own, as of `mizoo.load`.
+        threads: how many a call may use; where None as many as ONNX Runtime takes by itself, one a core.
 
     Copies and pickles open the file again, by its path, and refuse one that has changed.
 
     Attributes:
-        name, providers: see above.
+        name, providers, threads: see above.
         path: the file, absolute.
         sha256: the hash of what was loaded.
         kind: "pictures", "sounds" or "series".
@@ -56,7 +58,9 @@ class OnnxEncoder:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         sha256: str | None = None,
         resize: bool = False,
+        threads: int | None = None,
     ) -> None:
+        self.threads = None if threads is None else check_size(threads, "threads")
         if endpoint is not None and not isinstance(endpoint, str):
             raise UserError(f"`endpoint` is the name of one endpoint, or None for all of them. Received: {endpoint!r}")
         self.providers = _names_of(providers)
@@ -64,7 +68,7 @@ class OnnxEncoder:
         path = file.path
         self.path, self.sha256 = path.absolute(), file.sha256
         self.name = name or path.stem
-        self._session = _session(file, self.providers)
+        self._session = _session(file, self.providers, self.threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._dtype = _TYPES.get(inputs[0].type) if len(inputs) == 1 else None
         shape: list = inputs[0].shape if self._dtype else []
@@ -179,7 +183,7 @@ class OnnxEncoder:
 
     def __reduce__(self) -> tuple:
         resize = self._size is not None
-        return type(self), (self.path, self.endpoint, self.name, self.providers, self.sha256, resize)
+        return type(self), (self.path, self.endpoint, self.name, self.providers, self.sha256, resize, self.threads)
 
     def _chosen(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
         return results if self.endpoint is None else results[self.endpoint]
@@ -198,7 +202,7 @@ def _names_of(providers: Any) -> tuple[str, ...]:
     return tuple(providers)
 
 
-def _session(file: EncoderFile, providers: Sequence[str]) -> Any:
+def _session(file: EncoderFile, providers: Sequence[str], threads: int | None) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -208,6 +212,7 @@ def _session(file: EncoderFile, providers: Sequence[str]) -> Any:
         raise UserError(f"ONNX Runtime has no provider {', '.join(sorted(missing))} here. Available: {available}.")
     check_onnx(file)
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only: its warnings concern the graph, not what the user does
     try:
         return onnxruntime.InferenceSession(file.content, options, providers=list(providers))

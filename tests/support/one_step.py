@@ -143,14 +143,47 @@ def build_distillation(**settings):
     return Distillation(_encoder(), **{**usual, **settings})
 
 
+def build_whole_paper(**settings):
+    """Deep InfoMax with the parts of its paper's appendix at once: occlusion, coordinates and a Gaussian prior."""
+    return build_deep_infomax(**{"occlusion": 0.5, "coordinates_weight": 0.2, "prior": "gaussian", **settings})
+
+
+def build_vae(**settings):
+    """A variational autoencoder."""
+    from mizoo import augment
+    from mizoo.objectives import VAE
+
+    return VAE(_encoder(), augment=augment.preset("dim"), **settings)
+
+
+def build_aae(**settings):
+    """An adversarial autoencoder."""
+    from mizoo import augment
+    from mizoo.objectives import AAE
+
+    return AAE(_encoder(), augment=augment.preset("dim"), **settings)
+
+
+def build_supervised(**settings):
+    """Training with labels."""
+    from mizoo import augment
+    from mizoo.objectives import Supervised
+
+    return Supervised(_encoder(), classes=3, augment=augment.preset("dim"), **settings)
+
+
 BUILDERS = {
     "deep_infomax": build_deep_infomax,
+    "whole_paper": build_whole_paper,
     "views": build_views,
     "in_blocks": build_in_blocks,
     "simclr": build_simclr,
     "cpc": build_cpc,
     "deep_co_training": build_deep_co_training,
     "distillation": build_distillation,
+    "vae": build_vae,
+    "aae": build_aae,
+    "supervised": build_supervised,
 }
 
 
@@ -199,6 +232,8 @@ def train(case: Case) -> tuple[dict[str, float], dict[str, Any], dict[str, Any]]
     targets = {}
     if case.objective == "distillation":
         targets = {"targets": np.random.default_rng(3).standard_normal((32, 6), dtype="float32")}
+    elif case.objective == "supervised":
+        targets = {"targets": np.eye(3, dtype="float32")[np.random.default_rng(3).integers(0, 3, 32)]}
     if case.scan:
         for epoch in range(case.epochs):
             terms = model.scan_epoch(pictures, 16, 4, epoch, **targets)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mizoo._tools.files import write_text
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
+from mizoo.evaluate.published import entry_rows
 from mizoo.evaluate.rows import Row
 from mizoo.report.page import pictures
 from mizoo.report.page.kept import Arrays
@@ -18,7 +19,6 @@ from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import section, titles
 from mizoo.report.page.study import study
 from mizoo.report.page.subject import Subject, find
-from mizoo.report.tables import entry_rows
 from mizoo.zoo import entries
 
 # Nothing is fetched, whatever a name or a row may hold.
