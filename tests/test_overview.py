@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -11,37 +11,17 @@ import time
 import numpy as np
 import pytest
 from support.encoders import publish
+from support.rows import a_row
 
 from mizoo import cli, zoo
 from mizoo.errors import UserError
 from mizoo.evaluate import overview, speed
-from mizoo.evaluate.rows import Row, write_rows
+from mizoo.evaluate.rows import write_rows
 from mizoo.zoo import OnnxEncoder
 
-ROW = Row(
-    entry="a",
-    encoder="published",
-    dataset="cifar10",
-    endpoint="fc",
-    protocol="linear",
-    value=70.0,
-    spread=0.0,
-    seeds=1,
-    split="test",
-    train_size=50000,
-    test_size=10000,
-    settings={},
-    command="mizoo evaluate a",
-    version="0",
-    hardware="CPU",
-    seconds=1.0,
-)
+row = functools.partial(a_row, protocol="linear")
 SPEED = {"rate": 2840.0, "median": 2770.0, "unit": "pictures", "batch_size": 256, "hardware": "CPU, 1 core"}
 SHAPES = {"input": {"shape": [32, 32, 3]}, "endpoints": {"local": [8, 8, 6], "fc": [16]}}
-
-
-def row(**changes) -> Row:
-    return dataclasses.replace(ROW, **changes)
 
 
 def test_the_best_is_that_of_published_weights_on_the_test_split_of_its_own_data():
@@ -53,7 +33,7 @@ def test_the_best_is_that_of_published_weights_on_the_test_split_of_its_own_data
         row(value=95.0, precision="mixed_bfloat16"),
         row(value=94.0, dataset="cifar100"),
     ]
-    found = overview.best([ROW, *higher, row(value=72.5, endpoint="conv", precision="float32")], "linear", "cifar10")
+    found = overview.best([row(), *higher, row(value=72.5, endpoint="conv", precision="float32")], "linear", "cifar10")
     sizes = {"train_size": 50000, "test_size": 10000}
     assert found == {"value": 72.5, "endpoint": "conv", "dataset": "cifar10", **sizes}
     assert overview.best(higher, "linear", "cifar10") is None

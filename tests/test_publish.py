@@ -17,11 +17,12 @@ for needed in ("onnx", "onnxruntime", "tf2onnx"):
     pytest.importorskip(needed)
 
 from support.encoders import shaken_encoder, values_of  # noqa: E402
+from support.rows import a_row  # noqa: E402
 
 from mizoo import encoders, export, zoo  # noqa: E402
 from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
-from mizoo.evaluate.rows import Row, merge_rows, read_rows  # noqa: E402
+from mizoo.evaluate.rows import merge_rows, read_rows  # noqa: E402
 from mizoo.export import publish as publish_as  # noqa: E402
 from mizoo.publish import _valid_baselines, is_path  # noqa: E402
 from mizoo.report import cards  # noqa: E402
@@ -168,24 +169,7 @@ def test_what_cannot_be_read_stops_a_replacement_before_it_begins(clone, images,
 
 
 def _row(encoder):
-    return Row(
-        entry="small_net",
-        encoder=encoder,
-        dataset="cifar10",
-        endpoint="fc",
-        protocol="knn",
-        value=50.0,
-        spread=0.0,
-        seeds=1,
-        split="test",
-        train_size=10,
-        test_size=10,
-        settings={},
-        command="mizoo evaluate small_net",
-        version="0",
-        hardware="CPU",
-        seconds=1.0,
-    )
+    return a_row(entry="small_net", encoder=encoder, command="mizoo evaluate small_net")
 
 
 def test_the_manifest_says_what_a_run_went_on_from(clone, images, quick_forms):

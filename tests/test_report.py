@@ -7,29 +7,22 @@ import json
 import re
 
 import pytest
+from support.rows import a_row
 
 from mizoo import report
 from mizoo.errors import UserError
-from mizoo.evaluate.rows import Row, merge_rows
+from mizoo.evaluate.rows import merge_rows
 from mizoo.report import benchmark_tables, cards
 
 WEIGHTS = "ab" * 32
-ROW = Row(
+ROW = a_row(
     entry="dim_small",
-    encoder="published",
-    dataset="cifar10",
-    endpoint="fc",
     protocol="mlp200",
     value=74.314,
     spread=0.127,
     seeds=3,
-    split="test",
-    train_size=50000,
-    test_size=10000,
     settings={"schedule": "fast", "weights": WEIGHTS},
     command="mizoo evaluate dim_small --dataset cifar10",
-    version="0.1.0",
-    hardware="CPU, 2 cores",
     seconds=90.0,
 )
 ROWS = [

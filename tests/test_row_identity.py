@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.rows import a_row
 
 from mizoo import report
 from mizoo._tools.progress import Progress
@@ -17,30 +18,11 @@ from mizoo.errors import UserError
 from mizoo.evaluate import Protocol, Score, evaluate, merge_rows, read_rows
 from mizoo.evaluate.keeping import Keeper
 from mizoo.evaluate.protocols import TABLE, choose
-from mizoo.evaluate.rows import Row, public_command
+from mizoo.evaluate.rows import public_command
 from mizoo.evaluate.source import data_source
 
 OLD = Path(__file__).parent / "fixtures" / "version_0_1_0" / "results.json"
-ROW = Row(
-    entry="dim",
-    encoder="published",
-    dataset="cifar10",
-    endpoint="fc",
-    protocol="knn",
-    value=72.53,
-    spread=0.0,
-    seeds=1,
-    split="test",
-    train_size=50000,
-    test_size=10000,
-    settings={"k": 200},
-    command="mizoo evaluate dim",
-    version="0.2.0",
-    hardware="CPU",
-    seconds=1.0,
-    source="tfds:cifar10/3.0.2",
-    precision="float32",
-)
+ROW = a_row(value=72.53, settings={"k": 200}, version="0.2.0", source="tfds:cifar10/3.0.2", precision="float32")
 OF_FOLDER = dataclasses.replace(ROW, value=62.85, source="sha256:" + "ab" * 32)
 BEFORE_SOURCES = dataclasses.replace(ROW, value=72.0, source="", precision="")
 

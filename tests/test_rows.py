@@ -6,27 +6,19 @@ import dataclasses
 import json
 
 import pytest
+from support.rows import a_row
 
 from mizoo._tools.hardware import hardware
 from mizoo.errors import UserError
-from mizoo.evaluate.rows import Row, merge_rows, read_rows
+from mizoo.evaluate.rows import merge_rows, read_rows
 
-ROW = Row(
-    entry="dim",
-    encoder="published",
-    dataset="cifar10",
-    endpoint="fc",
+ROW = a_row(
     protocol="mlp200",
     value=75.57,
     spread=0.12,
     seeds=3,
-    split="test",
-    train_size=50000,
-    test_size=10000,
     settings={"schedule": "fast"},
     command="mizoo evaluate dim --dataset cifar10",
-    version="0.1.0",
-    hardware="CPU, 2 cores",
     seconds=12.5,
 )
 
