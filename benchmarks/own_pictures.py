@@ -41,15 +41,15 @@ def start(run: Path) -> tuple[dict[str, Any], Any]:
 
 def trained(run: Path) -> tuple[dict[str, Any], Any]:
     """What the table calls a run, and its encoder."""
-    recipe, log = recipes.load(run / RECIPE), read_log(run)
+    recipe = recipes.load(run / RECIPE)
     hardware_of_run = json.loads((run / "machine.json").read_text(encoding="utf-8"))["hardware"]
     named = {"encoder": recipe.name, "begins_with": recipe.init_from or "new weights"}
-    named |= {"epochs": len(log), "minutes": round(log[-1]["seconds"] / 60), "hardware": hardware_of_run}
+    named |= {"epochs": len(read_log(run)), "hardware": hardware_of_run}
     return named, zoo.load(str(run))
 
 
 def measure(folder: Path, encoder: Any, endpoint: str, kind: str) -> dict[str, Any]:
-    """Top-1 % by each protocol, the encoder's side, and how many columns the features have."""
+    """Top-1 % by each protocol, the encoder's side, and how many pictures were scored."""
     endpoints = None if kind == "pixels" else [endpoint]
     rows = evaluate(encoder, str(folder), PROTOCOLS, endpoints, encoder=kind, entry="x", command="x")
     shape = interface.picture_shape(encoder)

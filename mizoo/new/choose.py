@@ -41,7 +41,7 @@ _DEEP_SIDE = 96  # from which on the deeper network is taken, if there is time: 
 _SHARE_OF_MEMORY = 0.5
 _SHARE_OF_TIME = 0.9  # the rest is for starting, reading and saving
 _MOST_BROKEN = 0.1
-_RATE, _LOW_RATE = 0.05, 0.01  # from new weights, and from trained ones
+_RATE = 0.05
 _THREE_STAGE = {"name": "three_stage", "widths": [64, 256, 256], "padding": "valid"}
 _RESNET = {"name": "resnet18", "width": 0.5}
 
@@ -225,7 +225,6 @@ def _content(
     survey: Survey, wishes: Wishes, encoder: dict[str, Any], side: int, passes: int, cost: Cost | None = None
 ) -> dict[str, Any]:
     """The recipe of one option; `cost` decides its precision."""
-    few = survey.usable < FEW
     data: dict[str, Any] = {"source": wishes.source, "augment": "views", **_stages(side, passes)}
     if survey.depth is not None:
         data["depth"] = survey.depth
@@ -236,7 +235,7 @@ def _content(
         every = max(1, round(_CHECKPOINT_SECONDS / _epoch_seconds(survey, side, cost)))
         training |= {"precision": cost.precision, "checkpoint_epochs": min(every, passes)}
     content: dict[str, Any] = {"name": wishes.name, "summary": f"InfoNCE between views of {survey.folder.name}"}
-    if few:
+    if survey.usable < FEW:
         content["init_from"] = START
     content |= {
         "encoder": {**encoder, "side": side},
@@ -244,7 +243,7 @@ def _content(
         "data": data,
         "optimizer": {
             "name": "muon",
-            "learning_rate": _LOW_RATE if few else _RATE,
+            "learning_rate": _RATE,
             "beta_2": 0.98,
             "warmup_epochs": round(0.1 * passes, 1),
         },

@@ -54,7 +54,6 @@ def reasons(survey: Survey, wishes: Wishes, plan: Plan) -> dict[str, str]:
         "training.precision": "the faster one here",
     }
     if "init_from" in content:
-        why["optimizer.learning_rate"] += f", low because the run begins with weights of {START}"
         why["init_from"] = f"below {FEW:,} pictures a trained encoder is a better start than none; leave it out to see"
     if survey.depth is not None:
         why["data.depth"] = f"the values of the deep grey files fit into {survey.depth} bits"

@@ -22,6 +22,7 @@ _FEATURES = {
 }
 _BUDGETS_HEAD = ("data", "labels", "draws", "frozen", "unfrozen", "from scratch", "unfrozen - from scratch")
 
+_NO_NAMES = ("", "raw pixels", "new weights")
 _OWN_HEAD = ("encoder", "begins with", "training on the photographs", "side", "`linear`", "`knn`")
 
 
@@ -221,9 +222,10 @@ def own_pictures_table(path: str | os.PathLike) -> str:
     rows = content["rows"]
     body = []
     for row in rows:
-        name = markdown.code(row["encoder"]) if "_" in row["encoder"] or row["begins_with"] else row["encoder"]
-        begins = markdown.code(row["begins_with"]) if "_" in row["begins_with"] else row["begins_with"]
-        training = f"{row['epochs']} epochs, {row['minutes']} min" if "epochs" in row else "none here"
+        name, begins = (
+            each if each in _NO_NAMES else markdown.code(each) for each in (row["encoder"], row["begins_with"])
+        )
+        training = f"{row['epochs']} epochs" if "epochs" in row else "none here"
         body.append([name, begins, training, str(row["side"]), number(row["linear"]), number(row["knn"])])
     error = max(100 * (share * (1 - share) / row["test"]) ** 0.5 for row in rows for share in [row["linear"] / 100])
     title = (
