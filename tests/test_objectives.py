@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 
 import keras
@@ -12,7 +11,6 @@ from keras import ops
 from support.encoders import toy_encoder
 
 from mizoo import augment, data
-from mizoo.encoders import conv32
 from mizoo.errors import UserError
 from mizoo.objectives import DeepInfoMax, Objective
 from mizoo.objectives.base import ADVERSARY
@@ -280,49 +278,3 @@ def test_the_step_compiles_with_xla(rng):
         )
         losses.append(model.fit(batches, epochs=2, verbose=0).history["loss"][-1])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-
-
-@pytest.mark.skipif(not TENSORFLOW, reason="the kernel is TensorFlow's")
-@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_batch_norm_by_one_kernel_is_that_of_keras(monkeypatch, jit):
-    from mizoo.objectives import _tensorflow
-
-    def trained(context):
-        monkeypatch.setattr(_tensorflow, "_fused_batch_norm", context)
-        keras.utils.set_random_seed(1)
-        encoder = conv32(widths=(16, 6, 8), fc_size=16, global_size=5)
-        encoder.get_layer("conv2_norm").trainable = False  # a frozen one stays in inference mode
-        model = DeepInfoMax(encoder, critic_width=16, augment=augment.preset("dim"))
-        model.compile(keras.optimizers.SGD(0.1), jit_compile=jit)
-        own = np.random.default_rng(3)
-        logs = [model.fit(batch(own, model), batch_size=8, epochs=2, verbose=0).history for _ in range(2)]
-        assert not any("call" in layer.__dict__ for layer in model._flatten_layers())
-        return logs[-1], [v.numpy() for v in model.encoder.variables + list(model.local_critic["local"].variables)]
-
-    fused, calls = _tensorflow._fused_batch_norm, []
-    one, weights = trained(lambda norms: calls.append(len(norms)) or fused(norms))
-    other, expected = trained(lambda norms: contextlib.nullcontext())
-    assert calls and calls[0] == 6  # four of the encoder, one for each side of the critic
-    for name, values in other.items():
-        assert one[name] == pytest.approx(values, abs=2e-4), name
-    for weight, value in zip(weights, expected):
-        np.testing.assert_allclose(weight, value, atol=2e-4)
-
-
-@pytest.mark.skipif(not TENSORFLOW, reason="the kernel is TensorFlow's")
-@pytest.mark.parametrize("shape, dtype", [((6, 3, 2, 16), "bfloat16"), ((6, 5, 16), "bfloat16"), ((9, 4), "float32")])
-def test_batch_norm_by_one_kernel_keeps_the_moving_averages(rng, shape, dtype):
-    from mizoo.objectives import _tensorflow
-
-    x = ops.cast(rng.normal(2.0, 3.0, shape), dtype)
-    made = []
-    for fused in (True, False):
-        layer = keras.layers.BatchNormalization(momentum=0.7, dtype="mixed_bfloat16" if dtype == "bfloat16" else dtype)
-        layer.build(shape)
-        layer.gamma.assign(np.linspace(0.5, 2.0, shape[-1]))
-        layer.beta.assign(np.linspace(-1.0, 1.0, shape[-1]))
-        with _tensorflow._fused_batch_norm([layer]) if fused else contextlib.nullcontext():
-            y = layer(x, training=True)
-        made.append([ops.convert_to_numpy(v).astype("float32") for v in (y, layer.moving_mean, layer.moving_variance)])
-    for one_kernel, expected, tolerance in zip(*made, (2e-2 if dtype == "bfloat16" else 1e-5, 1e-5, 1e-5)):
-        np.testing.assert_allclose(one_kernel, expected, rtol=tolerance, atol=tolerance)

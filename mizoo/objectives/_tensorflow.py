@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
+from keras.layers import BatchNormalization
 
 from mizoo._tools import keras_private
 from mizoo.errors import UserError
+from mizoo.objectives._cpu import cpu_kernels
 
 
 class TensorFlowStep:
@@ -23,7 +24,7 @@ class TensorFlowStep:
         """One update from one batch (of one replica); returns the running means of the terms."""
         images, noise = self.unpack(data)
         with tf.GradientTape() as tape:
-            with _batch_norm_context(self):
+            with _layer_context(self):
                 loss, terms = self.forward(images, noise)
             # Keras optimisers add up the gradients of the replicas; the loss here is a mean over one replica's rows.
             share = _share(images)
@@ -105,57 +106,16 @@ def _share(images):
     return tf.cast(rows, "float32") / tf.reduce_sum(_rows_of_all(rows))
 
 
-def _batch_norm_context(model: keras.Model) -> contextlib.AbstractContextManager:
-    """How batch normalisation is traced in the step; the layers keep their configuration."""
-    norms = [layer for layer in keras_private.all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+def _layer_context(model: keras.Model) -> contextlib.AbstractContextManager:
+    """How layers are traced in the step; they keep their configuration."""
+    layers = keras_private.all_layers(model)
     if _replicas() > 1:
-        return _synchronised_batch_norm(model, norms)
-    return contextlib.nullcontext() if tf.config.list_logical_devices("GPU") else _fused_batch_norm(norms)
+        return _synchronised_batch_norm(model, [each for each in layers if isinstance(each, BatchNormalization)])
+    return contextlib.nullcontext() if tf.config.list_logical_devices("GPU") else cpu_kernels(layers)
 
 
 @contextlib.contextmanager
-def _fused_batch_norm(norms: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
-    """Batch normalisation by TensorFlow's one kernel instead of Keras's dozen, which take half of a step on a CPU."""
-    for norm in norms:
-        norm.call = functools.partial(_fused_call, norm)
-    try:
-        yield
-    finally:
-        for norm in norms:
-            del norm.call
-
-
-def _fused_call(norm: keras.layers.BatchNormalization, inputs, training=None, mask=None):
-    """`BatchNormalization.call` with the same result and the same moving averages."""
-    channels_last = norm.axis in (-1, inputs.shape.rank - 1)
-    plain = norm.scale and norm.center and not norm.renorm and mask is None and channels_last
-    if not (training and norm.trainable and plain):
-        return type(norm).call(norm, inputs, training=training, mask=mask)
-    # The kernel of bfloat16 is slow where channels do not fill its blocks of 16.
-    direct = inputs.dtype == tf.bfloat16 and inputs.shape[-1] % 16 == 0
-    x = inputs if direct else tf.cast(inputs, tf.float32)
-    if inputs.shape.rank != 4:
-        x = tf.reshape(x, (-1, 1, 1, inputs.shape[-1]))
-    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x,
-        scale=norm.gamma,
-        offset=norm.beta,
-        mean=tf.zeros(0),
-        variance=tf.zeros(0),
-        epsilon=norm.epsilon,
-        is_training=True,
-    )
-    count = tf.cast(tf.size(x) // inputs.shape[-1], tf.float32)
-    variance *= (count - 1.0) / count  # the kernel's is unbiased, Keras's is that of the batch
-    for moving, value in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
-        moving.assign(moving * norm.momentum + value * (1.0 - norm.momentum))
-    if inputs.shape.rank != 4:
-        y = tf.ensure_shape(tf.reshape(y, tf.shape(inputs)), inputs.shape)
-    return tf.cast(y, norm.compute_dtype)
-
-
-@contextlib.contextmanager
-def _synchronised_batch_norm(model: keras.Model, norms: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+def _synchronised_batch_norm(model: keras.Model, norms: Sequence[BatchNormalization]) -> Iterator[None]:
     """Batch statistics over all replicas while the step is traced.
 
     The replicas are traced by threads that take turns, so the first to enter sets the layers and the last to leave
