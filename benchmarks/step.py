@@ -4,9 +4,11 @@
     python benchmarks/step.py /somewhere/torch/bin/python
 
 512 views in bfloat16, or float32, through `mizoo.encoders.three_stage`, InfoNCE between the two halves, gradients of
-all weights; no augmentation and no optimiser. "torch alone" is the same network written in PyTorch, channels last, by
-its autocast, and "valid" has a first convolution without padding, which makes the maps of each stage smaller. Each
-case is a process of its own on one core, the cases in turns. Writes benchmarks/step.json. About ten minutes.
+all weights; no augmentation and no optimiser. "mizoo" is the step as objectives take it, with the kernels of
+mizoo/objectives/_cpu.py, "keras" the same network without them, and "torch alone" the network written in PyTorch,
+channels last, by its autocast; "valid" has a first convolution without padding, which makes the maps of each stage
+smaller. Each case is a process of its own on one core, the cases in turns. Writes benchmarks/step.json. About ten
+minutes.
 """
 
 from __future__ import annotations
@@ -25,17 +27,19 @@ import numpy as np
 HERE = Path(__file__).parent
 VIEWS, STEPS, ROUNDS, SIDES, TEMPERATURE = 512, 4, 3, (16, 24), 0.2
 CASES = (
-    "keras on tensorflow",
+    "mizoo on tensorflow",
+    "mizoo on tensorflow, valid",
+    "mizoo on tensorflow, valid, float32",
     "keras on tensorflow, valid",
     "keras on tensorflow, valid, float32",
-    "keras on torch",
+    "keras on torch, valid",
     "torch alone",
     "torch alone, valid",
 )
 
 
-def keras_step(backend: str, side: int, padding: str, precision: str):
-    """A function that makes one step of the network in Keras and returns its loss."""
+def keras_step(backend: str, side: int, padding: str, precision: str, kernels: bool):
+    """A function that makes one step of the network in Keras, with the kernels of mizoo or not."""
     os.environ |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if backend == "tensorflow":
         import tensorflow as tf
@@ -73,10 +77,12 @@ def keras_step(backend: str, side: int, padding: str, precision: str):
 
         return step
 
+    from mizoo.objectives._cpu import cpu_kernels
+
     @tf.function
     def compiled(images):
         """Loss and gradients."""
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, cpu_kernels(encoder.layers if kernels else []):
             loss = loss_of(images)
         return loss, tape.gradient(loss, variables)
 
@@ -129,7 +135,10 @@ def rate(case: str, side: int) -> float:
     kind, _, backend = network.partition(" on ")
     padding = "valid" if "valid" in options else "same"
     precision = "float32" if "float32" in options else "mixed_bfloat16"
-    step = keras_step(backend, side, padding, precision) if kind == "keras" else torch_step(side, padding == "same")
+    if kind == "torch alone":
+        step = torch_step(side, padding == "same")
+    else:
+        step = keras_step(backend, side, padding, precision, kernels=kind == "mizoo")
     step(), step()
     seconds = []
     for _ in range(STEPS):

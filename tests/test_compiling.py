@@ -1,4 +1,4 @@
-"""Whether the step is compiled by XLA: as asked for, or measured, and traced once either way."""
+"""Precision and XLA where a recipe leaves them open; the step is traced once either way."""
 
 from __future__ import annotations
 
@@ -126,3 +126,20 @@ def test_a_recipe_says_it_and_the_weights_do_not_depend_on_it():
     assert chosen.training.jit_compile is True and plain.identity() == chosen.identity()
     with pytest.raises(UserError, match="jit_compile"):
         recipes.validate({**content, "training": {"jit_compile": "fast"}})
+
+
+@pytest.mark.parametrize(
+    "accelerator, extensions, precision",
+    [
+        ("", ["AVX-512", "bf16"], "float32"),
+        ("", ["AVX-512", "bf16", "AMX"], "mixed_bfloat16"),
+        ("GPU", [], "mixed_bfloat16"),
+    ],
+)
+def test_an_open_precision_is_that_of_the_hardware(accelerator, extensions, precision, monkeypatch):
+    from mizoo._tools import hardware
+    from mizoo._tools.keras_backend import precision_here
+
+    monkeypatch.setattr(hardware, "accelerator", lambda: accelerator)
+    monkeypatch.setattr(hardware, "cpu_extensions", lambda: extensions)
+    assert precision_here() == precision

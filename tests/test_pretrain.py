@@ -274,3 +274,21 @@ def test_a_loss_that_explodes_stops_the_run_with_a_reason(recipe, tmp_path, eage
     with pytest.raises(UserError, match="learning_rate"):
         pretrain(exploding, tmp_path / "run")
     assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(recipe, tmp_path, monkeypatch):
+    """Begun on one kind of machine and resumed on another, it is the run that never left the first."""
+    from mizoo.pretrain import run
+
+    open_one = changed(recipe, training={"epochs": 2, "precision": "auto"})
+    weights = []
+    for there in ("mixed_bfloat16", "float32"):
+        folder = tmp_path / there
+        monkeypatch.setattr(run, "precision_here", lambda: "mixed_bfloat16")
+        pretrain(open_one, folder, stop_after=1)
+        monkeypatch.setattr(run, "precision_here", lambda there=there: there)
+        pretrain(open_one, folder)
+        assert json.loads((folder / "machine.json").read_text())["precision"] == "mixed_bfloat16"
+        weights.append(keras.saving.load_model(folder / "encoder.keras").get_weights())
+    for one, other in zip(*weights):
+        np.testing.assert_array_equal(one, other)

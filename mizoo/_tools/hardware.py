@@ -6,18 +6,19 @@ import os
 import platform
 from pathlib import Path
 
+AMX = "AMX"  # products of bfloat16 matrices in hardware
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def hardware() -> str:
     """The hardware in use, such as `CPU, 2 cores (AVX-512, bf16)`; never a host's name."""
-    accelerator = _accelerator()
-    return f"{accelerator}; {cpu(cores())}" if accelerator else cpu(cores())
+    device = accelerator()
+    return f"{device}; {cpu(cores())}" if device else cpu(cores())
 
 
 def cpu(count: int) -> str:
     """So many cores of this machine's processor, such as `CPU, 1 core (AVX-512, bf16)`."""
-    extensions = _cpu_extensions()
+    extensions = cpu_extensions()
     return f"CPU, {count} core{'s' if count > 1 else ''}" + (f" ({', '.join(extensions)})" if extensions else "")
 
 
@@ -49,7 +50,8 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _accelerator() -> str:
+def accelerator() -> str:
+    """The name of the GPU or TPU in use, "" on a CPU."""
     import keras
 
     if keras.backend.backend() == "jax":
@@ -65,10 +67,11 @@ def _accelerator() -> str:
     return ""
 
 
-def _cpu_extensions() -> list[str]:
+def cpu_extensions() -> list[str]:
+    """The extensions of this machine's processor that decide how fast networks run, or its architecture."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return [platform.machine()] if platform.machine() else []
-    known = {"avx512f": "AVX-512", "avx512_bf16": "bf16", "amx_bf16": "AMX"}
+    known = {"avx512f": "AVX-512", "avx512_bf16": "bf16", "amx_bf16": AMX}
     return [name for flag, name in known.items() if flag in flags]

@@ -42,6 +42,13 @@ def dtype_policy(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def precision_here() -> str:
+    """What `precision: auto` is on this machine: `mixed_bfloat16` where there is hardware for its products."""
+    from mizoo._tools import hardware
+
+    return "mixed_bfloat16" if hardware.accelerator() or hardware.AMX in hardware.cpu_extensions() else "float32"
+
+
 def fast_precision() -> str:
     """The policy that trains fastest: `mixed_bfloat16` on TensorFlow (oneDNN's fast path on CPU), else `float32`."""
     import keras

@@ -15,6 +15,7 @@ import keras
 from mizoo import recipes
 from mizoo._tools.checks import check_choice
 from mizoo._tools.group import Group
+from mizoo._tools.keras_backend import precision_here
 from mizoo._tools.locks import lock_folder
 from mizoo._tools.workers import named_workers
 from mizoo._version import __version__
@@ -62,6 +63,7 @@ def facts(recipe: recipes.Recipe, last: int, jit_compile: bool | str) -> dict[st
     versions = {name: importlib.metadata.version(name) for name in ("keras", _distribution_of(backend))}
     asked = {"epochs to train": last, "jit_compile": jit_compile}
     devices = {"devices": _devices()} if backend == "tensorflow" else {}
+    asked |= {"precision": precision_here()} if recipe.training.precision == "auto" else {}
     return {"mizoo": __version__, "backend": backend, **versions, "recipe": recipe.identity(), **asked, **devices}
 
 

@@ -16,7 +16,7 @@ from mizoo import recipes
 from mizoo._tools import files
 from mizoo._tools.group import JOIN_WITHIN
 from mizoo._tools.hardware import hardware
-from mizoo._tools.keras_backend import dtype_policy
+from mizoo._tools.keras_backend import dtype_policy, precision_here
 from mizoo._tools.locks import lock_folder
 from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
@@ -27,7 +27,7 @@ from mizoo.pretrain.placement import Alone, KeepTogether, Placement, check_share
 from mizoo.pretrain.strategies import choose
 from mizoo.recipes.objectives import Phase
 from mizoo.runs.checks import busy, check_first
-from mizoo.runs.folder import CHECKPOINT, EVENTS, MACHINE, RECIPE, saved_state, settle_checkpoints
+from mizoo.runs.folder import CHECKPOINT, EVENTS, MACHINE, RECIPE, read_machine, saved_state, settle_checkpoints
 from mizoo.runs.listing import write_listing
 from mizoo.zoo import interface
 
@@ -171,7 +171,8 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
     """Train one phase, from the checkpoint in the folder unless it starts at epoch 0; whether it came to its end."""
     start, last, folder = phase.start, phase.last, run.folder
     keras.utils.set_random_seed(job.training.seed)
-    with dtype_policy(job.training.precision):
+    precision = _precision(job, folder if placement.group is None else None)
+    with dtype_policy(precision):
         with placement.scope():
             encoder = job.encoder(start)
             model = job.objective(phase, encoder)
@@ -191,7 +192,7 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
     if placement.group is None or placement.group.is_chief:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_text(folder / RECIPE, job.recipe_text)
-        machine = {"hardware": hardware(), "backend": keras.backend.backend()}
+        machine = {"hardware": hardware(), "backend": keras.backend.backend(), "precision": precision}
         files.write_json(folder / MACHINE, machine | placement.facts() | compiled | dict(job.facts))
         callbacks.append(Alone(_callbacks(job, run, encoder, batches, start, last), placement.measuring))
     if placement.group is not None:
@@ -199,6 +200,13 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
     with contextlib.closing(batches):
         placement.fit(model, batches, start, last, callbacks)
     return not model.stop_training
+
+
+def _precision(job: Job, folder: Path | None) -> str:
+    """The precision of the run: where the recipe leaves it open, that which its folder tells, or this machine's."""
+    if job.training.precision != "auto":
+        return job.training.precision
+    return (read_machine(folder).get("precision") if folder else None) or precision_here()
 
 
 def _callbacks(job: Job, run: _Run, encoder: Any, batches: Any, start: int, last: int) -> list:

@@ -171,12 +171,13 @@ class Training(Section):
     With `batch_statistics: pictures` the encoder that is saved at the end normalises by the statistics of whole
     training pictures, see `mizoo.encoders.fit_statistics`; with "views" by the running means of what it was trained on.
     `jit_compile` is whether TensorFlow compiles the step by XLA; "auto" measures both at the start of a run that is
-    long enough. Like `checkpoint_epochs` it decides nothing of the weights, but for rounding.
+    long enough. Like `checkpoint_epochs` it decides nothing of the weights, but for rounding. `precision: auto` is
+    "mixed_bfloat16" on accelerators and on CPUs with AMX, "float32" on others; a run that is resumed keeps its own.
     """
 
     epochs: PositiveInt = 100
     batch_size: int = Field(128, ge=2)
-    precision: Literal["float32", "mixed_bfloat16"] = "mixed_bfloat16"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "mixed_bfloat16"
     seed: int = Field(0, ge=0)
     checkpoint_epochs: PositiveInt = 1
     batch_statistics: Literal["views", "pictures"] = "views"
