@@ -25,6 +25,7 @@ import yaml
 from mizoo import __version__, recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
+from mizoo._tools.keras_backend import precision_here
 from mizoo.evaluate import evaluate
 from mizoo.new.measure import measure
 from mizoo.pretrain import pretrain
@@ -71,7 +72,7 @@ def changed(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     path = HERE.parent / "models" / "fast_cifar10" / "recipe.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["data"]["stages"] = [SMALL, LARGE]
-    shared = {"data.split": f"train[:{PICTURES}]", "training.seed": seed, "training.precision": "float32"}
+    shared = {"data.split": f"train[:{PICTURES}]", "training.seed": seed, "training.precision": precision_here()}
     shared["training.jit_compile"] = False
     for key, value in (shared | changes).items():
         section, _, name = key.partition(".")
@@ -91,7 +92,7 @@ def planned(content: dict[str, Any], minutes: float) -> dict[str, Any]:
     counted = [stage | {"epochs": 1} for stage in stages[:-1]] + [stages[-1]]
     content["data"]["stages"] = counted
     content["training"]["epochs"] = len(stages)
-    cost = measure(content, content["training"]["precision"])
+    cost = measure(content, content["training"]["precision"], pictures=content["training"]["batch_size"])
     epochs = [
         max(1, round(share * 60 * minutes / (seconds * PICTURES)))
         for share, seconds in zip(shares, cost.seconds_per_picture)
@@ -116,6 +117,7 @@ def run(name: str, minutes: float, seed: int) -> dict[str, Any]:
     rows = evaluate(folder, "cifar10", ("linear", "knn"), ["fc"], split="validation", entry="x", cache=False)
     log = read_log(folder)
     row = {"trial": name, "changes": TRIALS[name], "minutes": minutes, "seed": seed, "epochs": len(log)}
+    row |= {"precision": recipe.training.precision}
     row |= {"train_minutes": round(log[-1]["seconds"] / 60, 1), "cpu_minutes": round(used / 60, 1)}
     return row | {each.protocol: round(each.value, 2) for each in rows}
 

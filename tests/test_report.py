@@ -368,9 +368,11 @@ def test_an_ablation_compares_with_the_recipe_and_takes_each_optimiser_at_its_be
         for trial, both in values.items()
         for seed, value in enumerate(both)
     ]
+    rows = [row | {"precision": "float32"} for row in rows]
     path = tmp_path / "ablation.json"
     path.write_text(json.dumps({"pictures": 15000, "hardware": "CPU, 1 core", "rows": rows}))
-    parts, optimizers = benchmark_tables.ablation_table(path).split("\n\n")[1:]
+    title, parts, optimizers = benchmark_tables.ablation_table(path).split("\n\n")
+    assert "in float32. CPU, 1 core." in title
     assert cells(parts)[2:] == [
         ["recipe", "10", "2", "4", "61.00 ± 1.41", "51.00 ± 1.41", ""],
         ["two views", "10", "1", "4", "58.00", "48.00", "-3.00"],

@@ -13,19 +13,22 @@ import numpy as np
 from mizoo._tools.progress import Progress
 from mizoo.new.choose import Cost
 
-_BATCH = 64  # pictures a step while measuring, at most
+_BATCH = 64  # pictures a step while measuring
 _STEPS = 3
 _LONGEST = 15.0  # seconds of steps of a stage, after which no more are taken
 _PRECISIONS = ("mixed_bfloat16", "float32")
 
 
-def measure(content: dict[str, Any], precision: str | None = None, progress: Progress | None = None) -> Cost:
+def measure(
+    content: dict[str, Any], precision: str | None = None, progress: Progress | None = None, pictures: int = _BATCH
+) -> Cost:
     """Train a recipe for a few steps on noise, stage by stage.
 
     Args:
         content: the recipe, with `data.stages`. Its data are not read, and weights to start from are not loaded.
         precision: that to train in; None tries the first stage in both and takes the faster.
         progress: shows what is measured.
+        pictures: in a step, at most; what a step takes beside them, such as the optimiser, counts for more in few.
 
     Returns:
         The cost in that precision.
@@ -38,16 +41,17 @@ def measure(content: dict[str, Any], precision: str | None = None, progress: Pro
     tried = _PRECISIONS if precision is None else (precision,)
     import keras  # noqa: F401  # before the memory of the process is looked at
 
-    scale = recipe.training.batch_size / _count(recipe)
+    count = min(pictures, recipe.training.batch_size)
+    scale = recipe.training.batch_size / count
     before = _peak_memory()
-    first = {each: _seconds_per_picture(recipe, recipe.data.stages[0], each) for each in tried}
+    first = {each: _seconds_per_picture(recipe, recipe.data.stages[0], each, count) for each in tried}
     taken = scale * max(0, _peak_memory() - before)
     if line is not None:
         line.advance()
     precision = min(first, key=lambda each: first[each])
     seconds = [first[precision]]
     for stage in recipe.data.stages[1:]:
-        seconds.append(_seconds_per_picture(recipe, stage, precision))
+        seconds.append(_seconds_per_picture(recipe, stage, precision, count))
         taken += scale * max(0, _peak_memory() - before)  # a run keeps what an earlier stage has allocated
         if line is not None:
             line.advance()
@@ -75,19 +79,13 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _count(recipe: Any) -> int:
-    """Pictures a step while measuring."""
-    return min(_BATCH, recipe.training.batch_size)
-
-
-def _seconds_per_picture(recipe: Any, stage: Any, precision: str) -> float:
+def _seconds_per_picture(recipe: Any, stage: Any, precision: str, count: int) -> float:
     """The fastest of a few steps of one stage, after a first one that is traced."""
     import keras
 
     from mizoo import augment
     from mizoo._tools.keras_backend import dtype_policy
 
-    count = _count(recipe)
     side = recipe.encoder.side
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     views = augment.preset(recipe.data.augment, stage.view_side, stage.area)

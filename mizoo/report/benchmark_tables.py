@@ -264,9 +264,11 @@ def ablation_table(path: str | os.PathLike) -> str:
     for (_, name), tried in by_optimizer.items():
         _, rate, cells = max(tried)
         optimizers.append([name, ", ".join(each for _, each, _ in tried), rate, *cells])
+    precisions = " and ".join(sorted({row["precision"] for row in content["rows"]}))
     title = (
         "Top-1 % of `fc` on 5,000 validation pictures; ± is the standard deviation over several seeds. "
-        f"Trained on the first {content['pictures']:,} pictures, as many epochs as the minutes of one core allow. "
+        f"Trained on the first {content['pictures']:,} pictures, as many epochs as the minutes of one core allow, "
+        f"in {precisions}. "
         f"{content['hardware']}."
     )
     head = ("minutes", "seeds", "epochs", "`linear`", "`knn`")
