@@ -56,6 +56,8 @@ TRIALS = {
         "augment-views": {"data.augment": "views"},
         "occlusion-0.5": {"objective.occlusion": 0.5},
         "lamb-5e-3": {"optimizer.name": "lamb", "optimizer.learning_rate": 5e-3},
+        "muon-0.05": {"optimizer.name": "muon", "optimizer.learning_rate": 0.05},
+        "muon-0.02": {"optimizer.name": "muon", "optimizer.learning_rate": 0.02},
     },
     "dim_views_cifar10": {
         "recipe": {},
@@ -85,6 +87,8 @@ TRIALS = {
         "decay-0.1": {"optimizer.weight_decay": 0.1},
         "ema-0.99": {"optimizer.ema": 0.99},
         "lamb-5e-3": {"optimizer.name": "lamb", "optimizer.learning_rate": 5e-3},
+        "muon-0.05": {"optimizer.name": "muon", "optimizer.learning_rate": 0.05},
+        "muon-0.02": {"optimizer.name": "muon", "optimizer.learning_rate": 0.02},
         "warmup-0": {"optimizer.warmup_epochs": 0.0},
         "constant": {"optimizer.schedule": "constant"},
         "epochs-8": {"training.epochs": 8},
