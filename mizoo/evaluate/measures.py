@@ -48,7 +48,7 @@ def uniform_where_matched(features: np.ndarray, prior: str | None = "uniform") -
     if check_choice(prior or "uniform", "prior", PRIORS) == "uniform":
         with np.errstate(over="ignore"):
             return 1 / (1 + np.exp(-features))
-    return 0.5 * np.frompyfunc(math.erfc, 1, 1)(-features / math.sqrt(2)).astype(np.float64)
+    return 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(-features / math.sqrt(2))
 
 
 def prior_fit(features: np.ndarray, prior: str = "uniform") -> np.ndarray:
