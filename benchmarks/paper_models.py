@@ -180,18 +180,21 @@ def run(name: str, recipe: recipes.Recipe, results: Results, options: argparse.N
         raise SystemExit(f"error: {folder} is another run than that of {results.path}. Pass another --out, or move it")
     results.note(name, **facts, log={key: value for key, value in log[-1].items() if key != "epoch"})
     command = f"python benchmarks/paper_models.py {name}"
+    together: dict[tuple[str, ...], list[str]] = {}  # endpoints -> the protocols that lack them: data are read once
     for protocol, endpoints in wanted(options).items():
         if lacking := results.missing(name, protocol, endpoints):
-            evaluate(
-                folder,
-                recipe.data.source,
-                (protocol,),
-                lacking,
-                train_split=options.split,
-                entry=name,
-                command=command,
-                rows=lambda row: results.add(name, row),
-            )
+            together.setdefault(tuple(lacking), []).append(protocol)
+    for lacking, protocols in together.items():
+        evaluate(
+            folder,
+            recipe.data.source,
+            protocols,
+            lacking,
+            train_split=options.split,
+            entry=name,
+            command=command,
+            rows=lambda row: results.add(name, row),
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
