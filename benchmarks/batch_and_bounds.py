@@ -7,7 +7,7 @@ rate, on the first 45,000 training pictures; measured by `linear` and `knn` of `
 5,000. An epoch of small batches has more steps, and costs more, but InfoNCE has fewer negatives in them: its ceiling is
 the logarithm of their number. Runs are kept in runs/batch_and_bounds, and one that was interrupted goes on; what
 benchmarks/batch_and_bounds.json holds is not made again. After each run the picture beside the file is drawn; `mizoo
-tables` writes the table. About an hour of one core.
+tables` writes the table.
 """
 
 from __future__ import annotations
