@@ -1,1 +1,1 @@
-"""Published entries: recipe, weights, results and card of each. Installed as `mizoo.models`."""
+"""Published entries: recipe, weights, results and card of each; and recipes without weights. Installed as `mizoo.models`."""

@@ -20,6 +20,8 @@ ROWS_OF_ALL = [
     ("ndm", "plain"),
     ("prior_fit", "mean"),
     ("prior_fit", "worst"),
+    ("prior_fit", "gaussian_mean"),
+    ("prior_fit", "gaussian_worst"),
     ("effective_rank", None),
     ("alignment", None),
     ("uniformity", None),
@@ -42,6 +44,19 @@ def test_uniform_coordinates_fit_the_prior_and_others_do_not(rng):
     # A constant coordinate at 1/2 is half of the interval away, a saturated one all of it.
     np.testing.assert_allclose(measures.prior_fit(np.array([[0.0, 900.0]] * 50)), [0.5, 1.0])
     assert measures.prior_fit(rng.normal(size=(20000, 1)))[0] > 0.1
+
+
+def test_the_fit_to_the_gaussian_prior_is_that_of_the_coordinates_themselves(rng):
+    from scipy import stats
+
+    features = rng.normal(size=(300, 3)) * [1.0, 0.2, 4.0] + [0.0, 0.3, -1.0]
+    expected = [stats.ks_1samp(features[:, i], stats.norm.cdf).statistic for i in range(3)]
+    np.testing.assert_allclose(measures.prior_fit(features, "gaussian"), expected, atol=1e-12)
+    normal = rng.normal(size=(20000, 2))
+    assert measures.prior_fit(normal, "gaussian").max() < 2 / np.sqrt(20000) < measures.prior_fit(normal).min()
+    np.testing.assert_allclose(measures.prior_fit(np.array([[0.0, 900.0]] * 50), "gaussian"), [0.5, 1.0])
+    with pytest.raises(UserError, match="prior.*uniform, gaussian"):
+        measures.prior_fit(normal, "logistic")
 
 
 def test_views_alike_are_aligned_and_opposite_ones_are_not(rng):
@@ -172,7 +187,9 @@ def test_every_measure_is_a_row_and_takes_no_labels(bare, tmp_path):
         assert (row.train_size, row.test_size) == ((240, 60) if TABLE[row.protocol].fits else (0, 300))
         assert np.isfinite(row.value) and "cpu_seconds" in row.settings
     values = {(row.protocol, row.settings.get("variant")): row.value for row in rows}
-    assert values["prior_fit", "worst"] >= values["prior_fit", "mean"] > 0
+    for prior in ("", "gaussian_"):
+        assert values["prior_fit", f"{prior}worst"] >= values["prior_fit", f"{prior}mean"] > 0
+    assert values["prior_fit", "gaussian_mean"] != values["prior_fit", "mean"]
     assert 1 < values["effective_rank", None] <= 3
     assert rows[0].command.endswith("--protocol measures")
     merge_rows(tmp_path / "results.json", rows)
@@ -278,9 +295,9 @@ def test_the_table_of_measures_has_one_line_an_encoder_and_the_paper_apart():
         )
     text = report.table(rows)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    numbers = ["0.25 ± 0.05", "1.25 ± 0.05", "2.25 ± 0.05", "3.250", "4.250", "5.25", "6.25", "7.25"]
+    numbers = ["0.25 ± 0.05", "1.25 ± 0.05", "2.25 ± 0.05", "3.250", "4.250", "5.250", "6.250", "7.25", "8.25", "9.25"]
     assert lines[2] == ["**`dim`**", *numbers]
-    assert len(lines[0]) == 9 and all("↑" in head or "↓" in head for head in lines[0][1:])
+    assert len(lines[0]) == 11 and all("↑" in head or "↓" in head for head in lines[0][1:])
     assert lines[3] == ["encoder", "MINE, nats ↑", "NDM, nats ↓", "NDM without sigmoid, nats ↓"]
     source = "([Hjelm et al. 2018, extended comparison](https://arxiv.org/abs/1808.06670))"
     assert [f"DIM(L) {source}", "45.09", "0.18", "9.18"] in lines

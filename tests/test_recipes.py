@@ -141,6 +141,39 @@ def test_files_that_are_no_recipes(tmp_path):
             recipes.load(path)
 
 
+def test_a_recipe_beside_others_in_its_folder_goes_by_both_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = recipes.names()
+    assert {"dim_local_cifar10", "dim_views_cifar10/first", "paper_cifar10/vae"} <= set(names)
+    assert [recipes.load(name).name for name in names] and recipes.load("paper_cifar10/vae").objective.name == "vae"
+    for wrong in ("vae", "paper_cifar10/vea"):
+        with pytest.raises(UserError, match=f"no recipe '{wrong}'. Did you mean paper_cifar10/vae"):
+            recipes.load(wrong)
+    with pytest.raises(UserError, match="no recipe file"):
+        recipes.load("models/paper_cifar10/vae.yaml")  # a path, and not of the folder that this runs in
+    (tmp_path / "paper_cifar10").mkdir()
+    (tmp_path / "paper_cifar10" / "vae").write_text("name: mine\ndata: {source: cifar10}\n")
+    assert recipes.load("paper_cifar10/vae").name == "mine"
+
+
+def test_the_recipes_of_the_paper_differ_in_the_objective_alone():
+    """Encoder, data, optimiser, length, batch and seed are shared; the dear critic has its own length and batch."""
+    stems = [name.partition("/")[2] for name in recipes.names() if name.startswith("paper_cifar10/")]
+    family = {stem: recipes.load(f"paper_cifar10/{stem}") for stem in stems}
+    first, dear = family["dim_local_infonce"], family.pop("dim_local_concat")
+    assert len(family) == 12 and first.training.epochs == 15 and first.training.batch_size == 128
+    for stem, recipe in [*family.items(), ("dim_local_concat", dear)]:
+        assert recipe.name == f"paper_{stem}_cifar10" and recipe.summary and recipe.init_from is None
+        for section in ("encoder", "data", "optimizer"):
+            assert getattr(recipe, section) == getattr(first, section), (stem, section)
+    assert all(recipe.training == first.training for recipe in family.values())
+    own = {"epochs": dear.training.epochs, "batch_size": dear.training.batch_size}
+    assert first.training.model_copy(update=own) == dear.training
+    assert f"{dear.training.epochs} epochs" in dear.summary and f"of {dear.training.batch_size}" in dear.summary
+    objectives = [recipe.objective.model_dump_json() for recipe in (*family.values(), dear)]
+    assert len(set(objectives)) == len(objectives)
+
+
 def test_schedules_reach_what_they_say():
     keras = pytest.importorskip("keras")
     content = with_change("optimizer.learning_rate", 0.01)

@@ -19,12 +19,13 @@ from support.reported import EPOCHS, reported
 from mizoo import data, recipes, zoo
 from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
+from mizoo.evaluate import measures
 from mizoo.evaluate.published import entry_rows
 from mizoo.report.page import figures, report
 from mizoo.report.page.kept import kept
 from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import evidence_of
-from mizoo.report.page.study import study, uniform_where_matched
+from mizoo.report.page.study import study
 from mizoo.report.page.subject import Subject, find
 from mizoo.report.page.verdict import START, judge
 
@@ -115,7 +116,7 @@ def test_the_prior_of_every_objective_is_the_flat_line_of_the_histogram(made, rn
     assert subject.prior == prior
     uniform = rng.uniform(size=(2000, 8))
     drawn = rng.normal(size=(2000, 8)) if prior == "gaussian" else np.log(uniform / (1 - uniform))
-    counts = np.histogram(uniform_where_matched(drawn, prior), 20, (0, 1))[0]
+    counts = np.histogram(measures.uniform_where_matched(drawn, prior), 20, (0, 1))[0]
     assert counts.sum() == 16_000 and np.abs(counts / 800 - 1).max() < 0.15
     drawing = figures.histogram(counts, prior, "toy")
     assert (f"{prior.capitalize()} prior" if prior else "sigmoid of the coordinates") in drawing

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mizoo._tools.arrays import unit_rows
+from mizoo._tools.checks import check_choice
+
+PRIORS = ("uniform", "gaussian")
 
 
 def spread(features: np.ndarray) -> float:
@@ -28,18 +33,40 @@ def effective_rank(features: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def prior_fit(features: np.ndarray) -> np.ndarray:
-    """Kolmogorov-Smirnov distance of each coordinate's sigmoid from the uniform distribution on [0, 1].
+def uniform_where_matched(features: np.ndarray, prior: str | None = "uniform") -> np.ndarray:
+    """Coordinates mapped to 0..1 so that those that follow a prior of `mizoo.DeepInfoMax` are uniform there.
 
     Args:
-        features: (N, d), before the sigmoid that the prior of Deep InfoMax sees.
+        features: any shape, of `global` as the encoder gives it.
+        prior: "uniform" or None: by the sigmoid, after which that prior is uniform; "gaussian": by the standard normal
+            distribution function.
 
-    Returns:
-        (d,) in 0..1: 0.5 / N at best, near 1 for a coordinate that the sigmoid saturates. What is left by chance with
-        exactly uniform coordinates is about 0.87 / sqrt(N).
+    Raises:
+        UserError: for another prior.
     """
     features = np.asarray(features, np.float64)
-    ordered = np.sort(1 / (1 + np.exp(-features)), axis=0)
+    if check_choice(prior or "uniform", "prior", PRIORS) == "uniform":
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-features))
+    return 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(-features / math.sqrt(2))
+
+
+def prior_fit(features: np.ndarray, prior: str = "uniform") -> np.ndarray:
+    """Kolmogorov-Smirnov distance of each coordinate from the prior.
+
+    Args:
+        features: (N, d), `global` as the encoder gives it.
+        prior: of `mizoo.DeepInfoMax`: "uniform" compares the sigmoid of each coordinate with the uniform distribution
+            on [0, 1], "gaussian" the coordinate itself with the standard Gaussian.
+
+    Returns:
+        (d,) in 0..1: 0.5 / N at best, near 1 for a coordinate far from the prior, such as one that the sigmoid
+        saturates. What is left by chance with coordinates that follow the prior exactly is about 0.87 / sqrt(N).
+
+    Raises:
+        UserError: for another prior.
+    """
+    ordered = np.sort(uniform_where_matched(features, prior), axis=0)
     steps = np.arange(len(ordered) + 1)[:, None] / len(ordered)
     return np.maximum(steps[1:] - ordered, ordered - steps[:-1]).max(axis=0)
 

@@ -2,10 +2,10 @@
 
 from mizoo._tools.lazy import submodules
 from mizoo.recipes.encoders import ENCODERS
-from mizoo.recipes.loading import ancestors, load, validate
+from mizoo.recipes.loading import ancestors, load, names, validate
 from mizoo.recipes.objectives import OBJECTIVES
 from mizoo.recipes.recipe import Recipe
 
-__all__ = ["ENCODERS", "OBJECTIVES", "Recipe", "ancestors", "load", "validate"]
+__all__ = ["ENCODERS", "OBJECTIVES", "Recipe", "ancestors", "load", "names", "validate"]
 
 __getattr__ = submodules(__name__)

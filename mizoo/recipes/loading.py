@@ -21,6 +21,8 @@ from mizoo.recipes.section import CUSTOM, Section, Settings
 from mizoo.recipes.training import Data, Optimizer, Training, Watch
 from mizoo.zoo import entries
 
+_ENDINGS = (".yaml", ".yml")
+_OF_ENTRY = "recipe.yaml"
 _TABLES: dict[str, dict[str, type[Settings]]] = {
     "encoder": {**ENCODERS, CUSTOM: CustomEncoderSettings},
     "objective": {**OBJECTIVES, CUSTOM: CustomObjectiveSettings},
@@ -38,7 +40,8 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
     """Read and validate a recipe.
 
     Args:
-        name_or_path: the name of a published entry, or the path of a YAML file.
+        name_or_path: the name of a published entry or of another recipe of `models/`, such as "paper_cifar10/vae"
+            (`names` lists them), or the path of a YAML file.
         changes: dotted keys to replace, such as {"training.epochs": 5}.
 
     Returns:
@@ -99,7 +102,7 @@ def ancestors(init_from: str | None) -> list[Path]:
     """
     if not init_from:
         return []
-    files = [file for file in sorted(entries.locate("models").glob("*/*.yaml")) if file.name != "recipe.yaml"]
+    files = [file for file in sorted(entries.locate("models").glob("*/*.yaml")) if file.name != _OF_ENTRY]
     contents = {file: yaml_text.parse(file.read_text(encoding="utf-8")) for file in files}
     chain: list[Path] = []
     source: str | None = init_from
@@ -109,6 +112,16 @@ def ancestors(init_from: str | None) -> list[Path]:
         chain = named[:1] + chain
         source = contents[named[0]].get("init_from") if named else None
     return chain
+
+
+def names() -> list[str]:
+    """What `load` takes by name: the recipes of `models/`.
+
+    Returns:
+        The name of each folder with a `recipe.yaml`, and FOLDER/FILE, without its ending, of every other recipe in one.
+    """
+    found = sorted(entries.locate("models").glob("*/*.yaml"))
+    return [file.parent.name if file.name == _OF_ENTRY else f"{file.parent.name}/{file.stem}" for file in found]
 
 
 def _explain(problem: Any) -> str:
@@ -145,14 +158,15 @@ def _explain(problem: Any) -> str:
 
 def _recipe_file(name_or_path: str | os.PathLike) -> Path:
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
-        if not path.is_file():
-            raise UserError(f"There is no recipe file {str(path)!r}.")
+    if path.is_file() and (path.suffix in _ENDINGS or path.parent != Path(".")):
         return path
-    folder = entries.locate("models")
-    known = sorted(file.parent.name for file in folder.glob("*/recipe.yaml"))
-    if path.name not in known:
-        near = difflib.get_close_matches(path.name, known, n=3, cutoff=0.4)
-        hint = f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(known) or 'none'}."
-        raise UserError(f"There is no recipe {path.name!r}. {hint} A recipe of your own is a path that ends in .yaml.")
-    return folder / path.name / "recipe.yaml"
+    name, known = path.as_posix(), names()
+    if name in known:
+        folder, _, stem = name.partition("/")
+        return entries.locate("models") / folder / (f"{stem}.yaml" if stem else _OF_ENTRY)
+    near = [each for each in known if each.endswith(f"/{name}")]
+    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    if path.suffix in _ENDINGS or (path.parent != Path(".") and not near):
+        raise UserError(f"There is no recipe file {str(path)!r}.")
+    hint = f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(known) or 'none'}."
+    raise UserError(f"There is no recipe {name!r}. {hint} A recipe of your own is a path that ends in .yaml.")

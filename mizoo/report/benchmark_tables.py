@@ -26,7 +26,7 @@ _NO_NAMES = ("", "raw pixels", "new weights")
 _OWN_HEAD = ("encoder", "begins with", "training on the photographs", "side", "`linear`", "`knn`")
 
 
-def _read(path: str | os.PathLike, script: str = "") -> dict[str, Any]:
+def read_benchmark(path: str | os.PathLike, script: str = "") -> dict[str, Any]:
     """What a benchmark wrote: `script`, by default that of the file's name.
 
     Raises:
@@ -48,7 +48,7 @@ def schedule_table(path: str | os.PathLike) -> str:
     Args:
         path: what `benchmarks/probe_schedule.py` wrote.
     """
-    content = _read(path)
+    content = read_benchmark(path)
     by_key: dict[tuple[str, str], dict[str, dict]] = {}
     for row in content["rows"]:
         by_key.setdefault((row["encoder"], row["endpoint"]), {})[row["schedule"]] = row
@@ -85,7 +85,7 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
     Raises:
         UserError: if no trial of the entry was run, or its own recipe was not.
     """
-    content = _read(path)
+    content = read_benchmark(path)
     rows = [row for row in content["rows"] if row["entry"] == entry]
     by_trial: dict[str, dict[str, dict]] = {}
     for row in rows:
@@ -134,7 +134,7 @@ def augment_table(path: str | os.PathLike) -> str:
     Args:
         path: what `benchmarks/augment_cost.py` wrote.
     """
-    content = _read(path)
+    content = read_benchmark(path)
     body = [
         [
             ", ".join([f"`{row['entry']}`", *filter(None, [_as_keys(row.get("changes", {}))])]),
@@ -157,7 +157,7 @@ def step_table(path: str | os.PathLike) -> str:
     Args:
         path: what `benchmarks/step.py` wrote.
     """
-    content = _read(path)
+    content = read_benchmark(path)
     rates: dict[str, dict[int, int]] = {}
     for row in content["rows"]:
         rates.setdefault(row["case"], {})[row["side"]] = row["views_per_cpu_second"]
@@ -183,7 +183,7 @@ def label_budgets_table(path: str | os.PathLike) -> str:
     Raises:
         UserError: if no draw is whole.
     """
-    content = _read(path, "label_budgets.py")
+    content = read_benchmark(path, "label_budgets.py")
     cases: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
     for row in content["rows"]:
         by_mode = cases.setdefault((row["data"], row["labels"]), {mode: {} for mode in MODES})
@@ -218,7 +218,7 @@ def own_pictures_table(path: str | os.PathLike) -> str:
     Args:
         path: what `benchmarks/own_pictures.py` wrote.
     """
-    content = _read(path)
+    content = read_benchmark(path)
     rows = content["rows"]
     body = []
     for row in rows:
@@ -242,7 +242,7 @@ def ablation_table(path: str | os.PathLike) -> str:
     Args:
         path: what `benchmarks/ablation.py` wrote.
     """
-    content = _read(path)
+    content = read_benchmark(path)
     trials: dict[tuple[float, str], list[dict]] = {}
     for row in content["rows"]:
         trials.setdefault((row["minutes"], row["trial"]), []).append(row)
@@ -280,13 +280,45 @@ def _mean_and_spread(values: list[float]) -> str:
     return number(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
+def batch_and_bounds_table(path: str | os.PathLike) -> str:
+    """What the size of the batch is worth by each bound, as a markdown table, and the picture of it, once it is drawn.
+
+    Args:
+        path: what `benchmarks/batch_and_bounds.py` wrote; its picture lies beside it.
+    """
+    content = read_benchmark(path)
+    names = {"infonce": "InfoNCE", "jsd": "JSD", "dv": "Donsker-Varadhan"}
+    body = [
+        [
+            names[row["bound"]],
+            *(f"{row[key]:,}" for key in ("batch_size", "steps")),
+            f"{row['cpu_minutes']:.1f}" if "cpu_minutes" in row else "",
+            *(number(row[key]) for key in ("linear", "knn", "nats")),
+        ]
+        for row in sorted(content["rows"], key=lambda row: (list(names).index(row["bound"]), row["batch_size"]))
+    ]
+    about = content["about"]
+    title = (
+        f"Top-1 % of `{content['endpoint']}` on the last {content['scored']:,} pictures of the CIFAR-10 training "
+        f"split, after {about['epochs']} epochs on the first {about['pictures']:,}, at one rate and with one seed. "
+        "`nats`: the value of the bound in the last epoch, of JSD that of NWJ by the same critic. "
+        f"{content['hardware']}."
+    )
+    head = ("bound", "batch", "steps", "CPU minutes", "`linear`", "`knn`", "nats")
+    written = title + "\n\n" + markdown.table(head, body)
+    picture = Path(path).with_suffix(".png")
+    if picture.is_file():
+        written += f"\n\n![Accuracy by the size of the batch](../benchmarks/{picture.name})"
+    return written
+
+
 def shared_information_table(path: str | os.PathLike) -> str:
     """What the features of one encoder say of those of another, in nats, as a markdown table: a triangle of pairs.
 
     Args:
         path: what `benchmarks/shared_information.py` wrote.
     """
-    content = _read(path)
+    content = read_benchmark(path)
     rows = content["rows"]
     names = list(dict.fromkeys([row["one"] for row in rows] + [row["other"] for row in rows]))
     cells = {(row["one"], row["other"]): f"{row['nats']:.2f} ± {row['error']:.2f}" for row in rows}
@@ -309,7 +341,7 @@ def spoken_digit_table(path: str | os.PathLike) -> str:
     Raises:
         UserError: if there are no rows of the test split.
     """
-    rows = [row for row in _read(path)["rows"] if row["split"] == "test"]
+    rows = [row for row in read_benchmark(path)["rows"] if row["split"] == "test"]
     if not rows:
         raise UserError("No row of the test split is in benchmarks/spoken_digit.json: run benchmarks/spoken_digit.py")
     seen: dict[tuple[str, str], dict[str, dict]] = {}

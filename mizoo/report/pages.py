@@ -15,6 +15,7 @@ from mizoo.errors import UserError
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, TABLE
 from mizoo.evaluate.published import entry_rows
 from mizoo.report import benchmark_tables
+from mizoo.report.paper_models_table import paper_models_tables
 from mizoo.report.tables import table
 from mizoo.report.variant_table import CURVES, utility_table
 from mizoo.zoo import entries
@@ -30,6 +31,9 @@ _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "training step": ("step.json", benchmark_tables.step_table),
     "label budgets": ("label_budgets.json", benchmark_tables.label_budgets_table),
     "label budgets photographs": ("label_budgets_photographs.json", benchmark_tables.label_budgets_table),
+    "paper models": ("paper_models.json", paper_models_tables),
+    "dim_local_mnist": ("dim_local_mnist.json", paper_models_tables),
+    "batch and bounds": ("batch_and_bounds.json", benchmark_tables.batch_and_bounds_table),
     "own pictures": ("own_pictures.json", benchmark_tables.own_pictures_table),
     "shared information": ("shared_information.json", benchmark_tables.shared_information_table),
     "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
@@ -44,8 +48,9 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
     A block starts with `<!-- table: NAME -->` and ends with `<!-- /table -->`, each on its own line. NAME is
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for those of `docs/measures.md` and `utility` for
     the utility of pretraining by its label curves), `entries`, `trials <entry>`, or of a benchmark: `ablation`, `probe
-    schedule`, `augment cost`, `training step`, `label budgets`, `label budgets photographs`, `own pictures`, `shared
-    information`, `spoken digit`. Entries that have no rows yet are left out of the tables of rows.
+    schedule`, `augment cost`, `training step`, `label budgets`, `label budgets photographs`, `own pictures`, `paper
+    models`, `dim_local_mnist`, `batch and bounds`, `shared information`, `spoken digit`. Entries that have no rows yet
+    are left out of the tables of rows.
 
     Args:
         root: the clone; the one this package is imported from by default.

@@ -39,7 +39,7 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
     body = []
     for entry, encoder in encoders_in_order(rows):
         cells = {
-            row.endpoint: markdown.number(row.value, row.spread if row.seeds > 1 else None) + _mark(row)
+            row.endpoint: markdown.number(row.value, row.spread if row.seeds > 1 else None) + mark(row)
             for row in rows
             if (row.entry, row.encoder) == (entry, encoder)
         }
@@ -48,10 +48,11 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
         for row in paper["rows"]:
             values = (markdown.number(row[column]) if column in row else "" for column in columns)
             body.append([paper_label(paper, row), *values])
-    return _title(rows) + "\n\n" + markdown.table(["encoder", *map(markdown.plain, columns)], body)
+    return probe_title(rows) + "\n\n" + markdown.table(["encoder", *map(markdown.plain, columns)], body)
 
 
-def _title(rows: Sequence[Row]) -> str:
+def probe_title(rows: Sequence[Row]) -> str:
+    """The line above a table of rows of one data set, split, protocol and schedule: what they measure, and how."""
     first = rows[0]
     what = "clips" if first.dataset.startswith("spoken_digit/") else "pictures"
     sizes = sorted({(row.train_size, row.test_size) for row in rows})
@@ -69,7 +70,7 @@ def _title(rows: Sequence[Row]) -> str:
     seeds = sorted({row.seeds for row in rows})
     if seeds[-1] > 1:
         text += f"; mean ± standard deviation over {alternatives(seeds)} seeds of the probe, on one pretraining run"
-    if any(map(_mark, rows)):
+    if any(map(mark, rows)):
         text += "; †: the best L2 stands at the end of those tried, or the last fit did not converge"
     return text + "."
 
@@ -82,7 +83,7 @@ def _transfer(rows: Sequence[Row]) -> str:
     return f"Transfer: the encoders were trained on {', '.join(map(markdown.plain, sorted(others)))}. "
 
 
-def _mark(row: Row) -> str:
+def mark(row: Row) -> str:
     """A dagger behind a value of `linear` whose fit leaves something to be said."""
     if row.protocol != "linear" or "l2" not in row.settings:
         return ""

@@ -178,12 +178,18 @@ _ALL = (
     ),
     Protocol(
         "prior_fit",
-        "`prior_fit`: Kolmogorov-Smirnov distance of each coordinate of sigmoid(Y) from the uniform prior",
+        "`prior_fit`: Kolmogorov-Smirnov distance of each coordinate from a prior, of sigmoid(Y) from the uniform one "
+        "and of Y from the standard Gaussian",
         "0 to 1",
         "lower",
         ("features",),
         f"{_HERE}.closed_form:prior_fit",
-        columns=(("mean", "distance from the prior, mean ↓"), ("worst", "worst coordinate ↓")),
+        columns=(
+            ("mean", "distance from the uniform prior, mean ↓"),
+            ("worst", "worst coordinate ↓"),
+            ("gaussian_mean", "from the Gaussian prior, mean ↓"),
+            ("gaussian_worst", "worst coordinate there ↓"),
+        ),
         digits=4,
     ),
     Protocol(

@@ -10,10 +10,12 @@ from mizoo.evaluate.protocols import Options, Score, Task
 
 
 def prior_fit(task: Task, options: Options, progress) -> Score:
-    """Mean or worst distance of the coordinates from the uniform prior (`mizoo.evaluate.measures.prior_fit`)."""
-    summary = np.max if options.variant == "worst" else np.mean
-    value = float(summary(measures.prior_fit(task.test_x)))
-    return Score(value, {"variant": options.variant, "prior": "uniform", "of": "sigmoid"})
+    """Mean or worst distance of the coordinates from one of the priors (`mizoo.evaluate.measures.prior_fit`)."""
+    prior = "gaussian" if options.variant.startswith("gaussian") else "uniform"
+    summary = np.max if options.variant.endswith("worst") else np.mean
+    value = float(summary(measures.prior_fit(task.test_x, prior)))
+    settings = {"variant": options.variant, "prior": prior}
+    return Score(value, settings | ({"of": "sigmoid"} if prior == "uniform" else {}))
 
 
 def effective_rank(task: Task, options: Options, progress) -> Score:

@@ -52,8 +52,8 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         map in 0..1, `labels` (M,) (-1 without), `classes`, `queries` (Q,) and their `neighbours` (Q, k), `taken_for`
         (M,) and `certainty` (M,) of kNN, `hits` (3, M) with the encoder, random weights and pixels, or (4, M) with the
         weights that the run began with, `filters` (n, h, w, 3), `histogram` (bins,) of the values that
-        `uniform_where_matched` gives, `state` (rank, relative spread, coordinates), `picks` (trained, others, among how
-        many), `sizes` (bank, M).
+        `measures.uniform_where_matched` gives, `state` (rank, relative spread, coordinates), `picks` (trained, others,
+        among how many), `sizes` (bank, M).
     """
     determining = {
         "format": _FORMAT,
@@ -66,18 +66,6 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         **({"prior": subject.prior} if subject.prior == "gaussian" else {}),  # the histogram of others is as it was
     }
     return kept(cache, determining, lambda: _compute(subject, endpoint, progress))
-
-
-def uniform_where_matched(values: np.ndarray, prior: str | None) -> np.ndarray:
-    """Coordinates mapped to 0..1 so that those that follow the prior are uniform there.
-
-    Args:
-        values: any shape.
-        prior: "gaussian" for the standard normal distribution; the sigmoid's, "uniform", otherwise.
-    """
-    from scipy.special import expit, ndtr
-
-    return ndtr(values) if prior == "gaussian" else expit(values)
 
 
 def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
@@ -102,7 +90,7 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
         "labels": np.full(len(shown), -1) if shown.labels is None else shown.labels,
         "classes": np.array(shown.classes or ("",)),
         "filters": _first_filters(encoder),
-        "histogram": np.histogram(uniform_where_matched(made, subject.prior), BINS, (0, 1))[0],
+        "histogram": np.histogram(measures.uniform_where_matched(made, subject.prior), BINS, (0, 1))[0],
         "state": np.array([measures.effective_rank(made), _relative_spread(made), made.shape[1]]),
         "sizes": np.array([len(bank), len(shown)]),
         "endpoint": np.array(endpoint),
