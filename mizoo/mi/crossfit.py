@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,8 @@ WORTH_A_FIT = 0.02
 """Nats that such a start has to gain on the validation rows over the best Gaussian one, for "auto" to try both."""
 LEAST_DIFFERENCE = 1e-3
 """Of scores, in nats, below which a critic has found nothing: they make a difference of a millionth of a nat."""
+_LAST: dict[tuple, Any] = {}
+"""The fitter of the last estimate, by what it is compiled for."""
 
 
 @dataclass
@@ -26,6 +30,7 @@ class Scored:
     Attributes:
         values, sizes: value in nats and rows of each block that was scored together.
         shares: (N,) what each row adds, NaN for rows that were not scored.
+        fold: (N,) the fold in which each row was scored, -1 for rows that were not.
         statistics: (1 + B,) of the rows as they are and permuted; empty without permutations.
         curves: of the fits.
         starts: the name of the start of each fold, without a start "none".
@@ -33,6 +38,7 @@ class Scored:
     """
 
     shares: np.ndarray
+    fold: np.ndarray
     statistics: np.ndarray
     values: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -68,6 +74,14 @@ def split(rows: int, folds: int, rng: np.random.Generator, groups: np.ndarray | 
             yield tuple(rng.permutation(np.concatenate([units[unit] for unit in each])) for each in of_units)
 
 
+def fold_of(splits: Sequence[tuple], rows: int) -> np.ndarray:
+    """The fold (N,) in which each of the rows is scored, -1 for those that are not."""
+    folds = np.full(rows, -1)
+    for fold, (_, _, scored) in enumerate(splits):
+        folds[scored] = fold
+    return folds
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is fitted and how; see `mizoo.mi.estimate` for the arguments."""
@@ -92,14 +106,20 @@ def fit_and_score(
     x: np.ndarray, y: np.ndarray, plan: Plan, groups: np.ndarray | None = None, progress: bool = True
 ) -> Scored:
     """Fit to the folds in turn and score what each leaves out; x (N, d_x) and y (N, d_y), float32."""
-    from mizoo.mi import fit, models
-
     rng, pairing = np.random.default_rng(plan.seed), np.random.default_rng((plan.seed, 1))
     splits = list(split(len(x), plan.folds, rng, groups))
-    model, variates = _model(plan, x.shape[1], y.shape[1])
     batch_size = min(plan.schedule.batch_size, min(len(train) for train, _, _ in splits))
-    fitter = fit.Fitter(model, plan.schedule, batch_size)
-    scored = Scored(np.full(len(x), np.nan), np.zeros(1 + plan.permutations if plan.permutations else 0))
+    with _fitter(plan, x.shape[1], y.shape[1], batch_size) as (fitter, variates):
+        return _fit_and_score(fitter, variates, x, y, plan, groups, splits, (rng, pairing), progress)
+
+
+def _fit_and_score(fitter, variates: int, x, y, plan: Plan, groups, splits, generators, progress: bool) -> Scored:
+    """Fit and score each split, with the generators of the fits and of the permutations."""
+    from mizoo.mi import models
+
+    model, (rng, pairing) = fitter.model, generators
+    statistics = np.zeros(1 + plan.permutations if plan.permutations else 0)
+    scored = Scored(np.full(len(x), np.nan), fold_of(splits, len(x)), statistics)
     max_steps = plan.schedule.max_steps
     with bar("fitting", len(splits) * max_steps, progress) as advance:
         for train, validation, test in splits:
@@ -118,6 +138,27 @@ def fit_and_score(
             scored.curves.append(tuple(curve))
             _score(scored, model, plan, (rows, columns), (x[train], y[train]), test, groups, pairing)
     return scored
+
+
+@contextlib.contextmanager
+def _fitter(plan: Plan, d_x: int, d_y: int, batch_size: int):
+    """A fitter at the initial weights of the plan, and the number of variates that follow the columns.
+
+    Compiling takes longer than many fits: the last fitter is kept for the next estimate of the same shape, such as a
+    repeat. It is taken out while it is used, so that another thread makes its own.
+    """
+    from mizoo.mi import fit
+
+    key = (dataclasses.replace(plan, seed=0, permutations=0), d_x, d_y, batch_size)
+    model, variates = _model(plan, d_x, d_y)
+    fitter = _LAST.pop(key, None)
+    if fitter is None:
+        fitter = fit.Fitter(model, plan.schedule, batch_size)
+    else:
+        fitter.start_from(model)
+    yield fitter, variates
+    _LAST.clear()
+    _LAST[key] = fitter
 
 
 @dataclass

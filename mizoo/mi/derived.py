@@ -80,23 +80,31 @@ def _check(options: dict) -> None:
 
 
 def _combined(terms: list[Estimate], signs, bound: str, groups) -> Estimate:
-    from mizoo.mi.scoring import standard_error
-
     shares = np.sum([sign * term.shares for sign, term in zip(signs, terms)], axis=0)
-    rows = np.isfinite(shares)
-    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1][rows]
-    error = standard_error(shares[rows], numbers)
+    nats = float(sum(sign * term.nats for sign, term in zip(signs, terms)))
     if bound == "ksg":  # terms of neighbours depend on each other: an upper limit from both errors
         error = float(np.sqrt(sum(term.standard_error**2 for term in terms)))
+    else:
+        error = _error_of_cross_fit(nats, shares, terms[0].settings, groups)
     return Estimate(
-        float(sum(sign * term.nats for sign, term in zip(signs, terms))),
+        nats,
         error,
         None,
         "neither",
         bound,
         warnings=tuple(dict.fromkeys(text for term in terms for text in term.warnings)),
-        rows=int(rows.sum()),
+        rows=int(np.isfinite(shares).sum()),
         settings={"terms": tuple(term.nats for term in terms), **terms[0].settings},
         found=any(term.found for term in terms),
         shares=shares,
     )
+
+
+def _error_of_cross_fit(nats: float, shares: np.ndarray, settings: dict, groups) -> float:
+    """The standard error of a combination row by row, shares (N,), of terms that have the same folds."""
+    from mizoo.mi import crossfit, scoring
+
+    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    splits = crossfit.split(len(shares), settings["folds"], np.random.default_rng(settings["seed"]), numbers)
+    fold = crossfit.fold_of(list(splits), len(shares))
+    return scoring.averaged(np.array([nats]), shares[None], fold[None], numbers)[1]

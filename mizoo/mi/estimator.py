@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 from mizoo.errors import UserError
 from mizoo.mi import messages
 from mizoo.mi.inputs import check_groups, check_pairs, for_density, one_hot_columns, rescale, spread_ties
-from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings
+from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings, seed_of_repeat
 
 __all__ = ["BOUNDS", "Estimate", "estimate"]
 
@@ -24,8 +23,9 @@ class Estimate:
 
     Attributes:
         nats: the estimate. A lower bound on few rows can come out below zero: read that as no dependence found.
-        standard_error: of `nats`, from the spread over the scored rows (for "ksg" over parts of the rows), given the
-            fitted critic; with `repeats`, how the fits differ is in it too.
+        standard_error: of `nats`: the larger of what the spread over the scored rows says, given the fitted critics,
+            and the spread over the folds, which have a critic each. With `repeats`, that over the rows and how the
+            repeats differ. For "ksg" from the spread over parts of the rows. What all fits miss is not in it.
         ceiling: the largest value this estimator can report, in nats; None where it has none.
         kind: "lower": in expectation below the truth ("dv" and "mine" as far as their mean over mismatched rows is well
             sampled: there is a warning where it is not). "upper": above it, if the fitted density is right. "neither".
@@ -145,8 +145,8 @@ def estimate(
             stay in one fold, count as one draw in the standard error, and are no neighbours of each other.
         permutations: test independence by as many permutations of the scored rows (of whole groups) under the fitted
             critic, without fitting it anew: `Estimate.p_value`. 199 make p-values from 0.005 on.
-        repeats: estimate as often, with other splits, weights and orders, and average: the standard error then holds
-            how much the fits differ.
+        repeats: estimate as often, with other splits, weights and orders, and average: the estimate then varies less
+            with the fits, and the standard error holds how much they differ. Only the first is compiled.
         progress: show progress on standard error.
 
     Returns:
@@ -287,32 +287,26 @@ def _by_critic(x, y, repeats: int, groups, progress: bool, schedule, **plan) -> 
     plan["schedule"] = fit.FitSchedule(batch_size, learning_rate, max_steps, patience=patience)
     scored = []
     for repeat in range(repeats):
-        this = crossfit.Plan(**(plan | {"seed": (plan["seed"] + 1_000_003 * repeat) % (1 << 32)}))
+        this = crossfit.Plan(**(plan | {"seed": seed_of_repeat(plan["seed"], repeat)}))
         scored.append(crossfit.fit_and_score(x, y, this, groups, progress))
     bound, sizes = plan["bound"], [size for each in scored for size in each.sizes]
-    values = np.array([each.nats for each in scored])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # rows that no repeat scored
-        shares = np.nanmean([each.shares for each in scored], axis=0)
-    rows = np.isfinite(shares) if np.isfinite(values).all() else ~np.isnan(scored[0].shares)
-    error = scoring.standard_error(shares[rows], None if groups is None else groups[rows])
-    if repeats > 1:
-        error = math.hypot(error, values.std(ddof=1) / math.sqrt(repeats))
+    values, shares, folds = (np.array([getattr(each, name) for each in scored]) for name in ("nats", "shares", "fold"))
+    nats, error, share = scoring.averaged(values, shares, folds, groups)
     ceiling = models.infonce_ceilings(sizes) if bound in ("infonce", "auto") else None
     p_value = None
     if plan["permutations"]:
         p_value = scoring.p_value(np.sum([each.statistics for each in scored], axis=0))
     result = Estimate(
-        float(values.mean()),
+        nats,
         error,
         ceiling,
         KIND_OF_BOUND[bound],
         bound,
         tuple(curve for each in scored for curve in each.curves),
-        rows=int(rows.sum()),
+        rows=int((~np.isnan(share)).sum()),
         p_value=p_value,
         found=any(each.varied for each in scored),
-        shares=shares,
+        shares=share,
     )
     names = tuple(name for each in scored for name in each.starts)
     return _Found(result, sizes, {"starts": names} if names and plan["gaussian"] else {})

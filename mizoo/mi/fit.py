@@ -70,6 +70,12 @@ class Fitter:
         for variable, value in zip(self._state(), self._start):
             variable.assign(value)
 
+    def start_from(self, model) -> None:
+        """Take the weights of a model of the same shape as the initial ones, and go back to them."""
+        weights = [keras.ops.convert_to_numpy(v) for v in model.variables]
+        self._start = weights + self._start[len(weights) :]
+        self.restart()
+
     def weights(self) -> list[np.ndarray]:
         """A copy of what is trained."""
         return _copy(self.model.trainable_variables)

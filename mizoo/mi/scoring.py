@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from keras import ops
 
@@ -75,6 +77,44 @@ def standard_error(shares: np.ndarray, groups: np.ndarray | None = None) -> floa
     sums = np.bincount(groups, rest)
     count = len(np.unique(groups))
     return float(np.sqrt(np.square(sums).sum() * count / max(count - 1, 1)) / len(rest))
+
+
+def error_of_folds(share: np.ndarray, fold: np.ndarray) -> float:
+    """Standard error of the mean of share (N,) from the spread of the means of its folds (N,), each fitted anew.
+
+    It holds how the fits differ, which the spread of the rows does not, and is itself uncertain: 3 folds leave 2
+    degrees of freedom. NaN for a single fold.
+    """
+    sizes = np.bincount(fold)
+    means, weights = np.bincount(fold, share) / sizes, sizes / len(share)
+    spread = np.sum(weights * np.square(means - share.mean()))
+    return float(np.sqrt(spread / (len(sizes) - 1))) if len(sizes) > 1 else math.nan
+
+
+def averaged(
+    values: np.ndarray, shares: np.ndarray, folds: np.ndarray, groups: np.ndarray | None = None
+) -> tuple[float, float, np.ndarray]:
+    """The mean of the estimates that R cross-fits of the same rows gave, its standard error, and what each row adds.
+
+    The standard error of a single cross-fit is the larger of what the rows and what the folds say. Where there are
+    several, how they differ is measured, and is added to the spread of the rows' mean shares.
+
+    Args:
+        values: (R,) nats.
+        shares: (R, N) nats, NaN for rows that were not scored.
+        folds: (R, N) int, the fold of each scored row.
+        groups: (N,) labels; rows of one group count as one draw.
+    """
+    scored = ~np.isnan(shares)
+    share = np.where(scored, shares, 0.0).sum(axis=0) / np.maximum(scored.sum(axis=0), 1)
+    share[~scored.any(axis=0)] = np.nan
+    rows = np.isfinite(share) if np.isfinite(values).all() else ~np.isnan(shares[0])
+    error = standard_error(share[rows], None if groups is None else groups[rows])
+    if len(values) > 1:
+        error = math.hypot(error, values.std(ddof=1) / math.sqrt(len(values)))
+    elif np.isfinite(values).all():
+        error = float(np.fmax(error, error_of_folds(share[rows], folds[0, rows])))
+    return float(values.mean()), error, share
 
 
 def permuted(scores: np.ndarray, permutations: list[np.ndarray]) -> np.ndarray:

@@ -25,6 +25,11 @@ FAMILIES = ("gaussian", "logistic")  # of `mizoo.densities`, likewise
 _WITHOUT_CRITIC = ("club", "doe", "ksg")
 
 
+def seed_of_repeat(seed: int, repeat: int) -> int:
+    """The seed of a repeat of `estimate`: alone, it gives the estimate that `repeats` averages."""
+    return (seed + 1_000_003 * repeat) % (1 << 32)
+
+
 def check_settings(
     bound,
     critic,
