@@ -31,11 +31,11 @@ def training_backend(what: str, otherwise: str = "") -> str:
 
 @contextlib.contextmanager
 def dtype_policy(policy: str) -> Iterator[None]:
-    """Build and compile under a policy of Keras, such as "mixed_bfloat16"; the one before comes back afterwards."""
+    """Build and compile under a policy of Keras, or "auto", `precision_here`; the one before comes back afterwards."""
     import keras
 
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(precision_here() if policy == "auto" else policy)
     try:
         yield
     finally:

@@ -33,6 +33,7 @@ _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "label budgets photographs": ("label_budgets_photographs.json", benchmark_tables.label_budgets_table),
     "paper models": ("paper_models.json", paper_models_tables),
     "dim_local_mnist": ("dim_local_mnist.json", paper_models_tables),
+    "fast_cifar10": ("fast_cifar10.json", paper_models_tables),
     "batch and bounds": ("batch_and_bounds.json", benchmark_tables.batch_and_bounds_table),
     "own pictures": ("own_pictures.json", benchmark_tables.own_pictures_table),
     "shared information": ("shared_information.json", benchmark_tables.shared_information_table),
@@ -49,8 +50,8 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for those of `docs/measures.md` and `utility` for
     the utility of pretraining by its label curves), `entries`, `trials <entry>`, or of a benchmark: `ablation`, `probe
     schedule`, `augment cost`, `training step`, `label budgets`, `label budgets photographs`, `own pictures`, `paper
-    models`, `dim_local_mnist`, `batch and bounds`, `shared information`, `spoken digit`. Entries that have no rows yet
-    are left out of the tables of rows.
+    models`, `dim_local_mnist`, `fast_cifar10`, `batch and bounds`, `shared information`, `spoken digit`. Entries that
+    have no rows yet are left out of the tables of rows.
 
     Args:
         root: the clone; the one this package is imported from by default.

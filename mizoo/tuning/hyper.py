@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from mizoo._tools.keras_backend import dtype_policy, precision_here
+from mizoo._tools.keras_backend import dtype_policy
 from mizoo.errors import UserError
 from mizoo.pretrain.inputs import Job, prepare
 from mizoo.recipes import Recipe
@@ -59,8 +59,7 @@ class RecipeHyperModel(keras_tuner.HyperModel):
             raise keras_tuner.errors.FailedTrialError(str(error)) from None
         job = self._prepared(recipe)
         keras.utils.set_random_seed(recipe.training.seed)
-        precision = recipe.training.precision
-        with dtype_policy(precision_here() if precision == "auto" else precision):
+        with dtype_policy(recipe.training.precision):
             model = job.objective(job.phases[0], job.encoder(0))
             steps = job.batches(model.noise_size, 0).steps_per_epoch
             model.compile(job.optimizer(steps))
