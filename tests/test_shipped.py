@@ -101,20 +101,7 @@ def beside(name: str) -> list:
     return [row for each, row in rows if each in same[row.encoder]]
 
 
-# Entries whose rows of `local`, or of random weights by `mlp200`, are still to be measured.
-UNFINISHED = ("simclr_views_cifar10",)
-
-
-@pytest.fixture
-def measured(name, request):
-    """The entry; one that is not measured as a whole fails here, and is to leave the list when it passes."""
-    if name in UNFINISHED:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="rows are still to be measured"))
-    return name
-
-
-def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels(measured):
-    name = measured
+def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels(name):
     rows = [row for row in beside(name) if row.dataset == "cifar10"]  # and not those of transfer to other data
     found = {(row.encoder, row.protocol, row.endpoint) for row in rows}
     protocols, ends = ("linear", "mlp200", "knn"), zoo.info(name)["endpoints"]
@@ -126,8 +113,7 @@ def test_rows_of_every_endpoint_and_protocol_stand_beside_random_and_pixels(meas
     assert {row.test_size for row in rows} == {10000}
 
 
-def test_the_papers_probe_is_far_above_random_weights_and_pixels(measured):
-    name = measured
+def test_the_papers_probe_is_far_above_random_weights_and_pixels(name):
     values = {(row.encoder, row.endpoint): row.value for row in beside(name) if row.protocol == "mlp200"}
     for endpoint in zoo.info(name)["endpoints"]:
         if endpoint != "local":
