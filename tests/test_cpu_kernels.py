@@ -92,17 +92,84 @@ def test_batch_norm_by_one_kernel_keeps_the_moving_averages(rng, shape, dtype):
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("taps", [(1, 1), (2, 3), (3, 3), (4, 4), (5, 2)])
-@pytest.mark.parametrize("sides", [(1, 2), (4, 5), (7, 6)])
-def test_the_gradient_of_filters_by_products_is_tensorflows(rng, padding, taps, sides):
+@pytest.mark.parametrize("sides", [(1, 2), (4, 5), (7, 6), (8, 9)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_the_gradient_of_filters_by_products_is_tensorflows(rng, padding, taps, sides, stride):
     if padding == "VALID" and (taps[0] > sides[0] or taps[1] > sides[1]):
         pytest.skip("nothing comes out of so small a map")
     x, kernel = (tf.constant(rng.standard_normal(shape), "float32") for shape in ((3, *sides, 4), (*taps, 4, 5)))
     with tf.GradientTape() as tape:
         tape.watch(kernel)
-        y = tf.nn.conv2d(x, kernel, 1, padding)
+        y = tf.nn.conv2d(x, kernel, stride, padding)
     upstream = tf.constant(rng.standard_normal(y.shape), "float32")
     expected = tape.gradient(y, kernel, upstream)
-    np.testing.assert_allclose(_cpu.filter_gradient(x, upstream, taps, padding), expected, atol=1e-4)
+    np.testing.assert_allclose(_cpu.filter_gradient(x, upstream, taps, padding, stride), expected, atol=1e-4)
+
+
+def test_a_strided_convolution_by_products_has_the_gradients_of_keras(rng):
+    layer = keras.layers.Conv2D(128, 4, strides=2, padding="same", dtype="bfloat16")
+    x = tf.cast(rng.standard_normal((2, 8, 8, 128)), "bfloat16")
+    layer.build(x.shape)
+    assert _cpu._by_products(x, layer.kernel, 2)
+    made = []
+    for chosen in ([layer], []):
+        with _cpu.cpu_kernels(chosen), tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.square(tf.cast(y, "float32")))
+        made.append([tf.cast(each, "float32") for each in (y, *tape.gradient(loss, [x, layer.kernel.value]))])
+    for found, expected in zip(*made):
+        np.testing.assert_allclose(found, expected, atol=2e-2 * float(tf.reduce_max(tf.abs(expected))))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("mixed_bfloat16", 3e-2)])
+def test_layer_norm_by_compiled_passes_is_that_of_keras(rng, dtype, tolerance):
+    layer = keras.layers.LayerNormalization(epsilon=1e-3, dtype=dtype)
+    x = tf.cast(rng.normal(1.0, 2.0, (3, 5, 8)), layer.compute_dtype)
+    layer.build(x.shape)
+    layer.gamma.assign(np.linspace(0.5, 2.0, 8))
+    layer.beta.assign(np.linspace(-1.0, 1.0, 8))
+    upstream = tf.cast(rng.standard_normal(x.shape), x.dtype)
+    made = []
+    for chosen in ([layer], []):
+        with _cpu.cpu_kernels(chosen), tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        assert y.dtype == x.dtype
+        gradients = tape.gradient(y, [x, layer.gamma.value, layer.beta.value], upstream)
+        made.append([tf.cast(each, "float32") for each in (y, *gradients)])
+    for found, expected in zip(*made):
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=5 * tolerance)
+
+
+@pytest.mark.parametrize("decay, rate", [(None, 0.1), (0.1, keras.optimizers.schedules.CosineDecay(0.1, 5))])
+def test_adam_by_one_kernel_is_that_of_keras(rng, decay, rate):
+    start, gradients = rng.standard_normal((4, 3)), rng.standard_normal((6, 4, 3))
+
+    def trained(kind, fused):
+        variable = keras.Variable(start, dtype="float32")
+        optimizer = kind(rate, weight_decay=decay, clipnorm=1.0, epsilon=1e-3)
+        optimizer.build([variable])
+
+        @tf.function
+        def step(gradient):
+            with _cpu.cpu_update([optimizer] if fused else []):
+                optimizer.apply([gradient], [variable])
+
+        for gradient in gradients:
+            step(tf.constant(gradient, "float32"))
+        assert "update_step" not in optimizer.__dict__
+        return [variable.numpy(), *[each.numpy() for each in optimizer.variables]]
+
+    for kind in [keras.optimizers.Adam, *([keras.optimizers.AdamW] if decay else [])]:
+        for found, expected in zip(trained(kind, True), trained(kind, False), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_kernel_of_adam_is_for_adam_alone():
+    others = [keras.optimizers.Adam(amsgrad=True), keras.optimizers.SGD(), keras.optimizers.Muon()]
+    with _cpu.cpu_update([*others, adam := keras.optimizers.Adam()]):
+        assert ["update_step" in each.__dict__ for each in (*others, adam)] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("bfloat16", 2e-2)])
@@ -153,6 +220,12 @@ def test_products_are_taken_where_they_were_measured_to_be_faster(sides, channel
     inputs = keras.KerasTensor((None, *sides, channels[0]), tf.as_dtype(dtype))
     kernel = keras.KerasTensor((3, 3, *channels), dtype)
     assert _cpu._by_products(inputs, kernel) is faster
+
+
+@pytest.mark.parametrize("side, dtype, faster", [(8, "bfloat16", True), (8, "float32", False), (16, "bfloat16", False)])
+def test_products_with_a_stride_are_taken_where_they_were_measured_to_be_faster(side, dtype, faster):
+    inputs = keras.KerasTensor((None, side, side, 128), tf.as_dtype(dtype))
+    assert _cpu._by_products(inputs, keras.KerasTensor((4, 4, 128, 256), dtype), 2) is faster
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from keras.layers import BatchNormalization
 
 from mizoo._tools import keras_private
 from mizoo.errors import UserError
-from mizoo.objectives._cpu import cpu_kernels
+from mizoo.objectives._cpu import cpu_kernels, cpu_update
 
 
 class TensorFlowStep:
@@ -30,7 +30,8 @@ class TensorFlowStep:
             share = _share(images)
             scaled = self.optimizer.scale_loss(loss * share)
         variables = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables))
+        with _update_context(self.optimizer):
+            self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables))
         self._inner_loop(terms, share)
         return self.update_metrics(terms, share)
 
@@ -39,7 +40,8 @@ class TensorFlowStep:
         for _ in range(self.inner_steps - 1 if optimizer else 0):
             with tf.GradientTape() as tape:
                 loss = self.inner_loss(terms) * share
-            optimizer.apply(tape.gradient(loss, variables), variables)
+            with _update_context(optimizer):
+                optimizer.apply(tape.gradient(loss, variables), variables)
 
     def gather(self, x):
         """All replicas' rows of `x`, in the order of the replicas, with gradients."""
@@ -112,6 +114,13 @@ def _layer_context(model: keras.Model) -> contextlib.AbstractContextManager:
     if _replicas() > 1:
         return _synchronised_batch_norm(model, [each for each in layers if isinstance(each, BatchNormalization)])
     return contextlib.nullcontext() if tf.config.list_logical_devices("GPU") else cpu_kernels(layers)
+
+
+def _update_context(optimizer: keras.optimizers.Optimizer) -> contextlib.AbstractContextManager:
+    """How optimisers are traced in the step."""
+    if tf.distribute.has_strategy() or tf.config.list_logical_devices("GPU"):
+        return contextlib.nullcontext()
+    return cpu_update(_inner_optimizers(optimizer))
 
 
 @contextlib.contextmanager
