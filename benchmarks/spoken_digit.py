@@ -1,15 +1,16 @@
 """Digits and speakers of the spoken digits by a linear probe of cpc_spoken_digit, and of what it has to beat.
 
-    python benchmarks/spoken_digit.py [--split validation] [--set KEY=VALUE ...] [NAME ...]
+    python benchmarks/spoken_digit.py [--split validation] [--set KEY=VALUE ...] [--speaker NAME ...] [NAME ...]
 
 Takes 0-4 of every digit and speaker are the test split, takes 5-49 train encoder and probe. `--split validation` is for
-choices: takes 5-9 are scored, takes 10-49 train. Names, all by default:
+choices: takes 5-9 are scored, takes 10-49 train; of a speaker that is left out all takes from 5 on are scored. Names,
+all by default:
 
     cpc         the encoder of the recipe, trained without labels
     random      the same network with new weights
     mfcc        mean and deviation over time of 13 MFCC (python_speech_features, its own `pip install`)
     supervised  the same network trained with the labels, one for each kind, its window, batch and epochs those of cpc
-    unseen      digits of each speaker in turn, left out of pretraining and of the probe
+    unseen      digits of each speaker in turn (or of each `--speaker`), left out of pretraining and of the probe
     unseen_mfcc the same probe on MFCC
 
 The tables of the README: `mfcc random cpc supervised unseen_mfcc`, and `--set training.epochs=20 unseen`.
@@ -60,8 +61,8 @@ def _mfcc(split: sounds.Sounds) -> np.ndarray:
 class Trial:
     """One split and one recipe, and the rows that are made of them."""
 
-    def __init__(self, split: str, changes: dict) -> None:
-        self.split, self.changes = split, changes
+    def __init__(self, split: str, changes: dict, speakers: list[str]) -> None:
+        self.split, self.changes, self.speakers = split, changes, speakers
         self.splits = tuple(sounds.load(sounds.SPOKEN_DIGIT, name) for name in SOUND_SPLITS[split])
         self.recipe = recipes.load(RECIPE, {**changes, "data.split": SOUND_SPLITS[split][0]})
 
@@ -96,8 +97,7 @@ class Trial:
     def unseen(self) -> list[dict]:
         """Digits of a speaker that neither the encoder nor the probe was given."""
         rows = []
-        speakers = self.splits[0].classes["speaker"]
-        for number, speaker in enumerate(speakers):
+        for number, speaker in self._left_out():
             recipe = recipes.load(
                 RECIPE,
                 {**self.changes, "data.split": SOUND_SPLITS[self.split][0], "data.without_speakers": [speaker]},
@@ -111,22 +111,29 @@ class Trial:
     def unseen_mfcc(self) -> list[dict]:
         """Digits of a speaker that the probe was not given, from MFCC."""
         rows = []
-        for number, speaker in enumerate(self.splits[0].classes["speaker"]):
+        for number, speaker in self._left_out():
             other = self._without(number, self.recipe)
             probed = other._probed("unseen_mfcc", [{"mfcc": _mfcc(split)} for split in other.splits], _MFCC, ("digit",))
             rows += [{**row, "speaker": speaker} for row in probed]
         return rows
 
+    def _left_out(self) -> list[tuple[int, str]]:
+        """Number and name of each speaker that is left out in turn."""
+        speakers = self.splits[0].classes["speaker"]
+        return [each for each in enumerate(speakers) if each[1] in (self.speakers or speakers)]
+
     def _without(self, speaker: int, recipe: recipes.Recipe) -> Trial:
         """The trial whose training split is without a speaker, and whose test split is that speaker's."""
         train = self.splits[0].where(self.splits[0].labels["speaker"] != speaker)
-        test = self.splits[1].where(self.splits[1].labels["speaker"] == speaker)
+        scored = sounds.load(sounds.SPOKEN_DIGIT, "train") if self.split == "validation" else self.splits[1]
+        test = scored.where(scored.labels["speaker"] == speaker)
         other = copy.copy(self)
         other.splits, other.recipe = (train, test), recipe
         return other
 
     def _pretrained(self, recipe: recipes.Recipe, kind: str) -> tuple[keras.Model, float]:
-        folder = HERE.parent / "runs" / "spoken_digit" / f"{self.split}-{kind}"
+        changes = "".join(f"-{key.rpartition('.')[2]}-{value}" for key, value in self.changes.items())
+        folder = HERE.parent / "runs" / "spoken_digit" / f"{self.split}-{kind}{changes}"
         pretrain(recipe, folder)
         encoder = keras.saving.load_model(folder / "encoder.keras", compile=False)
         return encoder, read_log(folder)[-1]["seconds"]
@@ -178,6 +185,12 @@ class Trial:
         return encoder, [np.asarray(weight) for weight in head.get_weights()]
 
 
+def _same(row: dict, made: list[dict]) -> bool:
+    """Whether a row is of what others measured again."""
+    keys = ("features", "split", "changes", "speaker")
+    return any(all(row.get(key) == other.get(key) for key in keys) for other in made)
+
+
 def main() -> None:
     """Run the named trials and merge their rows into the result."""
     names = ("mfcc", "random", "cpc", "supervised", "unseen", "unseen_mfcc")
@@ -185,16 +198,19 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--split", choices=SOUND_SPLITS, default="test")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--speaker", action="append", default=[], help="left out; repeatable, each in turn by default")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(names)):
         parser.error(f"no {', '.join(unknown)}; there are {', '.join(names)}")
     changes = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in options.changes)}
-    trial = Trial(options.split, changes)
+    trial = Trial(options.split, changes, options.speaker)
+    if strangers := sorted(set(options.speaker) - set(trial.splits[0].classes["speaker"])):
+        parser.error(f"no speaker {', '.join(strangers)}; there are {', '.join(trial.splits[0].classes['speaker'])}")
     for name in options.names or names:
         made = getattr(trial, name)()
         with lock_file(RESULT):
             rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.exists() else []
-            others = [r for r in rows if (r["features"], r["split"], r["changes"]) != (name, options.split, changes)]
+            others = [row for row in rows if not _same(row, made)]
             files.write_json(RESULT, {"rows": others + made})
         for row in made:
             who = f" without {row['speaker']}" if "speaker" in row else ""

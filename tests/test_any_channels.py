@@ -132,7 +132,7 @@ def test_each_channel_is_resized_as_a_grey_picture_and_the_middle_is_kept(many):
 
 def test_presets_for_other_channels_leave_colour_out(rng):
     images = rng.integers(0, 256, (4, 16, 12, 13)).astype("float32")
-    for name in set(augment.PRESETS) - {"none"}:
+    for name in set(augment.PRESETS) - {"none", "voice"}:
         made = augment.preset(name, channels=13)
         views = np.asarray(made(images, rng.random((4, made.noise_size), dtype="float32")))
         assert views.shape == images.shape and views.min() >= 0 and views.max() <= 255

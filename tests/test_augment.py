@@ -203,7 +203,7 @@ def test_each_picture_depends_on_its_own_noise_alone(rng):
     np.testing.assert_allclose(alone[0], first[2], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [name for name, value in augment.PRESETS.items() if value])
+@pytest.mark.parametrize("name", sorted(set(augment.PRESETS) - {"none", "voice"}))
 def test_presets_change_pictures_and_keep_their_configuration(rng, name):
     preset = augment.preset(name)
     images = pictures(rng, 3, 32, 32)

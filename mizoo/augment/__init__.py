@@ -1,9 +1,10 @@
-"""Augmentations on the accelerator: functions of the pictures and of uniform noise, on every backend the same.
+"""Augmentations on the accelerator: functions of pictures or sounds and of uniform noise, on every backend the same.
 
-Each operation takes some columns of uniform noise per picture and does one of three things: it resamples rows and
-columns (a matrix for each axis), it maps the colours of a pixel (a 3x3 matrix and an offset for each picture), or it
-works pixel by pixel. `Compose` multiplies neighbouring matrices before any pixel is touched, so that a crop with flip
-and blur costs as much as the crop alone, and colour jitter with grey as much as the jitter.
+Each operation on pictures takes some columns of uniform noise per picture and does one of three things: it resamples
+rows and columns (a matrix for each axis), it maps the colours of a pixel (a 3x3 matrix and an offset for each picture),
+or it works pixel by pixel. `Compose` multiplies neighbouring matrices before any pixel is touched, so that a crop with
+flip and blur costs as much as the crop alone, and colour jitter with grey as much as the jitter. Operations on sounds
+work on the samples, one after the other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mizoo.augment.operations import (
     Solarise,
     Translate,
 )
+from mizoo.augment.sounds import Level, Noise, Speed, Timbre
 from mizoo.errors import UserError
 
 __all__ = [
@@ -39,9 +41,13 @@ __all__ = [
     "FromLayer",
     "Grey",
     "Intensity",
+    "Level",
+    "Noise",
     "Occlude",
     "RandomResizedCrop",
     "Solarise",
+    "Speed",
+    "Timbre",
     "Translate",
     "as_augmentation",
     "layer",
@@ -55,6 +61,7 @@ PRESETS = {
     "simclr": Compose([RandomResizedCrop((0.08, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
     "patches": Compose([Translate(1), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), DropColour(0.5)]),
     "views": Compose([RandomResizedCrop((0.3, 1.0)), Flip(), ColourJitter(0.4, 0.4, 0.4, 0.1), Grey(0.2)]),
+    "voice": Compose([Speed(), Timbre(), Noise(), Level()]),
 }
 RESIZED = ("simclr", "views")  # those that begin with a resized crop
 
@@ -66,7 +73,8 @@ def preset(name: str, side: int | None = None, area: tuple[float, float] | None 
         name: "none" (None); "dim": translations of 4 pixels and flips; "amdim": the same with colour jitter and grey
             (Bachman et al. 2019 on CIFAR); "simclr": resized crops from 8% of the area on, flips, colour jitter and
             grey (Chen et al. 2020 on CIFAR-10); "views": that from 30% of the area on, for small encoders; "patches":
-            for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop.
+            for each patch by itself, a translation of one pixel, flips, colour jitter and colour drop; "voice": of
+            sounds, speed with pitch, timbre, noise and level.
         side: height and width of the views, for the presets with resized crops; those of the pictures if None.
         area: range of the crop's share of the picture, for the same presets; theirs if None.
         channels: of the pictures. Hue, saturation, grey and colour drop are of 3: with another number, `Intensity`
@@ -77,7 +85,7 @@ def preset(name: str, side: int | None = None, area: tuple[float, float] | None 
     """
     if not isinstance(name, str) or name not in PRESETS:
         raise UserError(f"`augment` is one of {', '.join(PRESETS)}. Received: augment={name!r}")
-    if channels != 3 and PRESETS[name] is not None:
+    if channels != 3 and PRESETS[name] is not None and PRESETS[name].takes == "pictures":
         return _without_colours(preset(name, side, area))
     if side is None and area is None:
         return PRESETS[name]

@@ -6,15 +6,16 @@ import keras
 from keras import ops
 
 from mizoo.augment.operations import Colour, Operation, Resample
+from mizoo.augment.sounds import Sound
 from mizoo.errors import UserError
 
 
 @keras.saving.register_keras_serializable("mizoo")
 class Compose:
-    """Operations one after the other, as a function of pictures and noise.
+    """Operations one after the other, as a function of pictures, or of sounds, and noise.
 
     Args:
-        operations: operations of `mizoo.augment`, in the order in which they work.
+        operations: operations of `mizoo.augment`, in the order in which they work, all on pictures or all on sounds.
 
     Raises:
         UserError: for anything else.
@@ -30,6 +31,13 @@ class Compose:
                     f"An augmentation is made of operations of mizoo.augment. Received: {operation!r}. Keras layers "
                     "are put together by keras.Sequential, and go in as `augment` by themselves."
                 )
+        if len({isinstance(operation, Sound) for operation in self.operations}) > 1:
+            raise UserError(f"Operations on sounds and on pictures do not go together. Received: {operations!r}")
+
+    @property
+    def takes(self) -> str:
+        """What is augmented: "pictures" or "sounds"."""
+        return "sounds" if self.operations and isinstance(self.operations[0], Sound) else "pictures"
 
     @property
     def noise_size(self) -> int:
@@ -40,15 +48,19 @@ class Compose:
         """Augment a batch.
 
         Args:
-            images: (N, H, W, C), values in 0..255; colour operations take C = 3.
+            images: (N, H, W, C), values in 0..255; colour operations take C = 3. Of sounds samples (N, T) in -1..1.
             noise: (N, noise_size), uniform in [0, 1).
 
         Returns:
-            float32 pictures in 0..255, of the same shape unless a crop has a `side`. Picture i depends on picture i and
-            row i of the noise alone.
+            float32 pictures in 0..255, of the same shape unless a crop has a `side`, or sounds of the same shape.
+            Picture i depends on picture i and row i of the noise alone.
         """
         images = ops.cast(images, "float32")
         noise = ops.convert_to_tensor(noise)
+        if (self.takes == "sounds") != (len(images.shape) == 2):
+            raise UserError(f"This augmentation is of {self.takes}. Received: shape {tuple(images.shape)}")
+        if self.takes == "sounds":
+            return self._sounds(images, noise)
         height, width, channels = images.shape[1:]
         rows = columns = colours = None  # matrices not applied yet: later ones are multiplied in
         begin = 0
@@ -81,6 +93,14 @@ class Compose:
                 images = operation.apply(uniform, images)
         images = _resample(images, rows, columns)
         return images if colours is None else _recolour(images, *colours)
+
+    def _sounds(self, samples, noise):
+        """The operations on samples (N, T), one after the other."""
+        begin = 0
+        for operation in self.operations:
+            samples = operation.apply(noise[:, begin : begin + operation.noise_size], samples)
+            begin += operation.noise_size
+        return samples
 
     def get_config(self) -> dict:
         """The operations, for `model.save`."""

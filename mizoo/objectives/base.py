@@ -65,6 +65,7 @@ class Objective(Step, keras.Model):
             )
         self.encoder = encoder
         self.augment = as_augmentation(augment)
+        inputs.check_augmentation(encoder, self.augment)
         self.augment_layer = layer_of(self.augment)  # so that Keras keeps the state of its generators
         self.views = views
         self.seed = check_seed(seed)

@@ -45,7 +45,7 @@ class CPC(Objective):
         context: of a grid: "masked_conv" or "row_gru".
         context_size: channels of that context.
         context_blocks: residual blocks of "masked_conv".
-        augment: augmentation of whole pictures, or None.
+        augment: augmentation of whole pictures or sounds, such as `mizoo.augment.preset("voice")`, or None.
         patch_augment: augmentation of every patch by itself, such as `mizoo.augment.preset("patches")`, or None; takes
             an encoder of `mizoo.encoders.patch_grid`.
         seed: seed of noise that a batch does not bring.
@@ -234,8 +234,6 @@ class CPC(Objective):
             raise UserError(f"A sequence takes the endpoint `context` (B, L, D); there is {', '.join(shapes)}.")
         if len(local) == 2 and (self.patch_augment is not None or self.directions != ("down",)):
             raise UserError("`directions` and `patch_augment` are for grids, and this encoder gives sequences.")
-        if len(local) == 2 and self.augment is not None:
-            raise UserError("`augment` is for pictures, and this encoder takes sequences.")
         if len(local) == 3 and None in local[:2]:
             raise UserError("CPC takes a grid of known size: give the encoder's Input a height and a width.")
         if len(local) == 3:

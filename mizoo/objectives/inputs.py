@@ -45,6 +45,16 @@ def wanted_shape(encoder: Any, augment: Any = None) -> interface.Shape:
     return (None, None, shape[-1]) if resized else shape
 
 
+def check_augmentation(encoder: Any, augment: Any) -> None:
+    """Refuse the operations of this package for an encoder of something else.
+
+    Raises:
+        UserError: for operations on pictures where the encoder takes none, and the same of sounds.
+    """
+    if isinstance(augment, Compose) and augment.takes != (kind := interface.kind(encoder)):
+        raise UserError(f"`augment` works on {augment.takes}, and this encoder takes {kind}.")
+
+
 def check_inputs(values: Any, shape: interface.Shape, argument: str = "x") -> np.ndarray:
     """Pictures, sounds or series as an array (B, ...) of the type that they have.
 

@@ -17,7 +17,7 @@ from mizoo.recipes.objectives import (
 )
 from mizoo.recipes.search import Search
 from mizoo.recipes.section import Section, one_of
-from mizoo.recipes.training import Data, Optimizer, Training, Watch
+from mizoo.recipes.training import AUGMENTS, Data, Optimizer, Training, Watch
 
 if TYPE_CHECKING:
     AnyEncoder = EncoderSettings
@@ -98,11 +98,12 @@ class Recipe(Section):
             raise ValueError(f"`data.window`, in samples, and `encoder.name: {' or '.join(allowed)}` belong together")
         if sounds and self.training.batch_statistics != "views":
             raise ValueError("`training.batch_statistics: pictures` takes an encoder of pictures")
-        if self.encoder.takes not in self.objective.takes or (sounds and self.data.augment != "none"):
+        augments = ("none", "voice") if sounds else tuple(name for name in AUGMENTS if name != "voice")
+        if self.encoder.takes not in self.objective.takes or self.data.augment not in augments:
             allowed = [name for name, settings in OBJECTIVES.items() if self.encoder.takes in settings.takes]
             raise ValueError(
                 f"`encoder.name: {self.encoder.name}` takes `objective.name: {' or '.join(allowed)}` and "
-                "`data.augment: none`"
+                f"`data.augment: {' or '.join(augments)}`"
             )
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -22,6 +22,10 @@ class Stage(Section):
     area: Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)] | None = None
 
 
+Augment = Literal["none", "dim", "amdim", "simclr", "views", "voice"]
+AUGMENTS = get_args(Augment)
+
+
 class Data(Section):
     """Where pictures or sounds come from: arguments of `mizoo.data.load` or `mizoo.data.sounds.load`.
 
@@ -30,7 +34,7 @@ class Data(Section):
 
     `view_side` is for resized crops: the height and width of the views that are trained on, where they are smaller than
     the pictures; `stages` lets side and area of the crops change along the run. `window` and `without_speakers` are for
-    sounds: samples in a training window, and speakers to leave out.
+    sounds: samples in a training window, and speakers to leave out; so is the augmentation `voice`.
 
     `stream` says whether pictures are read from their files as the training goes, by as many processes as `workers`
     says; "auto" does so where all of them, decoded, would take too much of the memory. Neither decides anything of the
@@ -41,7 +45,7 @@ class Data(Section):
     split: str = "train"
     stream: bool | Literal["auto"] = "auto"
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    augment: Literal["none", "dim", "amdim", "simclr", "views"] = "dim"
+    augment: Augment = "dim"
     view_side: PositiveInt | None = None
     stages: tuple[Stage, ...] = Field((), strict=False)
     depth: int | None = Field(None, ge=8, le=32)
