@@ -179,6 +179,7 @@ class SimCLRSettings(ObjectiveSettings):
     views: int = Field(2, ge=2, le=16)
 
     builds: ClassVar[str] = "mizoo.objectives:SimCLR"
+    takes: ClassVar[tuple[str, ...]] = ("pictures", "sounds")
     paper: ClassVar[str] = (
         "Chen et al. 2020, A simple framework for contrastive learning of visual representations, arXiv:2002.05709"
     )
@@ -192,6 +193,7 @@ class InformationMaximizationSettings(ObjectiveSettings):
     views: int = Field(2, ge=2, le=16)
 
     builds: ClassVar[str] = "mizoo.objectives:InformationMaximization"
+    takes: ClassVar[tuple[str, ...]] = ("pictures", "sounds")
     paper: ClassVar[str] = (
         "Ozsoy et al. 2022, Self-supervised learning with an information maximization criterion, arXiv:2209.07999"
     )
@@ -244,6 +246,7 @@ class DeepCoTrainingSettings(ObjectiveSettings):
     density_rate: PositiveFloat = 2e-3
 
     builds: ClassVar[str] = "mizoo.objectives:DeepCoTraining"
+    takes: ClassVar[tuple[str, ...]] = ("pictures", "sounds")
     views: ClassVar[int] = 2
     paper: ClassVar[str] = "McAllester 2018, Information theoretic co-training, arXiv:1802.07572"
 

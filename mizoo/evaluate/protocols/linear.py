@@ -77,16 +77,7 @@ def predictions(
         strengths (`l2_at_end`), and whether the last fit `converged`.
     """
     mean, scale = standardisation(train_x)
-    x = standardise(train_x, mean, scale)
-    cut = len(x) - max(1, round(HELD_OUT * len(x)))
-    if not fair_sample(train_y, cut):
-        order = np.random.default_rng(0).permutation(len(x))
-        x, train_y = x[order], train_y[order]
-    if len(np.unique(train_y[:cut])) < 2:
-        raise UserError(
-            f"`linear` fits on all but the last tenth of the {len(x)} rows, and those are of one class: give it more."
-        )
-
+    x, train_y, cut = with_last_tenth(standardise(train_x, mean, scale), train_y, "linear")
     path = _Path(x[:cut], train_y[:cut], x[cut:], train_y[cut:], advance)
     path.follow(STRENGTHS)
     for further in (STRONGER, WEAKER):
@@ -139,6 +130,24 @@ class _Path:
         """The model at the weights of the best strength."""
         self.model.coef_, self.model.intercept_ = (each.copy() for each in self._weights)
         return self.model
+
+
+def with_last_tenth(x: np.ndarray, labels: np.ndarray, protocol: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Features (N, D) and labels (N,) in an order whose last tenth is a fair sample, and the row at which it begins.
+
+    Raises:
+        UserError: if all before it is of one class; `protocol` is what the message calls the fit.
+    """
+    cut = len(x) - max(1, round(HELD_OUT * len(x)))
+    if not fair_sample(labels, cut):
+        order = np.random.default_rng(0).permutation(len(x))
+        x, labels = x[order], labels[order]
+    if len(np.unique(labels[:cut])) < 2:
+        raise UserError(
+            f"`{protocol}` fits on all but the last tenth of the {len(x)} rows, and those are of one class: give it "
+            "more."
+        )
+    return x, labels, cut
 
 
 def fair_sample(labels: np.ndarray, cut: int) -> bool:

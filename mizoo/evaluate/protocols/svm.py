@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mizoo.errors import UserError
 from mizoo.evaluate.protocols import Options, Score, Task
-from mizoo.evaluate.protocols.linear import HELD_OUT, PEAK_PASSED, fair_sample, standardisation, standardise
+from mizoo.evaluate.protocols.linear import PEAK_PASSED, standardisation, standardise, with_last_tenth
 
 # Strongest penalty first, as each fit starts from the weights of the one before. `cost` is LIBLINEAR's C times the
 # number of training features, so that it means the same for any number of them.
@@ -67,15 +66,7 @@ def predictions(
         UserError: if all but the last tenth is of one class.
     """
     mean, scale = standardisation(train_x)
-    x = _with_bias(standardise(train_x, mean, scale))
-    cut = len(x) - max(1, round(HELD_OUT * len(x)))
-    if not fair_sample(train_y, cut):
-        order = np.random.default_rng(0).permutation(len(x))
-        x, train_y = x[order], train_y[order]
-    if len(np.unique(train_y[:cut])) < 2:
-        raise UserError(
-            f"`svm` fits on all but the last tenth of the {len(x)} rows, and those are of one class: give it more."
-        )
+    x, train_y, cut = with_last_tenth(_with_bias(standardise(train_x, mean, scale)), train_y, "svm")
     weights = np.zeros((x.shape[1], classes), "float32")
     best, chosen, start, done = -1.0, COSTS[0], weights, 0
     for cost in COSTS:
