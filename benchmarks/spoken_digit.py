@@ -1,19 +1,21 @@
-"""Digits and speakers of the spoken digits by a linear probe of cpc_spoken_digit, and of what it has to beat.
+"""Digits and speakers of the spoken digits by a linear probe of an entry, and of what it has to beat.
 
-    python benchmarks/spoken_digit.py [--split validation] [--set KEY=VALUE ...] [--speaker NAME ...] [NAME ...]
+    python benchmarks/spoken_digit.py [--recipe simclr_spoken_digit] [--split validation] [--set KEY=VALUE ...]
+        [--speaker NAME ...] [NAME ...]
 
 Takes 0-4 of every digit and speaker are the test split, takes 5-49 train encoder and probe. `--split validation` is for
 choices: takes 5-9 are scored, takes 10-49 train; of a speaker that is left out all takes from 5 on are scored. Names,
 all by default:
 
-    cpc         the encoder of the recipe, trained without labels
+    cpc         the encoder of the recipe, cpc_spoken_digit unless `--recipe` names another, trained without labels
     random      the same network with new weights
     mfcc        mean and deviation over time of 13 MFCC (python_speech_features, its own `pip install`)
     supervised  the same network trained with the labels, one for each kind, its window, batch and epochs those of cpc
     unseen      digits of each speaker in turn (or of each `--speaker`), left out of pretraining and of the probe
     unseen_mfcc the same probe on MFCC
 
-The tables of the README: `mfcc random cpc supervised unseen_mfcc`, and `--set training.epochs=20 unseen`.
+The tables of docs/sequences.md: `mfcc random cpc supervised unseen_mfcc`, `--set training.epochs=20 unseen`, and
+with `--recipe simclr_spoken_digit` `cpc` and `--set training.epochs=20 unseen`.
 Runs are kept in runs/spoken_digit and resume where they stopped; rows go to benchmarks/spoken_digit.json.
 """
 
@@ -44,7 +46,7 @@ from mizoo.runs.folder import read_log
 
 HERE = Path(__file__).parent
 RESULT = HERE / "spoken_digit.json"
-RECIPE = HERE.parent / "models" / "cpc_spoken_digit" / "recipe.yaml"
+RECIPE = "cpc_spoken_digit"
 
 
 _MFCC = {"library": "python_speech_features", "nfft": 256}
@@ -61,10 +63,10 @@ def _mfcc(split: sounds.Sounds) -> np.ndarray:
 class Trial:
     """One split and one recipe, and the rows that are made of them."""
 
-    def __init__(self, split: str, changes: dict, speakers: list[str]) -> None:
-        self.split, self.changes, self.speakers = split, changes, speakers
+    def __init__(self, split: str, changes: dict, speakers: list[str], name: str = RECIPE) -> None:
+        self.split, self.changes, self.speakers, self.name = split, changes, speakers, name
         self.splits = tuple(sounds.load(sounds.SPOKEN_DIGIT, name) for name in SOUND_SPLITS[split])
-        self.recipe = recipes.load(RECIPE, {**changes, "data.split": SOUND_SPLITS[split][0]})
+        self.recipe = recipes.load(name, {**changes, "data.split": SOUND_SPLITS[split][0]})
 
     def cpc(self) -> list[dict]:
         """The encoder trained without labels."""
@@ -99,7 +101,7 @@ class Trial:
         rows = []
         for number, speaker in self._left_out():
             recipe = recipes.load(
-                RECIPE,
+                self.name,
                 {**self.changes, "data.split": SOUND_SPLITS[self.split][0], "data.without_speakers": [speaker]},
             )
             encoder, seconds = self._pretrained(recipe, f"without-{speaker}")
@@ -133,7 +135,7 @@ class Trial:
 
     def _pretrained(self, recipe: recipes.Recipe, kind: str) -> tuple[keras.Model, float]:
         changes = "".join(f"-{key.rpartition('.')[2]}-{value}" for key, value in self.changes.items())
-        folder = HERE.parent / "runs" / "spoken_digit" / f"{self.split}-{kind}{changes}"
+        folder = HERE.parent / "runs" / "spoken_digit" / f"{self.name}-{self.split}-{kind}{changes}"
         pretrain(recipe, folder)
         encoder = keras.saving.load_model(folder / "encoder.keras", compile=False)
         return encoder, read_log(folder)[-1]["seconds"]
@@ -152,6 +154,7 @@ class Trial:
     def _row(self, kind: str, label: str, endpoint: str, value: float, settings: dict) -> dict:
         return {
             "features": kind,
+            "recipe": self.name,
             "label": label,
             "endpoint": endpoint,
             "protocol": "linear",
@@ -188,7 +191,8 @@ class Trial:
 def _same(row: dict, made: list[dict]) -> bool:
     """Whether a row is of what others measured again."""
     keys = ("features", "split", "changes", "speaker")
-    return any(all(row.get(key) == other.get(key) for key in keys) for other in made)
+    alike = [other for other in made if all(row.get(key) == other.get(key) for key in keys)]
+    return any(row.get("recipe", RECIPE) == other["recipe"] for other in alike)
 
 
 def main() -> None:
@@ -196,6 +200,7 @@ def main() -> None:
     names = ("mfcc", "random", "cpc", "supervised", "unseen", "unseen_mfcc")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("--recipe", default=RECIPE)
     parser.add_argument("--split", choices=SOUND_SPLITS, default="test")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--speaker", action="append", default=[], help="left out; repeatable, each in turn by default")
@@ -203,7 +208,7 @@ def main() -> None:
     if unknown := sorted(set(options.names) - set(names)):
         parser.error(f"no {', '.join(unknown)}; there are {', '.join(names)}")
     changes = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in options.changes)}
-    trial = Trial(options.split, changes, options.speaker)
+    trial = Trial(options.split, changes, options.speaker, options.recipe)
     if strangers := sorted(set(options.speaker) - set(trial.splits[0].classes["speaker"])):
         parser.error(f"no speaker {', '.join(strangers)}; there are {', '.join(trial.splits[0].classes['speaker'])}")
     for name in options.names or names:

@@ -146,3 +146,29 @@ def test_cpc_learns_from_augmented_sounds(rng, negatives):
     expected, _ = plain.compute_terms(ops.convert_to_tensor(heard), ops.zeros((8, 0)))
     found, _ = model.forward(ops.convert_to_tensor(samples[:8]), ops.convert_to_tensor(noise))
     assert float(found) == pytest.approx(float(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "simclr",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("information_maximization", "deep_co_training")),
+    ],
+)
+def test_objectives_of_two_views_train_on_sounds(rng, tmp_path, name):
+    soundfile = pytest.importorskip("soundfile")
+    for i in range(8):
+        soundfile.write(tmp_path / f"{i}.wav", rng.normal(0, 0.1, 900), RATE)
+    changes = {
+        "objective": {"name": name},
+        "encoder.widths": [4, 4, 4, 8],
+        "encoder.context_size": 8,
+        "data": {"source": str(tmp_path), "window": 800, "augment": "voice"},
+        "training": {"epochs": 2, "batch_size": 8, "precision": "float32", "jit_compile": False},
+        "optimizer.warmup_epochs": 0,
+    }
+    with pytest.raises(UserError, match="two views take an augmentation"):
+        recipes.load("cpc_spoken_digit", changes | {"data": changes["data"] | {"augment": "none"}})
+    run = mizoo.pretrain.pretrain(recipes.load("cpc_spoken_digit", changes), tmp_path / "run")
+    encoder = keras.saving.load_model(tmp_path / "run" / "encoder.keras", compile=False)
+    assert encoder.predict(rng.normal(0, 0.1, (2, 900)), verbose=0)["global"].shape == (2, 8), run

@@ -15,7 +15,7 @@ from mizoo.finetune import MODES
 
 # Kinds of features of benchmarks/spoken_digit.py, in the order of the table.
 _FEATURES = {
-    "cpc": "**`cpc_spoken_digit`**, {endpoint}",
+    "cpc": "**`{recipe}`**, {endpoint}",
     "random": "the same network, random weights, {endpoint}",
     "mfcc": "13 MFCC, mean and deviation",
     "supervised": "the same network trained with the labels, its own output",
@@ -344,20 +344,22 @@ def spoken_digit_table(path: str | os.PathLike) -> str:
     rows = [row for row in read_benchmark(path)["rows"] if row["split"] == "test"]
     if not rows:
         raise UserError("No row of the test split is in benchmarks/spoken_digit.json: run benchmarks/spoken_digit.py")
-    seen: dict[tuple[str, str], dict[str, dict]] = {}
-    unseen: dict[str, dict[str, dict]] = {}
+    seen: dict[tuple[str, str, str], dict[str, dict]] = {}
+    unseen: dict[tuple[str, str], dict[str, dict]] = {}
     for row in rows:
+        recipe = row.get("recipe", "cpc_spoken_digit")
         if row["features"].startswith("unseen"):
-            unseen.setdefault(row["endpoint"], {})[row["speaker"]] = row
+            recipe = "" if row["features"] == "unseen_mfcc" else recipe
+            unseen.setdefault((recipe, row["endpoint"]), {})[row["speaker"]] = row
         else:
-            seen.setdefault((row["features"], row["endpoint"]), {})[row["label"]] = row
-    ranked = sorted(seen, key=lambda key: (list(_FEATURES).index(key[0]), key[1]))
+            seen.setdefault((row["features"], recipe, row["endpoint"]), {})[row["label"]] = row
+    ranked = sorted(seen, key=lambda key: (list(_FEATURES).index(key[0]), *key[1:]))
     body = []
-    for features, endpoint in ranked:
-        by_label = seen[features, endpoint]
+    for features, recipe, endpoint in ranked:
+        by_label = seen[features, recipe, endpoint]
         values = [number(by_label[label]["value"]) if label in by_label else "" for label in ("digit", "speaker")]
         epochs = str(next(iter(by_label.values()))["epochs"])
-        body.append([_FEATURES[features].format(endpoint=f"`{endpoint}`"), epochs, *values])
+        body.append([_FEATURES[features].format(recipe=recipe, endpoint=f"`{endpoint}`"), epochs, *values])
     train, test = rows[0]["train_size"], rows[0]["test_size"]
     written = [
         f"Top-1 % of a linear probe on whole clips, test part (takes 0-4; {train:,} clips trained, {test} scored). "
@@ -367,10 +369,17 @@ def spoken_digit_table(path: str | os.PathLike) -> str:
     if unseen:
         speakers = list(next(iter(unseen.values())))
         body = []
-        for endpoint, by_speaker in sorted(unseen.items()):
+        for (recipe, endpoint), by_speaker in sorted(unseen.items(), key=lambda item: (not item[0][0], item[0])):
             values = [by_speaker[speaker]["value"] for speaker in speakers]
             spread = f"{min(values):.2f} to {max(values):.2f}"
-            body.append([f"`{endpoint}`", *map(number, values), number(sum(values) / len(values)), spread])
+            body.append(
+                [
+                    f"`{recipe}`, `{endpoint}`" if recipe else f"`{endpoint}`",
+                    *map(number, values),
+                    number(sum(values) / len(values)),
+                    spread,
+                ]
+            )
         epochs = next(row["epochs"] for row in rows if row["features"] == "unseen")
         written += [
             f"Digits of a speaker that neither encoder nor probe was given; {epochs} epochs of pretraining each:",
