@@ -1,10 +1,11 @@
-"""What a training step costs: its median time, with Keras's own batch normalisation too, and that of its augmentation.
+"""What a training step costs: its median CPU time, with Keras's own kernels too, and that of its augmentation.
 
-    python benchmarks/augment_cost.py
+    taskset -c 0 python benchmarks/augment_cost.py
 
-Steps of each entry's recipe on random pictures, the first ones left out; the augmentation is compiled alone and called
-on the same batch, in turns with the steps. On TensorFlow the same steps are taken with the batch normalisation of Keras
-instead of the one kernel that mizoo takes on a CPU. Writes benchmarks/augment_cost.json. A few minutes on 2 cores.
+Steps of each recipe on random pictures, the first ones left out, without XLA; the augmentation is compiled alone and
+called on the same batch, in turns with the steps. On TensorFlow the same steps are taken with what Keras makes of the
+layers and of Adam, instead of the kernels of mizoo/objectives/_cpu.py. Give it one core: times are CPU seconds. Writes
+benchmarks/augment_cost.json. About ten minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ CASES = (  # entries, and what is changed in their recipes
     ("dim_local_cifar10", {}),
     ("dim_views_cifar10", {}),
     ("simclr_cifar10", {}),
-    ("simclr_cifar10", {"data.view_side": None}),
+    ("paper_cifar10/dim_local_infonce", {}),
+    ("paper_cifar10/supervised", {}),
 )
 ROUNDS, STEPS = 3, 10
 
@@ -40,10 +42,10 @@ class _StepTimes(keras.callbacks.Callback):
         self.seconds = []
 
     def on_train_batch_begin(self, batch: int, logs=None) -> None:
-        self.began = time.perf_counter()
+        self.began = time.process_time()
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
-        self.seconds.append(time.perf_counter() - self.began)
+        self.seconds.append(time.process_time() - self.began)
 
 
 def _compiled(function):
@@ -57,17 +59,18 @@ def _compiled(function):
 
 
 @contextlib.contextmanager
-def _norms_of_keras() -> Iterator[None]:
-    """Steps traced within normalise as Keras does."""
+def _kernels_of_keras() -> Iterator[None]:
+    """Steps traced within are what Keras makes of them."""
     from mizoo.objectives import _tensorflow
 
-    with mock.patch.object(_tensorflow, "_fused_batch_norm", lambda norms: contextlib.nullcontext()):
+    nothing = {name: lambda _: contextlib.nullcontext() for name in ("cpu_kernels", "cpu_update")}
+    with mock.patch.multiple(_tensorflow, **nothing):
         yield
 
 
 def measure(entry: str, changes: dict) -> dict:
-    """Median seconds of a step and of its augmentation, for one entry's recipe."""
-    recipe = recipes.load(HERE.parent / "models" / entry / "recipe.yaml", changes)
+    """Median CPU seconds of a step and of its augmentation, for one recipe."""
+    recipe = recipes.load(entry, changes)
     size = recipe.training.batch_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (size * STEPS, 32, 32, 3), dtype="uint8")
@@ -76,9 +79,12 @@ def measure(entry: str, changes: dict) -> dict:
     alone = _compiled(lambda x, u: preset(x, u))
     contexts = {"step": contextlib.nullcontext}
     if keras.backend.backend() == "tensorflow":
-        contexts["keras_norm"] = _norms_of_keras
+        contexts["keras"] = _kernels_of_keras
     models = {name: _compiled_model(recipe, preset) for name in contexts}
-    batches = data.batches(images, batch_size=size, noise_size=models["step"].noise_size)
+    targets = None
+    if recipe.objective.takes_labels:
+        targets = np.eye(10, dtype="float16")[rng.integers(0, 10, len(images))]
+    batches = data.batches(images, batch_size=size, noise_size=models["step"].noise_size, targets=targets)
     times, views = {"augment": [], **{name: [] for name in models}}, recipe.objective.views
     for turn in range(ROUNDS + 1):  # the first turn compiles
         for name, model in models.items():
@@ -87,10 +93,10 @@ def measure(entry: str, changes: dict) -> dict:
                 model.fit(batches, epochs=1, verbose=0, callbacks=[steps])
             times[name] += steps.seconds if turn else []
         for _ in range(STEPS):
-            began = time.perf_counter()
+            began = time.process_time()
             for _ in range(views):
                 keras.ops.convert_to_numpy(alone(images[:size], noise))
-            times["augment"] += [time.perf_counter() - began] if turn else []
+            times["augment"] += [time.process_time() - began] if turn else []
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     return {
         "entry": entry,
@@ -105,8 +111,9 @@ def measure(entry: str, changes: dict) -> dict:
 
 def _compiled_model(recipe: recipes.Recipe, preset) -> keras.Model:
     keras.config.set_dtype_policy(recipe.training.precision)
-    model = recipe.objective.build(view_encoder(recipe, recipe.encoder.build(), recipe.data.view_side), preset, 0)
-    model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs))
+    encoder = view_encoder(recipe, recipe.encoder.build(), recipe.data.view_side)
+    model = recipe.objective.build(encoder, preset, 0, 10 if recipe.objective.takes_labels else None)
+    model.compile(recipe.optimizer.build(STEPS, recipe.training.epochs), jit_compile=False)
     keras.config.set_dtype_policy("float32")
     return model
 

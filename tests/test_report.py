@@ -324,7 +324,7 @@ def test_the_cost_of_an_augmentation_stands_beside_its_step(tmp_path):
         "augment_ms": 5.06,
     }
     path = tmp_path / "cost.json"
-    rows = [row | {"share": 0.0252}, row | {"share": 0.0252, "keras_norm_ms": 311.6}]
+    rows = [row | {"share": 0.0252}, row | {"share": 0.0252, "keras_ms": 311.6}]
     path.write_text(json.dumps({"hardware": "CPU, 2 cores", "backend": "jax", "rows": rows}))
     text = benchmark_tables.augment_table(path)
     assert "CPU, 2 cores, jax backend" in text

@@ -257,3 +257,26 @@ def test_simclr_trains_and_refuses(rng):
     inputs = keras.Input((4,))
     with pytest.raises(UserError, match="no endpoint global"):
         SimCLR(keras.Model(inputs, {"fc": keras.layers.Dense(2)(inputs)}), augment=NO_CHANGE)
+
+
+def test_simclr_compares_the_projection_and_leaves_it_behind(rng):
+    model = simclr(projection=3, temperature=0.2, augment=NO_CHANGE)
+    batch = rng.integers(0, 256, (8, 32, 32, 3)).astype("float32")
+    z = model.head(model.encoder(batch, training=True)["global"], training=True)
+    assert z.shape == (8, 3)
+    inputs = keras.Input((3,))
+    bare = SimCLR(keras.Model(inputs, {"global": inputs}), temperature=0.2, augment=NO_CHANGE)
+    expected, _ = bare.compute_terms(z, None)
+    found, _ = model.compute_terms(batch, None)
+    assert float(found) == pytest.approx(float(expected), abs=1e-5)
+    assert not {id(v) for v in model.head.variables} & {id(v) for v in model.encoder.variables}
+
+    model.compile(keras.optimizers.Adam(1e-2))
+    before = [v.numpy() for v in model.head.trainable_variables]
+    model.fit(batch, batch_size=8, epochs=2, verbose=0)
+    assert all(np.any(v.numpy() != old) for v, old in zip(model.head.trainable_variables, before))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    assert again.projection == 3 and len(again.head.variables) == len(model.head.variables)
+    for wrong in (0, 2.5, "3"):
+        with pytest.raises(UserError, match="projection"):
+            simclr(projection=wrong)

@@ -57,6 +57,8 @@ class Compose:
         """
         images = ops.cast(images, "float32")
         noise = ops.convert_to_tensor(noise)
+        if not self.operations:
+            return images
         if (self.takes == "sounds") != (len(images.shape) == 2):
             raise UserError(f"This augmentation is of {self.takes}. Received: shape {tuple(images.shape)}")
         if self.takes == "sounds":

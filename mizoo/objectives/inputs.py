@@ -51,7 +51,7 @@ def check_augmentation(encoder: Any, augment: Any) -> None:
     Raises:
         UserError: for operations on pictures where the encoder takes none, and the same of sounds.
     """
-    if isinstance(augment, Compose) and augment.takes != (kind := interface.kind(encoder)):
+    if isinstance(augment, Compose) and augment.operations and augment.takes != (kind := interface.kind(encoder)):
         raise UserError(f"`augment` works on {augment.takes}, and this encoder takes {kind}.")
 
 

@@ -177,6 +177,7 @@ class SimCLRSettings(ObjectiveSettings):
     name: Literal["simclr"] = "simclr"
     temperature: PositiveFloat = 0.5
     views: int = Field(2, ge=2, le=16)
+    projection: PositiveInt | None = None
 
     builds: ClassVar[str] = "mizoo.objectives:SimCLR"
     takes: ClassVar[tuple[str, ...]] = ("pictures", "sounds")
