@@ -53,3 +53,9 @@ def is_functional(model: Any) -> bool:
     import keras
 
     return isinstance(model, keras.Sequential) or type(model).__name__ == "Functional"
+
+
+def adam_moments(adam: Any, variable: Any) -> tuple[Any, Any]:
+    """The running means of a variable's gradient and of its square, as Adam or AdamW keeps them."""
+    position = adam._get_variable_index(variable)
+    return adam._momentums[position], adam._velocities[position]

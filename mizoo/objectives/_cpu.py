@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from mizoo._tools import keras_private
+
 
 @contextlib.contextmanager
 def cpu_update(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterator[None]:
@@ -27,13 +29,13 @@ def cpu_update(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterator[Non
 
 def _adam(adam: keras.optimizers.Adam, gradient, variable, learning_rate) -> None:
     """`Adam.update_step`."""
-    position = adam._get_variable_index(variable)
+    mean, square = keras_private.adam_moments(adam, variable)
     step = tf.cast(adam.iterations.value + 1, variable.dtype)
     beta_1, beta_2 = tf.cast(adam.beta_1, variable.dtype), tf.cast(adam.beta_2, variable.dtype)
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
-        m=adam._momentums[position].value.handle,
-        v=adam._velocities[position].value.handle,
+        m=mean.value.handle,
+        v=square.value.handle,
         beta1_power=beta_1**step,
         beta2_power=beta_2**step,
         lr=tf.cast(learning_rate, variable.dtype),

@@ -363,7 +363,7 @@ def spoken_digit_table(path: str | os.PathLike) -> str:
     train, test = rows[0]["train_size"], rows[0]["test_size"]
     written = [
         f"Top-1 % of a linear probe on whole clips, test part (takes 0-4; {train:,} clips trained, {test} scored). "
-        f"{rows[0]['hardware']}.",
+        f"{'; '.join(dict.fromkeys(row['hardware'] for row in rows))}.",
         markdown.table(["features", "epochs", "digits", "speakers"], body),
     ]
     if unseen:
