@@ -165,6 +165,10 @@ class Results:
 
 def run(name: str, recipe: recipes.Recipe, results: Results, options: argparse.Namespace) -> None:
     """Train a recipe, unless its run is whole, and measure what the file lacks."""
+    targets = wanted(options).items()
+    if not any(results.missing(name, protocol, endpoints) for protocol, endpoints in targets):
+        print(f"{name}: all of it is in {results.path.name}", flush=True)
+        return
     kind = "_".join(f"{key}_{value:g}" for key in ("epochs", "minutes") if (value := getattr(options, key)))
     stem = name.removeprefix(FOLDER)
     folder = options.runs / (f"{stem}_{kind}" if kind else stem)
@@ -181,7 +185,7 @@ def run(name: str, recipe: recipes.Recipe, results: Results, options: argparse.N
     results.note(name, **facts, log={key: value for key, value in log[-1].items() if key != "epoch"})
     command = f"python benchmarks/paper_models.py {name}"
     together: dict[tuple[str, ...], list[str]] = {}  # endpoints -> the protocols that lack them: data are read once
-    for protocol, endpoints in wanted(options).items():
+    for protocol, endpoints in targets:
         if lacking := results.missing(name, protocol, endpoints):
             together.setdefault(tuple(lacking), []).append(protocol)
     for lacking, protocols in together.items():

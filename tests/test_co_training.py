@@ -246,7 +246,7 @@ def test_impossible_arguments_are_named(arguments, words):
 def test_a_second_optimiser_without_a_density_and_an_encoder_without_global_are_refused():
     with pytest.raises(UserError, match="form='cpc' has none"):
         on_vectors(form="cpc").compile("adam", "adam")
-    x = keras.Input((4,))
+    x = keras.Input((8, 8, 3))
     with pytest.raises(UserError, match="no endpoint global"):
         DeepCoTraining(keras.Model(x, {"fc": keras.layers.Dense(2)(x)}), augment=VIEWS)
 

@@ -275,7 +275,7 @@ def strategy(replicas: int):
 
 
 def augmented() -> dict[str, Any]:
-    """Every preset, and the operations of none, on fixed pictures with fixed noise."""
+    """Every preset, and the operations of none, on fixed pictures and sounds with fixed noise."""
     import keras
     import numpy as np
 
@@ -283,12 +283,14 @@ def augmented() -> dict[str, Any]:
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")
-    chains = [preset for preset in augment.PRESETS.values() if preset]
+    chains = [preset for preset in augment.PRESETS.values() if preset and preset.takes == "pictures"]
     several = ("RandomResizedCrop", "Blur", "ColourJitter", "Solarise")
     chains.append(augment.Compose([*(getattr(augment, name)() for name in several), augment.Occlude(0.3)]))
     noise = [rng.random((16, chain.noise_size), dtype="float32") for chain in chains]
     made = [keras.ops.convert_to_numpy(chain(images, part)) for chain, part in zip(chains, noise)]
-    return {"augmented": np.stack(made)}
+    voice, samples = augment.preset("voice"), rng.normal(0.0, 0.2, (4, 900)).astype("float32")
+    heard = voice(samples, rng.random((4, voice.noise_size), dtype="float32"))
+    return {"augmented": np.stack(made), "sounds": keras.ops.convert_to_numpy(heard)}
 
 
 def message(call, *arguments, **settings) -> str:
