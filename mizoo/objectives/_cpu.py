@@ -126,20 +126,23 @@ def _layer_normalise(norm: layers.LayerNormalization, inputs):
 @tf.custom_gradient
 def layer_norm(x, gamma, beta, epsilon: float):
     """Layer normalisation of (..., C) over the last axis; float32, gamma and beta (C,)."""
+    outputs = _layer_norm_outputs(x, gamma, beta, epsilon)
+    return outputs, lambda upstream: (*_layer_norm_gradients(x, gamma, upstream, epsilon), None)
 
-    @tf.function(jit_compile=True)
-    def forward(x, gamma, beta):
-        return _standardised(x, epsilon)[0] * gamma + beta
 
-    @tf.function(jit_compile=True)
-    def backward(x, gamma, upstream):
-        h, scale = _standardised(x, epsilon)
-        inner = upstream * gamma
-        means = [tf.reduce_mean(each, axis=-1, keepdims=True) for each in (inner, inner * h)]
-        rows = [tf.reshape(each, (-1, x.shape[-1])) for each in (upstream * h, upstream)]
-        return scale * (inner - means[0] - h * means[1]), *[tf.reduce_sum(each, axis=0) for each in rows]
+@tf.function(jit_compile=True)
+def _layer_norm_outputs(x, gamma, beta, epsilon: float):
+    return _standardised(x, epsilon)[0] * gamma + beta
 
-    return forward(x, gamma, beta), lambda upstream: (*backward(x, gamma, upstream), None)
+
+@tf.function(jit_compile=True)
+def _layer_norm_gradients(x, gamma, upstream, epsilon: float):
+    """Of x, gamma and beta."""
+    h, scale = _standardised(x, epsilon)
+    inner = upstream * gamma
+    means = [tf.reduce_mean(each, axis=-1, keepdims=True) for each in (inner, inner * h)]
+    rows = [tf.reshape(each, (-1, x.shape[-1])) for each in (upstream * h, upstream)]
+    return scale * (inner - means[0] - h * means[1]), *[tf.reduce_sum(each, axis=0) for each in rows]
 
 
 def _standardised(x, epsilon: float):
