@@ -129,17 +129,28 @@ def test_a_recipe_says_it_and_the_weights_do_not_depend_on_it():
 
 
 @pytest.mark.parametrize(
-    "accelerator, extensions, precision",
+    "accelerator, seconds, precision",
     [
-        ("", ["AVX-512", "bf16"], "float32"),
-        ("", ["AVX-512", "bf16", "AMX"], "mixed_bfloat16"),
-        ("GPU", [], "mixed_bfloat16"),
+        ("", {"float32": 4.0, "bfloat16": 3.9}, "float32"),
+        ("", {"float32": 4.0, "bfloat16": 9.0}, "float32"),
+        ("", {"float32": 4.0, "bfloat16": 2.2}, "mixed_bfloat16"),
+        ("GPU", {}, "mixed_bfloat16"),
     ],
 )
-def test_an_open_precision_is_that_of_the_hardware(accelerator, extensions, precision, monkeypatch):
-    from mizoo._tools import hardware
-    from mizoo._tools.keras_backend import precision_here
+def test_an_open_precision_is_the_one_that_multiplies_clearly_faster(accelerator, seconds, precision, monkeypatch):
+    from mizoo._tools import hardware, keras_backend
+
+    clock = [0.0]
+
+    def matmul(one, other):
+        clock[0] += seconds[keras.backend.standardize_dtype(one.dtype)]
+        return one
 
     monkeypatch.setattr(hardware, "accelerator", lambda: accelerator)
-    monkeypatch.setattr(hardware, "cpu_extensions", lambda: extensions)
-    assert precision_here() == precision
+    monkeypatch.setattr(keras.ops, "matmul", matmul)
+    monkeypatch.setattr(keras_backend.time, "perf_counter", lambda: clock[0])
+    keras_backend._bfloat16_gain.cache_clear()
+    try:
+        assert keras_backend.precision_here() == precision
+    finally:
+        keras_backend._bfloat16_gain.cache_clear()

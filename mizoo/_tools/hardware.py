@@ -6,7 +6,6 @@ import os
 import platform
 from pathlib import Path
 
-AMX = "AMX"  # products of bfloat16 matrices in hardware
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -73,5 +72,5 @@ def cpu_extensions() -> list[str]:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return [platform.machine()] if platform.machine() else []
-    known = {"avx512f": "AVX-512", "avx512_bf16": "bf16", "amx_bf16": AMX}
+    known = {"avx512f": "AVX-512", "avx512_bf16": "bf16", "amx_bf16": "AMX"}
     return [name for flag, name in known.items() if flag in flags]

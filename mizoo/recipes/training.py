@@ -176,7 +176,8 @@ class Training(Section):
     training pictures, see `mizoo.encoders.fit_statistics`; with "views" by the running means of what it was trained on.
     `jit_compile` is whether TensorFlow compiles the step by XLA; "auto" measures both at the start of a run that is
     long enough. Like `checkpoint_epochs` it decides nothing of the weights, but for rounding. `precision: auto` is
-    "mixed_bfloat16" on accelerators and on CPUs with AMX, "float32" on others; a run that is resumed keeps its own.
+    "mixed_bfloat16" on accelerators and on CPUs that multiply matrices clearly faster in bfloat16, "float32" on others;
+    a run that is resumed keeps its own.
     """
 
     epochs: PositiveInt = 100
