@@ -7,8 +7,8 @@ minutes, 60 % of them in the first stage where there are two; so a slower step m
 train on the first 15,000 training pictures, without labels, and are measured by `linear` and `knn` of `fc`, fitted on
 the first 45,000, on the last 5,000. Give the process one core: minutes are then CPU minutes. Rates of optimisers and
 lengths are trials too; other minutes and seeds are rows of their own. Writes benchmarks/ablation.json after each trial;
-what it holds is not run again, and a trial that was interrupted goes on in runs/ablation. `mizoo tables` writes the
-table.
+what it holds is not run again, and a trial that was interrupted goes on in runs/ablation. Two processes, each with
+trials and a core of its own, may write to one file, but not two kinds of machine. `mizoo tables` writes the table.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mizoo import __version__, recipes
 from mizoo._tools import files
 from mizoo._tools.hardware import hardware
 from mizoo._tools.keras_backend import precision_here
+from mizoo._tools.locks import lock_file
 from mizoo.evaluate import evaluate
 from mizoo.new.measure import measure
 from mizoo.pretrain import pretrain
@@ -122,6 +123,15 @@ def run(name: str, minutes: float, seed: int) -> dict[str, Any]:
     return row | {each.protocol: round(each.value, 2) for each in rows}
 
 
+def held(out: Path) -> dict[str, Any]:
+    """What the file holds; minutes of another kind of machine are other minutes."""
+    begun = {"pictures": PICTURES, "hardware": hardware(), "version": __version__, "rows": []}
+    content = json.loads(out.read_text(encoding="utf-8")) if out.exists() else begun
+    if content["hardware"] != begun["hardware"]:
+        sys.exit(f"error: {out} is of {content['hardware']}, this is {begun['hardware']}: pass another --out")
+    return content
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the trials that the file does not hold yet, and write after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,14 +143,13 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := sorted(set(options.trials) - set(TRIALS)):
         sys.exit(f"error: no {', '.join(unknown)}; there are {', '.join(TRIALS)}")
     for name in options.trials or TRIALS:
-        content = {"pictures": PICTURES, "hardware": hardware(), "version": __version__, "rows": []}
-        if options.out.exists():
-            content = json.loads(options.out.read_text(encoding="utf-8"))
         key = (name, options.minutes, options.seed)
-        if key not in {(row["trial"], row["minutes"], row["seed"]) for row in content["rows"]}:
-            content["rows"].append(run(name, options.minutes, options.seed))
-            files.write_json(options.out, content)
-            print(content["rows"][-1], flush=True)
+        if key not in {(row["trial"], row["minutes"], row["seed"]) for row in held(options.out)["rows"]}:
+            row = run(name, options.minutes, options.seed)
+            with lock_file(options.out):
+                content = held(options.out)
+                files.write_json(options.out, content | {"rows": [*content["rows"], row]})
+            print(row, flush=True)
 
 
 if __name__ == "__main__":
