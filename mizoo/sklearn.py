@@ -38,14 +38,14 @@ class Features(TransformerMixin, BaseEstimator):
         n_features_out_: how many columns there are: the values of the endpoint.
 
     Example:
-        model = make_pipeline(mizoo.sklearn.Features("simclr_cifar10"), StandardScaler(), LogisticRegression())
+        model = make_pipeline(mizoo.sklearn.Features("simclr_views_cifar10"), StandardScaler(), LogisticRegression())
         model.fit(images, labels)
     """
 
     _loaded: tuple[Any, ...]  # (the parameters that decide, the encoder, its columns, its hash)
 
     def __init__(
-        self, name: str = "simclr_cifar10", endpoint: str = "fc", runtime: str = "onnx", batch_size: int = 256
+        self, name: str = "simclr_views_cifar10", endpoint: str = "fc", runtime: str = "onnx", batch_size: int = 256
     ) -> None:
         self.name = name
         self.endpoint = endpoint

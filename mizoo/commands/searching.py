@@ -20,7 +20,7 @@ def search(
     output: Annotated[Path, typer.Option("--output", "-o", help="Of `index`: the file.")] = Path("photos.index"),
     encoder: Annotated[
         str, typer.Option(help="Of `index`: an entry of the zoo, a run folder, or a .keras or .onnx file.")
-    ] = "simclr_cifar10",
+    ] = "simclr_views_cifar10",
     endpoint: Annotated[str | None, typer.Option(help="Of `index`: what is compared; fc or global by default.")] = None,
     runtime: Annotated[str, typer.Option(help="Of `index`: onnx, keras or auto.")] = "auto",
     count: Annotated[int, typer.Option("-k", "--count", min=1, help="Pictures for each query.")] = 12,

@@ -138,7 +138,7 @@ class PictureIndex:
 def build(
     pictures: str | os.PathLike | Iterable[str | os.PathLike],
     out: str | os.PathLike,
-    encoder: str | os.PathLike = "simclr_cifar10",
+    encoder: str | os.PathLike = "simclr_views_cifar10",
     endpoint: str | None = None,
     runtime: str = "auto",
     exact: bool = False,
