@@ -159,6 +159,11 @@ def test_the_tables_put_the_papers_numbers_into_columns_of_their_own(script, fak
     assert probes[labels["dim_local_concat"]] == [*ours, "", "", ""]
     assert probes[labels["vae"]] == ["", "", "", "60.71", "60.54", "54.61"]
     assert knn[labels["supervised"]] == ["60.50", "55.25", "50.12"]
+    content = json.loads((tmp_path / "rows.json").read_text())
+    content["recipes"]["paper_cifar10/vae"]["hardware"] = "CPU, 8 cores"  # begun on one machine, finished on another
+    (tmp_path / "two.json").write_text(json.dumps(content))
+    costs = cells(paper_models_tables(tmp_path / "two.json"))[:5]
+    assert costs[0][-1] == "machine" and {line[-1] for line in costs[2:]} == {"CPU, 1 core", "CPU, 8 cores"}
     assert "`fast`" in text and "1,000 epochs" in text and text.count("Protocol") == 2
 
 

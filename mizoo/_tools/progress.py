@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+QUIET = 60.0  # seconds without a word, after which a log that is no terminal is told how far the work is
+
 
 class Progress:
-    """A context manager that shows one line for each piece of work.
+    """A context manager that shows one line for each piece of work; in a log, where it stands, once a minute.
 
     Args:
         shown: whether to show anything.
@@ -17,6 +20,7 @@ class Progress:
 
     def __init__(self, shown: bool = True, keep: bool = False) -> None:
         self._display: Any = None
+        self._last_words = time.monotonic()
         if shown:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -47,10 +51,16 @@ class Progress:
 
     def start(self, title: str, total: int | None = None, unit: str = "") -> Line:
         """A new line for work of `total` parts; with a `unit` it shows how many of them are done in a second."""
-        return Line(self._display, title, total, unit)
+        return Line(self, self._display, title, total, unit)
+
+    def log(self, line: Callable[[], str]) -> None:
+        """Write a line where there is no terminal and nothing was written for a while."""
+        if not self._display.console.is_terminal and time.monotonic() - self._last_words > QUIET:
+            self.print(line())
 
     def print(self, line: str) -> None:
         """Write a line above the display, with or without a terminal."""
+        self._last_words = time.monotonic()
         if self._display is not None:
             self._display.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -58,8 +68,8 @@ class Progress:
 class Line:
     """One line of a `Progress`."""
 
-    def __init__(self, display: Any, title: str, total: int | None, unit: str) -> None:
-        self._display, self._unit = display, unit
+    def __init__(self, progress: Progress, display: Any, title: str, total: int | None, unit: str) -> None:
+        self._progress, self._display, self._unit = progress, display, unit
         self._id = None if display is None else display.add_task(title, total=total, note="", rate="")
 
     def resize(self, total: int) -> None:
@@ -72,12 +82,20 @@ class Line:
         if self._display is not None:
             fields = {} if note is None else {"note": note}
             self._display.update(self._id, advance=parts, rate=self._rate(), **fields)
+            self._progress.log(self._words)
 
     def finish(self, outcome: str = "") -> None:
         """Count everything as done, and show what came of it."""
         if self._display is not None:
             total = self._display.tasks[self._id].total
             self._display.update(self._id, completed=total or 0, note=outcome)
+
+    def _words(self) -> str:
+        """Where the work stands, for a log."""
+        task = self._display.tasks[self._id]
+        done = f"{task.completed:,.0f}" + (f" of {task.total:,.0f}" if task.total else "")
+        left = f"{max(1, round(task.time_remaining / 60))} min left" if task.total and task.time_remaining else ""
+        return "  ".join(each for each in (task.description, done, self._rate(), left) if each)
 
     def _rate(self) -> str:
         speed = self._display.tasks[self._id].speed if self._unit else None

@@ -50,22 +50,24 @@ def _label(name: str, facts: dict[str, Any]) -> str:
 
 def _costs(content: dict[str, Any]) -> str:
     """What each recipe is and takes."""
+    machines = {name: facts.get("hardware", content["hardware"]) for name, facts in content["recipes"].items()}
+    kinds = dict.fromkeys(machines.values())
     body = [
         [
             _label(name, facts),
             *(str(facts[key]) for key in ("epochs", "batch_size")),
             f"{facts['step_ms']:.0f}",
             *(f"{facts[key]:.1f}" if key in facts else "" for key in ("cpu_minutes", "train_minutes")),
+            *([machines[name]] if len(kinds) > 1 else []),
         ]
         for name, facts in content["recipes"].items()
     ]
-    machines = dict.fromkeys(facts.get("hardware", content["hardware"]) for facts in content["recipes"].values())
     title = (
         "CPU time of a step, the median of a few, and of the whole training, and minutes by the clock, with whatever "
-        f"else the machine did meanwhile. {'; '.join(machines)}."
+        f"else the machine did meanwhile. {'Times compare on one machine.' if len(kinds) > 1 else ''.join(kinds) + '.'}"
     )
-    head = ("recipe", "epochs", "batch", "step, CPU ms", "training, CPU minutes", "by the clock")
-    return f"{title}\n\n{markdown.table(head, body)}"
+    head = ["recipe", "epochs", "batch", "step, CPU ms", "training, CPU minutes", "by the clock"]
+    return f"{title}\n\n{markdown.table([*head, *(['machine'] if len(kinds) > 1 else [])], body)}"
 
 
 def _probes(content: dict[str, Any], by_recipe: dict[str, list[Row]], protocol: str) -> str:
