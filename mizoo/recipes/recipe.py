@@ -157,13 +157,18 @@ class Recipe(Section):
     def _times_fit(self):
         length, optimizer, problems = self.training.epochs, self.optimizer, []
         if optimizer.warmup_epochs >= length:
-            problems.append("`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays")
+            problems.append(
+                "`optimizer.warmup_epochs` is as long as `training.epochs`: the rate never decays; lower it"
+            )
         if optimizer.schedule == "trapezoid" and "decay_epochs" not in optimizer.model_fields_set:
             problems.append("`optimizer.schedule: trapezoid` takes `optimizer.decay_epochs`, with 0 for no decay")
         if optimizer.schedule != "trapezoid" and optimizer.decay_epochs:
             problems.append("`optimizer.decay_epochs` is for `optimizer.schedule: trapezoid`")
         if optimizer.warmup_epochs + optimizer.decay_epochs > length:
-            problems.append("`optimizer.warmup_epochs` and `decay_epochs` together are longer than `training.epochs`")
+            problems.append(
+                f"`optimizer.warmup_epochs` ({optimizer.warmup_epochs:g}) and `optimizer.decay_epochs` "
+                f"({optimizer.decay_epochs:g}) together are longer than `training.epochs` ({length}): lower them"
+            )
         if sum(stage.epochs or 0 for stage in self.data.stages) >= length:
             problems.append("`data.stages` are as long as `training.epochs`: the last one never begins")
         if problem := self.objective.check_length(length):
