@@ -4,7 +4,8 @@
 
 First a few steps of each recipe are timed (`--plan` stops there and says how long the rest takes). Then the cheapest is
 trained, in runs/paper, and measured on the test split, which decides nothing: `linear`, `mlp200` (schedule `fast`, 3
-seeds) and `knn` of `conv`, `fc` and `global`, and MINE, NDM and the fit to the priors of `global`. Then the next.
+seeds) and `knn` of `conv`, `fc` and `global`, and MINE, NDM, the fit to the priors and the reconstruction from `global`.
+Then the next.
 Writes benchmarks/paper_models.json after each number, with the SHA-256 of each encoder; what it holds is not made
 again, and a training that was interrupted goes on. `--epochs` shortens every run, `--minutes` each to what fits into so
 much CPU time; such numbers go into a file of their own (`--out`). `mizoo tables` writes the tables. Other recipes go by
@@ -57,7 +58,7 @@ FAMILY = {
     "dim_local_global": ("DIM(L+G), InfoNCE", ""),
     "cotraining": ("deep co-training", ""),
 }
-PROBES, MEASURES = ("linear", "mlp200", "knn"), ("mine", "ndm", "prior_fit")
+PROBES, MEASURES = ("linear", "mlp200", "knn"), ("mine", "ndm", "prior_fit", "reconstruct")
 ENDPOINTS = ("conv", "fc", "global")
 STEPS = 6  # that are timed, after as many that are not
 CPU = "cpu_seconds.json"
@@ -210,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     length.add_argument("--epochs", type=int)
     length.add_argument("--minutes", type=float)
     parser.add_argument("--split", default="train", help="of the training pictures, as in train[:2000]")
-    parser.add_argument("--protocol", action="append", help="repeatable; three probes and three measures by default")
+    parser.add_argument("--protocol", action="append", help="repeatable; three probes and four measures by default")
     parser.add_argument("--endpoint", action="append", help="of the probes, repeatable; conv, fc and global by default")
     parser.add_argument("--runs", type=Path, default=RUNS, help="the folder of the runs")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -167,6 +167,15 @@ def test_the_tables_put_the_papers_numbers_into_columns_of_their_own(script, fak
     assert "`fast`" in text and "1,000 epochs" in text and text.count("Protocol") == 2
 
 
+def test_the_papers_extended_comparison_stands_below_in_a_column_of_its_own(script, fake, tmp_path):
+    chosen = ["--protocol", "reconstruct", "--endpoint", "global", "--out", str(tmp_path / "rows.json")]
+    script.main(["vae", *chosen, "--runs", str(tmp_path / "runs")])
+    head, _, ours, *theirs = cells(paper_models_tables(tmp_path / "rows.json").partition("Protocol")[2])
+    assert head[:2] == ["recipe", "global"] and len(head) == 3 and "the paper's" in head[2]
+    assert ours == ["VAE, `paper_cifar10/vae`", "50.12", ""]
+    assert [line[1:] for line in theirs if line[0].startswith("DIM(L+G)")] == [["", "0.53"]]
+
+
 def test_batches_and_bounds_resume_and_stand_in_a_table_with_their_picture(fake, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     script = load("batch_and_bounds")

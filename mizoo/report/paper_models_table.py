@@ -11,20 +11,21 @@ from mizoo.evaluate.protocols import MEASURES
 from mizoo.evaluate.rows import Row
 from mizoo.report.benchmark_tables import read_benchmark
 from mizoo.report.label_free_table import label_free_table
-from mizoo.report.labels import papers, usual_order
-from mizoo.report.probe_table import mark, probe_title
+from mizoo.report.labels import papers
+from mizoo.report.probe_table import mark, papers_lines, papers_of, probe_title, with_papers_columns
 
 _SCRIPT = "paper_models.py"
 _BESIDE = "mlp200"  # the protocol of the paper's table, whose columns stand beside ours
-_SOURCE = "Hjelm et al. 2018, Table 1"
+_PAPER = "Hjelm et al. 2018"
 _EPOCHS = 1000  # of the paper's encoders
 
 
 def paper_models_tables(path: str | os.PathLike) -> str:
     """What recipes cost and how their encoders do, as Markdown tables: one for each kind of probe, one of measures.
 
-    The columns of the paper's probe have the paper's own numbers beside them, for the objectives that it has. A recipe
-    that is not trained or measured yet has a line with what is known of it.
+    The columns of the paper's probe have the paper's own numbers beside them, for the objectives that it has; where its
+    extended comparison has another protocol, its lines stand below. A recipe that is not trained or measured yet has a
+    line with what is known of it.
 
     Args:
         path: what `benchmarks/paper_models.py` wrote.
@@ -71,39 +72,30 @@ def _costs(content: dict[str, Any]) -> str:
 
 
 def _probes(content: dict[str, Any], by_recipe: dict[str, list[Row]], protocol: str) -> str:
-    """The recipes by one probe, and the paper's numbers in columns of their own."""
+    """The recipes by one probe, with the paper's numbers: in columns of their own, or in lines below.
+
+    Its Table 1 has the same objectives; those of its extended comparison are not all told apart by their bound.
+    """
     cells = {name: {row.endpoint: row for row in rows if row.protocol == protocol} for name, rows in by_recipe.items()}
     measured = [row for rows in cells.values() for row in rows.values()]
-    columns = usual_order([row.endpoint for row in measured])
-    theirs = _published(measured[0], columns)
-    head = ["recipe", *map(markdown.plain, columns), *(f"the paper's {each}" for each in columns if theirs)]
+    theirs = papers_of(measured[0], [paper for paper in papers() if paper["source"].startswith(_PAPER)])
+    title, below, beside = probe_title(measured), theirs, {}
+    if protocol == _BESIDE and theirs:
+        below, beside = [], {line["method"]: line for paper in theirs for line in paper["rows"]}
+        title += (
+            f" The paper's ({theirs[0]['source']}): the same probe by its own schedule, after {_EPOCHS:,} epochs, so "
+            "that numbers compare within a column."
+        )
+    columns = with_papers_columns([row.endpoint for row in measured], below)
     body = []
     for name, facts in content["recipes"].items():
         line = [_label(name, facts)]
         for column in columns:
             row = cells[name].get(column)
             line.append("" if row is None else number(row.value, row.spread if row.seeds > 1 else None) + mark(row))
-        if theirs:
-            paper = theirs.get(facts["paper"], {})
+        if beside:
+            paper = beside.get(facts["paper"], {})
             line += [number(paper[column]) if column in paper else "" for column in columns]
         body.append(line)
-    title = probe_title(measured)
-    if theirs:
-        title += (
-            f" The paper's ({_SOURCE}): the same probe by its own schedule, after {_EPOCHS:,} epochs, so that numbers "
-            "compare within a column."
-        )
-    return f"{title}\n\n{markdown.table(head, body)}"
-
-
-def _published(row: Row, columns: list[str]) -> dict[str, dict[str, float]]:
-    """Method -> endpoint -> value of the paper's table, where it is about the data, split and protocol of a row."""
-    about = (row.dataset, row.split, row.protocol)
-    if row.protocol != _BESIDE or row.tfds_name is None:
-        return {}
-    return {
-        line["method"]: {key: line[key] for key in columns if key in line}
-        for paper in papers()
-        if paper["source"] == _SOURCE and (paper["dataset"], paper["split"], paper["protocol"]) == about
-        for line in paper["rows"]
-    }
+    head = ["recipe", *map(markdown.plain, columns), *(f"the paper's {each}" for each in columns if beside)]
+    return f"{title}\n\n{markdown.table(head, body + papers_lines(below, columns))}"

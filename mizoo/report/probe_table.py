@@ -26,16 +26,8 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
         rows: the rows.
         papers: the papers' tables (`mizoo.report.papers`); those of the same data set, split and protocol follow.
     """
-    first = rows[0]
-    of_protocol = [
-        paper
-        for paper in papers
-        if of_paper(first, paper) and (paper["split"], paper["protocol"]) == (first.split, first.protocol)
-    ]
-    # Numbers that a source measured by another rule get columns of their own.
-    extra = [column for paper in of_protocol for column in paper.get("extra_columns", ())]
-    theirs = [name for paper in of_protocol for row in paper["rows"] for name in row if name not in ("method", *extra)]
-    columns = usual_order([*(row.endpoint for row in rows), *theirs]) + extra
+    theirs = papers_of(rows[0], papers)
+    columns = with_papers_columns([row.endpoint for row in rows], theirs)
     body = []
     for entry, encoder in encoders_in_order(rows):
         cells = {
@@ -44,11 +36,30 @@ def probe_table(rows: Sequence[Row], papers: Sequence[dict[str, Any]] = ()) -> s
             if (row.entry, row.encoder) == (entry, encoder)
         }
         body.append([encoder_label(entry, encoder), *(cells.get(column, "") for column in columns)])
-    for paper in of_protocol:
-        for row in paper["rows"]:
-            values = (markdown.number(row[column]) if column in row else "" for column in columns)
-            body.append([paper_label(paper, row), *values])
+    body += papers_lines(theirs, columns)
     return probe_title(rows) + "\n\n" + markdown.table(["encoder", *map(markdown.plain, columns)], body)
+
+
+def papers_of(row: Row, papers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The papers' tables of the data set, split and protocol of a row."""
+    key = (row.split, row.protocol)
+    return [paper for paper in papers if of_paper(row, paper) and (paper["split"], paper["protocol"]) == key]
+
+
+def with_papers_columns(endpoints: Sequence[str], papers: Sequence[dict[str, Any]]) -> list[str]:
+    """The columns of endpoints, and those of papers; numbers measured by another rule have columns of their own."""
+    extra = [column for paper in papers for column in paper.get("extra_columns", ())]
+    theirs = [name for paper in papers for row in paper["rows"] for name in row if name not in ("method", *extra)]
+    return usual_order([*endpoints, *theirs]) + extra
+
+
+def papers_lines(papers: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[list[str]]:
+    """A line for each method of the papers."""
+    return [
+        [paper_label(paper, row), *(markdown.number(row[column]) if column in row else "" for column in columns)]
+        for paper in papers
+        for row in paper["rows"]
+    ]
 
 
 def probe_title(rows: Sequence[Row]) -> str:
