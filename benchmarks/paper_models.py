@@ -4,12 +4,11 @@
 
 First a few steps of each recipe are timed (`--plan` stops there and says how long the rest takes). Then the cheapest is
 trained, in runs/paper, and measured on the test split, which decides nothing: `linear`, `mlp200` (schedule `fast`, 3
-seeds) and `knn` of `conv`, `fc` and `global`, and MINE, NDM, the fit to the priors and the reconstruction from `global`.
-Then the next.
-Writes benchmarks/paper_models.json after each number, with the SHA-256 of each encoder; what it holds is not made
-again, and a training that was interrupted goes on. `--epochs` shortens every run, `--minutes` each to what fits into so
-much CPU time; such numbers go into a file of their own (`--out`). `mizoo tables` writes the tables. Other recipes go by
-their names as well:
+seeds) and `knn` of `conv`, `fc` and `global`, and MINE, NDM, the fit to the priors and reconstruction from `global`.
+Then the next. Writes benchmarks/paper_models.json after each number, with the SHA-256 of each encoder; what it holds is
+not made again, and a training that was interrupted goes on. `--epochs` shortens each run, `--minutes` to what fits
+into so much CPU time; such numbers go into a file of their own (`--out`). `mizoo tables` writes the tables. Other
+recipes go by their names as well:
 
     python benchmarks/paper_models.py dim_local_mnist --protocol linear --protocol knn \\
         --endpoint fc --endpoint global --out benchmarks/dim_local_mnist.json
