@@ -70,7 +70,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.set_xticks(BATCHES, [str(size) for size in BATCHES])
         axes.set_xlabel("pictures in a batch")
         axes.set_ylabel(f"{protocol} of {ENDPOINT}, %")
-        axes.legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(BOUNDS))
     with files.atomic(path) as temporary:
         figure.savefig(temporary, dpi=100)
 
