@@ -224,6 +224,8 @@ def test_a_table_of_other_data_than_the_encoders_were_trained_on_says_so():
     other = table([a_row("knn", dataset="mnist", source="tfds:mnist/3.0.1", **trained)])
     assert "Transfer: the encoders were trained on cifar10. Protocol `knn`" in other
     assert "Transfer" not in table([a_row("knn", **trained), a_row("svm")])
+    sounds = {"dataset": "spoken_digit/speaker", "source": "tfds:spoken_digit/1.0.9"}
+    assert "Transfer" not in table([a_row("linear", **sounds, settings={"trained_on": "spoken_digit"})])
 
 
 def test_reconstructions_of_the_paper_stand_in_a_column_of_their_own():

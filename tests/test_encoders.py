@@ -50,8 +50,12 @@ SIZES = {
     "patch_grid": ("side", "patch", "width", "size", "channels", "blocks"),
     "series": ("features", "width", "context_size", "kernel"),
     "waveform": ("context_size",),
+    "log_mel": ("sampling_rate", "mels", "frame_size", "context_size"),
 }
-LISTS = {"conv32": ("widths",), "three_stage": ("widths",), "waveform": ("kernels", "strides", "widths")}
+LISTS = {
+    **dict.fromkeys(("conv32", "three_stage", "log_mel"), ("widths",)),
+    "waveform": ("kernels", "strides", "widths"),
+}
 
 
 @pytest.mark.parametrize("encoder", SIZES)

@@ -35,6 +35,7 @@ SMALL = {
     "patch_grid": {"side": 16, "width": 4, "size": 6, "blocks": 1},
     "three_stage": {"widths": [4, 6, 8], "head_size": 8, "global_size": 5},
     "waveform": {"sampling_rate": 8000, "widths": [4, 6, 8, 8], "context_size": 5},
+    "log_mel": {"sampling_rate": 8000, "mels": 8, "widths": [3, 4], "frame_size": 6, "context_size": 5},
 }
 NEEDED = {"distillation": {"teachers": TEACHERS}}  # keys without a default
 OBJECTS = {"encoder", "augment", "patch_augment", "seed", "name"}  # arguments that are no plain values
@@ -72,6 +73,7 @@ def toys(name: str) -> list[tuple[str, keras.Model, np.ndarray]]:
             ("grid", settings_of("patch_grid").build(), rng.integers(0, 256, (8, 16, 16, 3), dtype="uint8")),
             ("series", encoders.series(3, width=7, context_size=5), rng.random((8, 6, 3), dtype="float32")),
             ("waveform", settings_of("waveform").build(), rng.uniform(-0.5, 0.5, (8, 640)).astype("float32")),
+            ("log_mel", settings_of("log_mel").build(), rng.uniform(-0.5, 0.5, (8, 800)).astype("float32")),
         ]
     return [("pictures", toy_encoder(), rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8"))]
 
@@ -123,7 +125,7 @@ def test_an_objective_says_where_it_comes_from_and_what_it_takes(name):
 def test_an_objective_trains_a_step_stays_below_its_ceilings_and_is_saved_whole(name, tmp_path):
     settings = settings_of(name)
     for kind, encoder, inputs in toys(name):
-        if kind in ("series", "waveform"):
+        if kind in ("series", "waveform", "log_mel"):
             settings = settings.model_copy(update={"patch_augment": "none"})
         views = augment.preset("views") if settings.views > 1 else None
         takes_targets = settings.teacher_endpoints or settings.takes_labels

@@ -4,6 +4,7 @@ from mizoo._tools.lazy import submodules
 from mizoo.encoders.conv import conv32
 from mizoo.encoders.conv64 import conv64
 from mizoo.encoders.decoder import decoder
+from mizoo.encoders.log_mel import log_mel
 from mizoo.encoders.patch_grid import patch_grid
 from mizoo.encoders.resnet import resnet18
 from mizoo.encoders.series import series
@@ -16,6 +17,7 @@ __all__ = [
     "conv64",
     "decoder",
     "fit_statistics",
+    "log_mel",
     "patch_grid",
     "resnet18",
     "series",

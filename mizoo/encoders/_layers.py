@@ -41,16 +41,18 @@ def named(endpoints: dict) -> dict:
     return {key: layers.Activation("linear", dtype="float32", name=key)(value) for key, value in endpoints.items()}
 
 
-def field_and_stride(chain: Iterable[keras.Layer], kind: type[keras.Layer]) -> tuple[int, int]:
-    """Receptive field and stride of the output of a chain of unpadded convolutions, in inputs along the first axis.
+def field_and_stride(chain: Iterable[keras.Layer], *kinds: type[keras.Layer]) -> tuple[int, int]:
+    """Receptive field and stride of the output of a chain of unpadded layers, in inputs along the first axis.
 
     Args:
-        chain: layers in order; those of another kind are passed over.
-        kind: `keras.layers.Conv1D` or `keras.layers.Conv2D`.
+        chain: layers in order; those of other kinds are passed over.
+        kinds: of `keras.layers.Conv1D`, `Conv2D` and `STFTSpectrogram`.
     """
     field, stride = 1, 1
     for layer in chain:
-        if isinstance(layer, kind):
-            field += (layer.kernel_size[0] - 1) * stride
-            stride *= layer.strides[0]
+        if isinstance(layer, kinds):
+            spectra = isinstance(layer, layers.STFTSpectrogram)
+            size, step = (layer.frame_length, layer.frame_step) if spectra else (layer.kernel_size[0], layer.strides[0])
+            field += (size - 1) * stride
+            stride *= step
     return field, stride

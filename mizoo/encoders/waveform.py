@@ -84,6 +84,6 @@ def receptive_field(encoder: keras.Model) -> tuple[int, int]:
     """Samples that one frame sees, which is the shortest sound an encoder takes, and samples from frame to frame.
 
     Args:
-        encoder: a chain of unpadded convolutions, such as `waveform` gives.
+        encoder: a chain of layers that are not padded over time, such as `waveform` and `log_mel` give.
     """
-    return field_and_stride(encoder.layers, layers.Conv1D)
+    return field_and_stride(encoder.layers, layers.Conv1D, layers.Conv2D, layers.STFTSpectrogram)

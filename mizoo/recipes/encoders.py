@@ -177,6 +177,21 @@ class WaveformSettings(EncoderSettings):
     takes: ClassVar[Literal["pictures", "sounds"]] = "sounds"
 
 
+class LogMelSettings(EncoderSettings):
+    """Arguments of `mizoo.encoders.log_mel`; `sampling_rate` is that of the data, in Hz."""
+
+    name: Literal["log_mel"] = "log_mel"
+    sampling_rate: PositiveInt = 16000
+    mels: PositiveInt = 40
+    widths: Sizes = Field((32, 64, 128), strict=False)
+    frame_size: PositiveInt = 256
+    context_size: PositiveInt = 256
+
+    builds: ClassVar[str] = "mizoo.encoders:log_mel"
+    endpoints: ClassVar[tuple[str, ...]] = ("local", "context", "global")
+    takes: ClassVar[Literal["pictures", "sounds"]] = "sounds"
+
+
 class CustomEncoderSettings(EncoderSettings):
     """An encoder of the user's own: `name` is the import path of a function, the other keys are its arguments.
 
@@ -198,5 +213,6 @@ ENCODERS: dict[str, type[EncoderSettings]] = {
     "resnet18": ResNet18Settings,
     "patch_grid": PatchGridSettings,
     "waveform": WaveformSettings,
+    "log_mel": LogMelSettings,
     "three_stage": ThreeStageSettings,
 }

@@ -16,10 +16,11 @@ from mizoo.finetune import MODES
 # Kinds of features of benchmarks/spoken_digit.py, in the order of the table.
 _FEATURES = {
     "cpc": "**`{recipe}`**, {endpoint}",
-    "random": "the same network, random weights, {endpoint}",
+    "random": "network of `{recipe}`, random weights, {endpoint}",
     "mfcc": "13 MFCC, mean and deviation",
-    "supervised": "the same network trained with the labels, its own output",
+    "supervised": "network of `{recipe}` trained with the labels, its own output",
 }
+_UNSEEN = {"unseen": "cpc", "unseen_random": "random", "unseen_mfcc": "mfcc"}  # features of a voice that was left out
 _BUDGETS_HEAD = ("data", "labels", "draws", "frozen", "unfrozen", "from scratch", "unfrozen - from scratch")
 
 _NO_NAMES = ("", "raw pixels", "new weights")
@@ -336,21 +337,22 @@ def spoken_digit_table(path: str | os.PathLike) -> str:
     """How well digits and speakers are recognised, as markdown tables: of all speakers, and of each unseen one.
 
     Args:
-        path: what `benchmarks/spoken_digit.py` wrote; its rows of the test split.
+        path: what `benchmarks/spoken_digit.py` wrote; its rows of the test split, but for those of a changed recipe.
 
     Raises:
         UserError: if there are no rows of the test split.
     """
-    rows = [row for row in read_benchmark(path)["rows"] if row["split"] == "test"]
+    measured = [row for row in read_benchmark(path)["rows"] if row["split"] == "test"]
+    rows = [row for row in measured if set(row["changes"]) <= {"training.epochs"}]
     if not rows:
         raise UserError("No row of the test split is in benchmarks/spoken_digit.json: run benchmarks/spoken_digit.py")
     seen: dict[tuple[str, str, str], dict[str, dict]] = {}
-    unseen: dict[tuple[str, str], dict[str, dict]] = {}
+    unseen: dict[tuple[str, str, str], dict[str, dict]] = {}
     for row in rows:
         recipe = row.get("recipe", "cpc_spoken_digit")
         if row["features"].startswith("unseen"):
-            recipe = "" if row["features"] == "unseen_mfcc" else recipe
-            unseen.setdefault((recipe, row["endpoint"]), {})[row["speaker"]] = row
+            features = _UNSEEN[row["features"]]
+            unseen.setdefault((features, recipe, row["endpoint"]), {})[row["speaker"]] = row
         else:
             seen.setdefault((row["features"], recipe, row["endpoint"]), {})[row["label"]] = row
     ranked = sorted(seen, key=lambda key: (list(_FEATURES).index(key[0]), *key[1:]))
@@ -369,12 +371,12 @@ def spoken_digit_table(path: str | os.PathLike) -> str:
     if unseen:
         speakers = list(next(iter(unseen.values())))
         body = []
-        for (recipe, endpoint), by_speaker in sorted(unseen.items(), key=lambda item: (not item[0][0], item[0])):
-            values = [by_speaker[speaker]["value"] for speaker in speakers]
+        for features, recipe, endpoint in sorted(unseen, key=lambda key: (list(_FEATURES).index(key[0]), *key[1:])):
+            values = [unseen[features, recipe, endpoint][speaker]["value"] for speaker in speakers]
             spread = f"{min(values):.2f} to {max(values):.2f}"
             body.append(
                 [
-                    f"`{recipe}`, `{endpoint}`" if recipe else f"`{endpoint}`",
+                    _FEATURES[features].format(recipe=recipe, endpoint=f"`{endpoint}`"),
                     *map(number, values),
                     number(sum(values) / len(values)),
                     spread,

@@ -89,7 +89,8 @@ def probe_title(rows: Sequence[Row]) -> str:
 def _transfer(rows: Sequence[Row]) -> str:
     """A sentence where the published encoders were trained on other data than these."""
     others = {str(row.settings.get("trained_on", row.dataset)) for row in rows if row.encoder == "published"}
-    if not others or rows[0].dataset in others:
+    of_labels = rows[0].dataset.partition("/")[0]  # sounds with several labels: spoken_digit/speaker of spoken_digit
+    if not others or {rows[0].dataset, of_labels} & others:
         return ""
     return f"Transfer: the encoders were trained on {', '.join(map(markdown.plain, sorted(others)))}. "
 

@@ -38,7 +38,7 @@ def random_copy(encoder: Any, seed: int = 0, precision: str | None = None) -> An
         for key, value in config.items():
             if key.endswith("_initializer") and isinstance(value, dict) and "seed" in value.get("config", {}):
                 value["config"]["seed"] = int(rng.integers(2**31))
-        if precision is not None and not isinstance(layer, keras.layers.InputLayer):
+        if precision is not None and isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer):
             config["dtype"] = precision
         return layer.__class__.from_config(config)
 
