@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _FEATURES = {
     "supervised": "network of `{recipe}` trained with the labels, its own output",
 }
 _UNSEEN = {"unseen": "cpc", "unseen_random": "random", "unseen_mfcc": "mfcc"}  # features of a voice that was left out
+_RATE = re.compile(r"([a-z]+)-([\d.e-]+)")  # trials of an optimiser: "adamw-0.001"
 _BUDGETS_HEAD = ("data", "labels", "draws", "frozen", "unfrozen", "from scratch", "unfrozen - from scratch")
 
 _NO_NAMES = ("", "raw pixels", "new weights")
@@ -251,11 +253,12 @@ def ablation_table(path: str | os.PathLike) -> str:
     parts: list[list[str]] = []
     by_optimizer: dict[tuple[float, str], list[tuple[float, str, list[str]]]] = {}
     for (minutes, trial), rows in trials.items():
-        cells = [f"{minutes:g}", str(len(rows)), str(rows[0]["epochs"])]
+        used = statistics.mean(row["cpu_minutes"] for row in rows)
+        cells = [f"{minutes:g}", f"{used:.1f}", str(len(rows)), str(rows[0]["epochs"])]
         cells += [_mean_and_spread([row[name] for row in rows]) for name in ("linear", "knn")]
-        name, _, rate = trial.partition("-")
+        of_a_rate = _RATE.fullmatch(trial)
+        optimizer, rate = of_a_rate.groups() if of_a_rate else ("muon", "")
         if rate or trial == "recipe":
-            optimizer = "muon" if trial == "recipe" else name
             by_optimizer.setdefault((minutes, optimizer), []).append((mean[minutes, trial], rate or "0.05", cells))
         if not rate:
             reference = mean.get((minutes, "recipe"))
@@ -269,10 +272,10 @@ def ablation_table(path: str | os.PathLike) -> str:
     title = (
         "Top-1 % of `fc` on 5,000 validation pictures; ± is the standard deviation over several seeds. "
         f"Trained on the first {content['pictures']:,} pictures, as many epochs as the minutes of one core allow, "
-        f"in {precisions}. "
+        f"beside which stand the CPU minutes that they used, in {precisions}. "
         f"{content['hardware']}."
     )
-    head = ("minutes", "seeds", "epochs", "`linear`", "`knn`")
+    head = ("minutes", "used", "seeds", "epochs", "`linear`", "`knn`")
     first = markdown.table(("one change", *head, "difference of `linear`"), parts)
     return f"{title}\n\n{first}\n\n" + markdown.table(("optimiser", "rates tried", "best", *head), optimizers)
 
