@@ -160,6 +160,25 @@ def test_rows_are_measured_as_they_were_and_one_that_differs_is_found(halves, tm
     assert [each.moved for each in check(encoder, wrong, progress=False)] == [False, True]
 
 
+def test_the_endpoints_of_all_rows_are_extracted_in_one_pass(halves, monkeypatch):
+    import keras
+
+    from mizoo.evaluate import cache
+
+    good = brightness(1.0, "good")
+    encoder = keras.Model(good.inputs[0], {"fc": good.output["fc"], "global": good.output["fc"] * 2}, name="two")
+    rows = evaluate(encoder, "halves", ["knn", "retrieval:p1"], ["fc", "global"], progress=False)
+    pictures, extract = [], cache.extract
+
+    def counting(encoder, images, *rest):
+        pictures.append(len(images))
+        return extract(encoder, images, *rest)
+
+    monkeypatch.setattr(cache, "extract", counting)
+    assert len(check(encoder, rows, progress=False)) == 4
+    assert sorted(pictures) == [400, 600]
+
+
 def test_the_command_ends_with_status_1_where_a_row_moved(tmp_path, monkeypatch, capsys):
     from typer.testing import CliRunner
 

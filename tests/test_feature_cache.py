@@ -63,6 +63,17 @@ def test_only_the_endpoint_that_is_missing_is_added(tmp_path, encoder, images, c
     assert (store.hits, store.misses, len(files_of(store))) == (1, 2, 2)
 
 
+def test_endpoints_that_will_be_asked_for_are_made_in_one_pass(tmp_path, encoder, images, counted):
+    store = FeatureCache(tmp_path, 10**9, together=("fc", "conv", "global"))
+    made = [store.features(encoder, images, [name])[name] for name in ("global", "fc", "conv")]
+    assert sum(counted) == 30
+    store.features(encoder, images, ["local"])
+    assert sum(counted) == 60, "what was not announced is made when it is asked for"
+    direct = features(encoder, images)
+    for name, value in zip(("global", "fc", "conv"), made):
+        np.testing.assert_array_equal(value, direct[name])
+
+
 def test_other_weights_other_pictures_and_another_order_are_something_else(tmp_path, encoder, images, counted):
     store = FeatureCache(tmp_path, 10**9)
     store.features(encoder, images, ["fc"])

@@ -37,11 +37,12 @@ class FeatureCache:
     Args:
         folder: of the cache, made when something is written; None keeps nothing.
         limit: bytes that the files may take together.
+        together: endpoints that will be asked for one after the other: one pass over the pictures makes them all.
     """
 
-    def __init__(self, folder: str | os.PathLike | None, limit: int) -> None:
+    def __init__(self, folder: str | os.PathLike | None, limit: int, together: Sequence[str] = ()) -> None:
         self.folder = None if folder is None else user_path(folder)
-        self.limit = limit
+        self.limit, self.together = limit, together
         self.hits = self.misses = 0
         self.corrupted: list[Path] = []
 
@@ -63,14 +64,16 @@ class FeatureCache:
             return extract(encoder, images, endpoints, advance)
         wanted = list(known if endpoints is None else endpoints)
         content = hash_of_arrays(np.asarray(images))
-        paths = {name: self._path(_FORMAT, made_by, content, name) for name in wanted}
-        found = {name: value for name, path in paths.items() if (value := self._read(path, len(images))) is not None}
+        paths = {name: self._path(_FORMAT, made_by, content, name) for name in known}
+        found = {name: value for name in wanted if (value := self._read(paths[name], len(images))) is not None}
         missing = [name for name in wanted if name not in found]
         self.hits, self.misses = self.hits + len(found), self.misses + len(missing)
         if missing:
-            found |= extract(encoder, images, missing, advance)
-            for name in missing:
-                self._write(paths[name], found[name])
+            soon = [name for name in known if name in self.together and not paths[name].exists()]
+            made = extract(encoder, images, list(dict.fromkeys(missing + soon)), advance)
+            for name, values in made.items():
+                self._write(paths[name], values)
+            found |= made
         elif advance is not None:
             advance(len(images))
         return {name: found[name] for name in wanted}
@@ -125,16 +128,18 @@ class FeatureCache:
             total -= sizes[path].st_size
 
 
-def open_cache(choice: bool | str | os.PathLike | None = None) -> FeatureCache:
+def open_cache(choice: bool | str | os.PathLike | FeatureCache | None = None) -> FeatureCache:
     """The cache that a caller chooses.
 
     Args:
         choice: a folder; None or True for that of the environment variable `MIZOO_CACHE`, or `mizoo` in the user's
-            folder of caches; False for none. `MIZOO_CACHE_GB` is its limit, 8 by default.
+            folder of caches; False for none. `MIZOO_CACHE_GB` is its limit, 8 by default. Or a cache that is open.
 
     Raises:
         UserError: for a limit that is no number from 0 on.
     """
+    if isinstance(choice, FeatureCache):
+        return choice
     text = os.environ.get(LIMIT, "") or str(DEFAULT_LIMIT)
     try:
         gigabytes = float(text)

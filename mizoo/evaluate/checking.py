@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mizoo.errors import UserError
+from mizoo.evaluate.cache import FeatureCache, open_cache
 from mizoo.evaluate.protocols import TABLE
 from mizoo.evaluate.rows import TFDS, Row
 from mizoo.evaluate.run import evaluate
@@ -119,6 +120,9 @@ def check(
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="mizoo-check-") as folder:
             return check(name, rows, report, folder, progress)
+    soon = sorted({row.endpoint for row in rows if "features" in TABLE[row.protocol].takes})
+    chosen = open_cache(cache)
+    store = FeatureCache(chosen.folder, chosen.limit, soon)
     checks: list[Check] = []
     for row in rows:
         variant = row.settings.get("variant")
@@ -132,7 +136,7 @@ def check(
             seeds=row.seeds if row.protocol in _SEEDED else 3,
             schedule=row.settings.get("schedule", "fast"),
             entry=row.entry,
-            cache=cache,
+            cache=store,
             progress=progress,
         )
         checks.append(Check(row, next(each for each in again if each.dataset == row.dataset)))

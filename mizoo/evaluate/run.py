@@ -13,7 +13,7 @@ from mizoo._tools.hardware import hardware
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.errors import UserError
-from mizoo.evaluate.cache import identity, open_cache
+from mizoo.evaluate.cache import FeatureCache, identity, open_cache
 from mizoo.evaluate.label_free import LabelFreeTasks, load_pictures
 from mizoo.evaluate.loop import Loop
 from mizoo.evaluate.protocols import PROBES, TABLE, Protocol, choose
@@ -43,7 +43,7 @@ def evaluate(
     command: str | None = None,
     progress: bool = True,
     rows: str | os.PathLike | Callable[[Row], None] | None = None,
-    cache: bool | str | os.PathLike | None = None,
+    cache: bool | str | os.PathLike | FeatureCache | None = None,
     depth: int | None = None,
 ) -> list[Row]:
     """Measure an encoder: by probes of frozen features, by training it, or without labels (`docs/results.md`).
@@ -72,7 +72,7 @@ def evaluate(
             row at most; or a function that is called with each.
         cache: where features are kept, and the rows of an evaluation that is interrupted, which the next one with the
             same arguments takes over: a folder; by default that of `MIZOO_CACHE`, or one in the user's folder of
-            caches; False for none (`mizoo.evaluate.cache`).
+            caches; False for none (`mizoo.evaluate.cache`); or a `FeatureCache`.
         depth: bits of the values of deep files, of a folder of pictures, as of `mizoo.data.load`. Rows of another depth
             are of other data.
 
