@@ -78,7 +78,7 @@ def _mean_of_rows(scores, positives, on_positive, on_negative):
     """
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
-    others = ops.logical_and(mask == 0, scores > -float("inf"))
+    others = ops.logical_and(mask == 0, scores != -float("inf"))
     count = ops.sum(ops.cast(others, "float32"), axis=-1)  # (N, L)
     has_others = count > 0
     # The second `where` keeps what is not taken out of the gradient, where 0 times infinity would be NaN.
@@ -90,7 +90,7 @@ def _mean_of_rows(scores, positives, on_positive, on_negative):
 
 def _log_candidates(scores):
     """Logarithm (N, L) of how many columns of scores (N, L, M) are not masked."""
-    return ops.log(ops.maximum(ops.sum(ops.cast(scores > -float("inf"), "float32"), axis=-1), 1.0))
+    return ops.log(ops.maximum(ops.sum(ops.cast(scores != -float("inf"), "float32"), axis=-1), 1.0))
 
 
 def infonce(scores, positives, excluded=None):
@@ -131,7 +131,7 @@ def infonce_locations(scores, positives):
     mask = _positive_mask(scores, positives)
     positive = _own(scores, mask)  # (N, L)
     others = ops.where(mask > 0, -float("inf"), scores)
-    candidates = 1.0 + ops.sum(ops.cast(others > -float("inf"), "float32"), axis=(1, 2))[:, None]
+    candidates = 1.0 + ops.sum(ops.cast(others != -float("inf"), "float32"), axis=(1, 2))[:, None]
     others = _log_sum_exp(others, axis=(1, 2))[:, None]
     return ops.mean(positive - ops.logaddexp(positive, others) + ops.log(candidates))
 
@@ -160,7 +160,7 @@ def infonce_views(scores, siblings):
     _check_columns(siblings, scores.shape[1])
     picture = ops.max(ops.one_hot(siblings, ops.shape(scores)[1], dtype="float32"), axis=1)
     others = ops.where(picture > 0, -float("inf"), scores)
-    candidates = 1.0 + ops.sum(ops.cast(others > -float("inf"), "float32"), axis=1, keepdims=True)
+    candidates = 1.0 + ops.sum(ops.cast(others != -float("inf"), "float32"), axis=1, keepdims=True)
     others = _log_sum_exp(others, axis=1)[:, None]
     positive = ops.take_along_axis(scores, siblings[:, 1:], axis=1)  # (N, V - 1)
     return ops.mean(positive - ops.logaddexp(positive, others) + ops.log(candidates))
@@ -283,7 +283,7 @@ def smile(scores, positives, tau: float = 5.0):
     check_real(tau, "tau", above=0)
     positive, _ = joint_and_log_mean(scores, positives)
     scores = _float32(scores)
-    clipped = ops.where(scores > -float("inf"), ops.clip(scores, -tau, tau), scores)
+    clipped = ops.where(scores != -float("inf"), ops.clip(scores, -tau, tau), scores)
     _, log_mean = joint_and_log_mean(clipped, positives)
     return positive - log_mean
 
@@ -317,7 +317,7 @@ def joint_and_log_mean(scores, positives):
     scores = _float32(scores)
     mask = _positive_mask(scores, positives)
     negative = ops.where(mask > 0, -float("inf"), scores)
-    count = ops.sum(ops.cast(negative > -float("inf"), "float32"), axis=-1, keepdims=True)
+    count = ops.sum(ops.cast(negative != -float("inf"), "float32"), axis=-1, keepdims=True)
     has_others = count[..., 0] > 0
     rows = ops.maximum(ops.sum(ops.cast(has_others, "float32")), 1.0)
     # Each row's mean over its own candidates, so that rows with masked ones weigh as much as others.

@@ -17,7 +17,8 @@ from mizoo._tools.averages import averaged
 from mizoo._tools.progress import Progress
 from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
-from mizoo.evaluate.protocols import Options, Protocol, Task, choose
+from mizoo.evaluate.loop import asked_for
+from mizoo.evaluate.protocols import Options, Protocol, Task, watchable
 from mizoo.runs.columns import PROBE, group_of
 from mizoo.zoo import interface
 
@@ -39,8 +40,9 @@ class OnlineProbe(keras.callbacks.Callback):
     Args:
         data: labelled pictures, as `mizoo.data.load` takes them: a TFDS name, a folder of class folders with a few
             hundred pictures, or a `Dataset`.
-        protocol: `knn`, or another that takes labels, by name or import path (`mizoo.evaluate.protocols`); those that
-            fit a network take longer than they are worth at every epoch.
+        protocol: `knn`, or another that takes labels and frozen features, by name or import path
+            (`mizoo.evaluate.protocols`), one variant of it where it has several: `retrieval:map`. Those that fit a
+            network take longer than they are worth at every epoch.
         every: epochs from one measurement to the next.
         split: the split that both are drawn from, "train[-5000:]" for pictures that a recipe with
             `data.split: train[:-5000]` does not train on.
@@ -51,9 +53,9 @@ class OnlineProbe(keras.callbacks.Callback):
         depth: bits of the values of deep files, as of `mizoo.data.load`.
 
     Raises:
-        UserError: for a protocol without labels or a number below 1; when the data are loaded, for data without labels,
-            of one class, or with a class of one picture; and in training, for an encoder without the endpoint or of
-            sounds.
+        UserError: for a protocol that `watchable` refuses or a number below 1; when the data are loaded, for data
+            without labels, of one class, or with a class of one picture; and in training, for an encoder without the
+            endpoint or of sounds.
     """
 
     def __init__(
@@ -70,9 +72,7 @@ class OnlineProbe(keras.callbacks.Callback):
         depth: int | None = None,
     ) -> None:
         super().__init__()
-        (self.protocol,) = choose((protocol,))
-        if not self.protocol.labelled:
-            raise UserError(f"A probe is scored by labels, and `{self.protocol.name}` takes none.")
+        self.protocol = watchable(protocol)
         self.every = check_whole(every, "every", 1)
         self.bank, self.queries = check_whole(bank, "bank", 2), check_whole(queries, "queries", 1)
         self.data, self.split, self.endpoint, self.seed = data, split, endpoint, seed
@@ -118,7 +118,9 @@ class OnlineProbe(keras.callbacks.Callback):
             test_images=queries.images,
         )
         with Progress(False) as hidden:
-            score = self.protocol(task, Options(seeds=1, variant=self.protocol.variants[0]), hidden.start(""))
+            (variant,) = self.protocol.variants
+            score = self.protocol(task, Options(seeds=1, variant=variant), hidden.start(""))
+            score = asked_for(self.protocol, score)[variant] if self.protocol.joint else score
         self.seconds = time.perf_counter() - began
         return {self.column: score.mean}
 

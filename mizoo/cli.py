@@ -187,13 +187,14 @@ def pretrain(
 ) -> None:
     """Train an encoder. The same command resumes an interrupted run."""
     from mizoo import recipes
+    from mizoo._tools.files import user_path
     from mizoo._tools.workers import named_workers
     from mizoo.runs.checks import check_first
 
     checked = recipes.load(recipe, _changes(changes or []))
     named = None if strategy in ("single", "mirrored") else named_workers(workers, index)
     if named is None:  # several hosts check together
-        check_first(checked, out or Path("runs") / checked.name)
+        check_first(checked, user_path(out or Path("runs") / checked.name))
     from mizoo.pretrain import pretrain as run  # imports Keras and its backend: a recipe is refused before that
 
     hosts: dict[str, Any] = {"strategy": strategy, "workers": workers, "index": index, "join_within": join_within}

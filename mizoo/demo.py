@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mizoo._tools.arrays import unit_rows
-from mizoo._tools.files import atomic
+from mizoo._tools.files import atomic, user_path
 from mizoo.data import photographs as installed_photographs
 from mizoo.data import pictures
 from mizoo.errors import UserError
@@ -187,7 +187,7 @@ def run(
         UserError: unknown encoder or endpoint, no photographs, an `out` that cannot be written.
     """
     began = time.perf_counter()
-    out = Path(out)
+    out = user_path(out)
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"The picture must be a .png, .pdf or .svg file. Received: {out}")
     model = load(encoder, endpoint, runtime="onnx")

@@ -5,6 +5,7 @@ What is in 8 bits is written only if a probe on its features keeps its accuracy.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from mizoo._tools.checks import check_choice
 from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
 from mizoo.export import quantization
+from mizoo.export.bundle import is_published
 from mizoo.export.onnx import save_onnx
 from mizoo.export.parity import check_tolerance, compare, run_keras
 from mizoo.export.samples import sample_inputs
@@ -55,6 +57,9 @@ def deploy(
     from the training split of labelled data, of which no picture is used twice: 256 to calibrate the ranges, 8,000 to
     fit on and the last 5,000 to score, or a tenth, a half and a quarter of fewer.
 
+    A `manifest.json` in the folder that describes the file with another hash, of an earlier `mizoo.export.export`, is
+    removed.
+
     Args:
         encoder: as for `mizoo.export.export`.
         out: the folder; the file is called "encoder.onnx", "encoder.uint8.onnx", "encoder.int8.onnx",
@@ -71,8 +76,8 @@ def deploy(
         `int8` in percent, and `train` and `test` sizes.
 
     Raises:
-        UserError: for an encoder of sounds or series, a form that differs, or a probe that loses more than 0.5 point;
-            nothing is written then.
+        UserError: for an encoder of sounds or series, a form that differs, a probe that loses more than 0.5 point, or a
+            file that would replace a published one by other bytes; nothing is written then.
     """
     check_choice(form, "form", FORMS)
     check_choice(inputs, "inputs", INPUTS)
@@ -104,9 +109,22 @@ def deploy(
         else:
             facts["probe"] = _probe(OnnxEncoder(plain).predict, run, data, line)
             _check_probe(name, facts["probe"])
+        is_published(target, facts["sha256"])
+        _forget_manifest(target, facts["sha256"])
         with files.atomic(target) as temporary:
             temporary.write_bytes(written.read_bytes())
     return facts
+
+
+def _forget_manifest(target: Path, sha256: str) -> None:
+    """Remove the manifest of an export whose file, as it describes it, is about to be replaced by another."""
+    manifest = target.with_name("manifest.json")
+    try:
+        described = json.loads(manifest.read_text(encoding="utf-8"))["files"][target.name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or none of this file
+        return
+    if described != sha256:
+        manifest.unlink()
 
 
 def _write(form: str, inputs: str, model: Any, plain: Path, written: Path, calibration: np.ndarray | None) -> None:

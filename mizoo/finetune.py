@@ -11,6 +11,7 @@ import numpy as np
 from mizoo._tools.arrays import to_numpy
 from mizoo._tools.checks import check_choice, check_real, check_seed, check_sizes
 from mizoo._tools.keras_backend import fast_precision
+from mizoo._tools.keras_private import all_layers
 from mizoo.data.sampling import shuffled_batches, stratified
 from mizoo.errors import UserError
 from mizoo.zoo import interface
@@ -107,7 +108,8 @@ def finetune(
         classes: number of classes; by default one more than the largest label.
         mode: "frozen": the linear layer alone is trained. "unfrozen": everything is, but batch normalisation is held:
             its statistics and its scales stay those of the pretraining (with few labels, or a small batch, new
-            statistics are worse ones). "scratch": the same architecture from new weights, batch normalisation and all.
+            statistics are worse ones); of an encoder that is frozen in part, so do the frozen layers. "scratch": the
+            same architecture from new weights, batch normalisation and layers that pretraining held fixed included.
         endpoint: what the linear layer is put on, flattened; by default `fc`, else `global`, else the only output.
         budget: by default `Budget()`.
         validation: pictures and labels that decide when training ends and which weights are kept; by default a
@@ -187,16 +189,20 @@ def finetune(
 def build_classifier(encoder: Any, classes: int, mode: str, endpoint: str, seed: int, precision: str | None) -> Any:
     """A `keras.Model` from pictures to logits (B, classes): a copy of an encoder up to an endpoint, and a linear layer.
 
-    What `mode` does not train is not trainable; held layers run in inference mode.
+    What `mode` does not train is not trainable; held layers run in inference mode. Layers that the encoder holds fixed
+    stay so, unless all of it is frozen or `mode` is "scratch", which trains everything.
     """
     import keras
 
     copy = random_copy(encoder, seed, precision) if mode == "scratch" else weighted_copy(encoder, precision)
+    every = all_layers(copy)
+    for layer in every if mode == "scratch" or not copy.trainable_variables else []:
+        layer.trainable = True
     features = keras.layers.Flatten(dtype="float32", name="classifier_input")(interface.outputs(copy)[endpoint])
     glorot = keras.initializers.GlorotUniform(seed=seed)
     logits = keras.layers.Dense(classes, kernel_initializer=glorot, dtype="float32", name="class_logits")(features)
     model = keras.Model(copy.inputs[0], logits, name="classifier")
-    for layer in model.layers[:-1]:
+    for layer in every:
         if mode == "frozen" or (mode == "unfrozen" and isinstance(layer, keras.layers.BatchNormalization)):
             layer.trainable = False
     return model

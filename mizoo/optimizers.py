@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 from keras import ops
+
+from mizoo._tools import keras_private
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -28,7 +32,9 @@ class Muon(keras.optimizers.Muon):
         adam_beta_1: of Adam.
         adam_beta_2: of Adam.
         ns_steps: Newton-Schulz iterations.
-        **kwargs: other arguments of `keras.optimizers.Muon`; its weight decays are 0 unless given.
+        **kwargs: other arguments of `keras.optimizers.Muon`; its weight decays are 0 unless given. Kernels whose path
+            an expression of `exclude_layers` finds go to Adam, and with `exclude_embeddings` (the default) embeddings:
+            so is an output layer kept off the fixed norm.
     """
 
     def __init__(
@@ -55,12 +61,16 @@ class Muon(keras.optimizers.Muon):
         self.fixed_norm = fixed_norm
 
     def _should_use_adamw(self, variable) -> bool:
-        """Whether a variable is no kernel: the one hook that Keras leaves for it."""
-        return len(variable.shape) < 2
+        """Whether Adam trains a variable, as it is no kernel or excluded: the one hook that Keras leaves for it."""
+        return (
+            len(variable.shape) < 2
+            or (self.exclude_embeddings and "embedding" in variable.path.lower())
+            or any(re.search(expression, variable.path) for expression in self.exclude_layers)
+        )
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """One update of one variable."""
-        if self.fixed_norm and not self._should_use_adamw(variable):
+        if self.fixed_norm and not keras_private.trained_by_adam(self, variable):
             norm = ops.sqrt(ops.sum(ops.square(variable)))
             self.assign(variable, variable * (variable.shape[-1] ** 0.5 / (norm + 1e-7)))
         super().update_step(ops.cast(gradient, variable.dtype), variable, ops.cast(learning_rate, variable.dtype))

@@ -149,6 +149,8 @@ def _paths(X: Any) -> list[Any] | None:
     """X as a list of paths, where it holds text or paths; None for numbers."""
     if isinstance(X, (str, os.PathLike)):
         raise UserError(f"Several paths are given in a list. Received: {X!r}")
+    if hasattr(X, "columns") and len(X.columns) == 1:  # a table of one column is that column
+        X = np.asarray(X).ravel()
     items = list(X) if isinstance(X, (list, tuple)) else None
     if items is None and getattr(X, "dtype", None) is not None and getattr(X.dtype, "kind", "O") in "OUST":
         array = np.asarray(X)

@@ -76,7 +76,10 @@ PROCESSES = {
         [*SAME_ON_BOTH, *WITH_REPLICAS, *map(on_one_device, WITH_REPLICAS), *IN_BLOCKS],
         ("augmented", "refused_with_two_replicas"),
     ),
-    ("jax", False): ([*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN)], ("augmented", "refused_by_scan")),
+    ("jax", False): (
+        [*SAME_ON_BOTH, *BY_SCAN, *map(by_fit, BY_SCAN)],
+        ("augmented", "refused_by_scan", "compiled_again"),
+    ),
     ("tensorflow", True): (
         [*SAME_ON_BOTH_SLOW, *map(on_one_device, WITH_REPLICAS_SLOW + IN_BLOCKS_SLOW), *map(unblocked, IN_BLOCKS_SLOW)],
         (),
@@ -166,6 +169,12 @@ def test_batches_that_a_scan_cannot_take_are_refused():
     of_one, too_large, no_number = process("jax")[1]["extra"]["scan"]
     assert "a batch of one trains on nothing" in of_one and "`batch_size`" in no_number
     assert too_large == "One batch takes 5 inputs and there are 4: lower `batch_size`."
+
+
+def test_a_scan_has_the_optimiser_that_was_compiled_last():
+    pytest.importorskip("jax")
+    first, second = process("jax")[1]["extra"]["moved"]
+    assert first > 0 and second == 0
 
 
 def test_what_cannot_work_with_replicas_is_refused():

@@ -114,6 +114,20 @@ def test_the_sides_of_an_aae_do_not_reach_each_other(prior, rng):
     assert float(loss) == pytest.approx(expected + float(terms["adversary"]), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", [VAE, AAE])
+def test_batches_of_free_shape_are_taken(kind, rng):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.data")
+    import tensorflow as tf
+
+    images = rng.integers(0, 256, (4, 32, 32, 3)).astype("float32")
+    spec = tf.TensorSpec((None, None, None, 3), tf.float32)
+    model = kind(toy_encoder())
+    model.compile(keras.optimizers.SGD(0.01))
+    batches = tf.data.Dataset.from_generator(lambda: iter([images]), output_signature=spec)
+    assert np.isfinite(model.fit(batches, verbose=0).history["loss"]).all()
+
+
 def test_the_decoder_mirrors_the_paper_s_encoder_and_one_that_does_not_fit_is_refused():
     built = AAE(encoders.conv32()).decoder
     assert built.output_shape == (None, 32, 32, 3)

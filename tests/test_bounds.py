@@ -187,6 +187,16 @@ EVERY = (*BOUNDS, bounds.dv, bounds.smile, bounds.club)
 
 
 @pytest.mark.parametrize("bound", EVERY)
+def test_a_critic_that_diverged_is_no_number(rng, bound):
+    """NaN is no mask: one of it, of a pair or of a mismatch, is not left out of the mean."""
+    scores = rng.standard_normal((4, 2, 4)).astype("float32")
+    for where in (np.s_[:], np.s_[1, 0, 1], np.s_[1, 0, 2]):
+        diverged = scores.copy()
+        diverged[where] = float("nan")
+        assert np.isnan(float(bound(diverged, np.arange(4))))
+
+
+@pytest.mark.parametrize("bound", EVERY)
 def test_a_masked_column_is_as_one_that_is_not_there(rng, bound):
     scores, positives = rng.standard_normal((4, 2, 6)).astype("float32"), np.arange(4)
     masked = scores.copy()

@@ -66,6 +66,16 @@ def test_copies_are_told_from_each_other(folder):
     }  # fmt: skip
 
 
+def test_a_link_that_leads_nowhere_is_no_copy_and_is_named_when_it_is_loaded(tmp_path, rng):
+    paint(tmp_path, rng, 2)
+    (tmp_path / "red/gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "red/loop.png").symlink_to("loop.png")
+    (tmp_path / "red/again.png").write_bytes((tmp_path / "red/0.png").read_bytes())
+    assert duplicates.copies(tmp_path).without == ("red/again.png",)
+    with pytest.raises(UserError, match=r"(?s)2 of 9 files.*red/gone.png: no such file.*red/loop.png"):
+        mizoo.data.load(tmp_path, size=32)
+
+
 def test_the_classifier_learns_and_says_what_it_left_out(trained):
     assert trained.classes == ("blue", "green", "red") and trained.train_size == 23
     assert trained.test_accuracy > 80 and set(trained.recalls) == set(trained.classes)

@@ -60,6 +60,7 @@ def test_every_public_name_resolves():
         (["pretrain", "nowhere.yaml"], "nowhere.yaml"),
         (["pretrain", "dim_local_cifar10", "--set", "training.epoch=3"], "training.epoch"),
         (["pretrain", "dim_local_cifar10", "--set", "epochs"], "KEY=VALUE"),
+        (["pretrain", "dim_local_cifar10", "--set", "summary=a: b: c"], """--set 'summary="a: b: c"'"""),
         (["embed", "dim_local_cifar10", "no_such_file.png"], "no_such_file.png"),
         (["evaluate", "no_such_entry"], "no_such_entry"),
         (["evaluate", "runs/no_such_run"], "There is no folder runs/no_such_run"),

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from support.encoders import TOY
+from typer.testing import CliRunner
 
-from mizoo import recipes
+from mizoo import cli, data, encoders, recipes
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import knn
 from mizoo.pretrain import pretrain
@@ -116,6 +118,63 @@ def test_a_run_calls_callbacks_and_saves_where_one_stops_it(recipe, tmp_path):
     assert {"local_mi", "local_mi_ceiling", "loss", "spread"} <= set(logged)
     assert stop.told == ["begin", (0, logged), (1, logged), "end"]
     assert len(read_log(run)) == 2 and saved_state(run, recipe).epochs == 2  # no checkpoint was due yet
+
+
+def changed(recipe, **sections):
+    content = recipe.model_dump(mode="json")
+    return recipes.validate(content | {name: {**content[name], **keys} for name, keys in sections.items()})
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_run_that_a_callback_stops_has_the_statistics_of_its_end(recipe, tmp_path, eager, every):
+    settled = changed(recipe, training={"batch_statistics": "pictures", "checkpoint_epochs": every})
+    run = pretrain(settled, tmp_path / "run", jit_compile=False, callbacks=[Stop(1)])
+    encoder = keras.saving.load_model(run / "encoder.keras", compile=False)
+    saved = encoder.get_weights()
+    encoders.fit_statistics(encoder, data.load(recipe.data.source, "train").images)
+    assert all(np.allclose(one, other, atol=1e-5) for one, other in zip(saved, encoder.get_weights(), strict=True))
+    assert len(read_log(run)) == 1 and saved_state(run, settled).epochs == 1
+    assert not (run / "previous.weights.h5").exists()  # the checkpoint of the epoch was there already
+
+
+def arrays_of(path):
+    """All arrays of an HDF5 file by name."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, each: found.update({name: each[()]}) if isinstance(each, h5py.Dataset) else None)
+    return found
+
+
+def test_a_run_that_a_callback_stops_goes_on_from_what_was_trained_and_not_from_averages(recipe, tmp_path, eager):
+    runs = []
+    for every in (1, 4):
+        averaged = changed(recipe, optimizer={"ema": 0.9}, training={"checkpoint_epochs": every})
+        runs.append(pretrain(averaged, tmp_path / f"run{every}", jit_compile=False, callbacks=[Stop(1)]))
+    one, other = (arrays_of(run / "checkpoint.weights.h5") for run in runs)
+    assert one.keys() == other.keys() and all(np.allclose(each, other[name], atol=1e-6) for name, each in one.items())
+
+
+def test_a_run_that_is_interrupted_gives_the_terminal_its_cursor_back(recipe, tmp_path, eager, monkeypatch, capfd):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes a terminal of anything, for rich
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(recipe, tmp_path / "run", jit_compile=False, callbacks=[Interrupt()])
+    said = capfd.readouterr().err
+    assert "epoch 1/4" in said and said.count("\x1b[?25l") == said.count("\x1b[?25h") == 1
+
+
+def test_a_tilde_is_the_home_folder(recipe, tmp_path, eager, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert pretrain(recipe, "~/run", jit_compile=False, stop_after=1) == tmp_path / "run"
+    assert not (tmp_path / "~").exists()
+    recipe_file = tmp_path / "run" / "recipe.yaml"
+    result = CliRunner().invoke(cli.app, ["pretrain", str(recipe_file), "--out", "~/run", "--stop-after", "1"])
+    assert result.stdout.strip() == str(tmp_path / "run"), result.output
 
 
 def test_the_loop_of_epochs_without_fit_calls_them_too():

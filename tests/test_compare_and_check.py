@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from mizoo.errors import UserError
-from mizoo.evaluate import evaluate, merge_rows
+from mizoo.evaluate import evaluate, merge_rows, read_rows
 from mizoo.evaluate.checking import Check, check, label, select
 from mizoo.evaluate.comparison import Comparison, compare, mcnemar
 from mizoo.evaluate.rows import Row
@@ -87,7 +88,7 @@ def brightness(sees: float, name: str):
     return model
 
 
-def test_a_better_encoder_is_named_and_the_same_one_is_not(halves):
+def test_a_better_encoder_is_named_and_the_same_one_is_not(halves, tmp_path):
     good, bad = brightness(1.0, "good"), brightness(0.05, "bad")
     for protocol in ("linear", "svm", "knn"):
         (result,) = compare(good, bad, "halves", (protocol,), progress=False)
@@ -96,7 +97,8 @@ def test_a_better_encoder_is_named_and_the_same_one_is_not(halves):
             assert "good is better" in result.summary()
         by_itself = evaluate(good, "halves", [protocol], ["fc"], progress=False)[0].value
         assert result.accuracies[0] == pytest.approx(by_itself, abs=1e-3)
-    (same,) = compare(good, good, "halves", progress=False)
+    good.save(tmp_path / "good.keras")
+    (same,) = compare(tmp_path / "good.keras", good, "halves", progress=False)
     assert same.difference == 0 and same.p_value == 1 and "no difference is shown" in same.summary()
 
 
@@ -198,6 +200,41 @@ def test_the_command_ends_with_status_1_where_a_row_moved(tmp_path, monkeypatch,
         assert isinstance(result.exception, UserError), words
 
 
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (
+            ["--check", "--protocol", "knn", "--endpoint", "fc"],
+            "`--check` does not take --protocol, --endpoint. .*knn/fc",
+        ),
+        (["--check", "--seeds", "3"], "does not take --seeds"),  # its default, and asked for
+        (
+            ["other", "--compare", "--encoder", "random", "--rows", "x.json"],
+            "`--compare` does not take --encoder, --rows",
+        ),
+        (["other", "--compare", "--check"], "`--compare` does not take --check. It takes --dataset, --protocol, "),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(words, says, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from mizoo import cli
+
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["evaluate", "net", *words])
+    assert isinstance(result.exception, UserError) and re.search(says, str(result.exception)), result.exception
+
+
+def test_a_results_file_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    """A shell leaves the tilde of `--rows=~/rows.json` as it is."""
+    from mizoo.evaluate.keeping import Keeper
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Keeper("~/rows.json", None)(a_row())
+    merge_rows(tmp_path / "rows.json", [a_row("knn")])
+    assert len(read_rows(tmp_path / "rows.json")) == 2
+
+
 # Utility.
 
 
@@ -236,6 +273,8 @@ def test_label_curves_are_one_table_a_protocol_with_shares_as_columns():
     assert "`labels` of `fc`" in written and "raw pixels" not in written
     assert "| 1,581 (2.2) | 5,000 (0.0) | 15,811 (-0.7) |" in written
     assert utility_table(curve("labels", {1: 50.0})) == ""
+    others = [dataclasses.replace(row, endpoint="conv", value=1.0) for row in rows if row.protocol == "labels_scratch"]
+    assert utility_table([*rows, *others]) == utility_table([*others, *rows]) == written
 
 
 def test_a_table_of_other_data_than_the_encoders_were_trained_on_says_so():

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from support.encoders import toy_encoder
 
 from mizoo import augment
 from mizoo.encoders import conv32, three_stage
@@ -164,6 +165,18 @@ def test_adam_by_one_kernel_is_that_of_keras(rng, decay, rate):
     for kind in [keras.optimizers.Adam, *([keras.optimizers.AdamW] if decay else [])]:
         for found, expected in zip(trained(kind, True), trained(kind, False), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_adam_by_one_kernel_accumulates_gradients():
+    weights = []
+    for kind, every in ((keras.optimizers.Adam, 2), (keras.optimizers.AdamW, 2), (keras.optimizers.Adam, None)):
+        model = SimCLR(toy_encoder(), augment=augment.preset("views"))
+        model.compile(kind(1e-2, gradient_accumulation_steps=every))
+        images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype="uint8")
+        start = model.encoder.get_weights()[0].copy()
+        model.fit(images, batch_size=8, epochs=2, verbose=0, shuffle=False)
+        weights.append(np.abs(model.encoder.get_weights()[0] - start).max())
+    assert 1e-2 < weights[0] < weights[2] and weights[1] == pytest.approx(weights[0], rel=0.2)
 
 
 def test_the_kernel_of_adam_is_for_adam_alone():

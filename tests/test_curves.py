@@ -46,6 +46,16 @@ def test_a_folder_without_a_log_is_named(tmp_path):
         plot(tmp_path)
 
 
+def test_a_picture_below_a_file_is_refused_and_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "log.csv").write_text(LOG + "1,-1,0.5,0.2,0.1,0.05,4.2,4.2\n")
+    (tmp_path / "afile").touch()
+    with pytest.raises(UserError, match=r"x\.svg cannot be written: .*afile is a file, and a folder is needed"):
+        plot(tmp_path, tmp_path / "afile" / "x.svg")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert plot("~", "~/curves.svg") == tmp_path / "curves.svg"
+
+
 def test_every_logged_column_is_drawn_under_the_name_of_the_run(tmp_path):
     pytest.importorskip("matplotlib")
     run = tmp_path / "my_run"

@@ -63,6 +63,30 @@ def test_a_float_file_takes_its_range_from_depth_too(tmp_path):
         pictures.read(path)
 
 
+@pytest.mark.parametrize("depth", [None, 12])
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_floats_of_0_to_1_that_a_resize_has_overshot_are_clipped(tmp_path, suffix, depth):
+    values = np.repeat(np.linspace(0, 1, 32, dtype="float32")[None], 16, axis=0)
+    values[0, -3:] = 1.02, 1.0, 1.08
+    path = tmp_path / f"x{suffix}"
+    save(path, values) if suffix == ".tif" else np.save(path, np.repeat(values[..., None], 3, axis=-1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = pictures.read(path, depth=depth)
+    np.testing.assert_allclose(out[1, :, 0], BRIGHT, atol=1)
+    assert (out[0, -3:] == 255).all()
+
+
+def test_floats_with_a_largest_value_between_both_ranges_are_told(tmp_path):
+    values = ramp(100).astype(np.float32) / 50  # 0..2
+    with pytest.warns(UserWarning, match=r"x.tif.*float picture is 2, .*almost black.*numpy.clip"):
+        assert pictures.read(save(tmp_path / "x.tif", values)).max() == 2
+    notes: list = []
+    np.save(tmp_path / "x.npy", np.repeat(values[..., None], 13, axis=-1))
+    pictures.read(tmp_path / "x.npy", notes=notes)
+    assert len(notes) == 1
+
+
 def test_the_tags_of_a_tiff_say_the_range(tmp_path):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[281] = 4095
@@ -105,7 +129,7 @@ def test_values_beyond_the_depth_are_refused(tmp_path):
 
 
 def png_of_16_bit_colour(path, values: np.ndarray):
-    """What Pillow cannot write: a PNG (H, W, 3) of 16 bits."""
+    """What Pillow cannot write: a PNG (H, W, C) of 16 bits."""
     import struct
     import zlib
 
@@ -114,7 +138,7 @@ def png_of_16_bit_colour(path, values: np.ndarray):
 
     height, width = values.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[values.shape[2]], 0, 0, 0)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )
@@ -127,6 +151,13 @@ def test_dark_colours_of_16_bits_are_told_and_cannot_be_taken_by_depth(tmp_path)
         pictures.read(path)
     with pytest.raises(UserError, match=r"x.png.*upper 8"):
         pictures.read(path, depth=12)
+    four = np.repeat(ramp(4095)[..., None], 4, axis=-1)
+    four[..., -1] = 65535  # alpha, which says nothing
+    path = png_of_16_bit_colour(tmp_path / "four.png", four)
+    with pytest.warns(UserWarning, match=r"four.png.*colour.*almost black"):
+        assert pictures.read(path, channels=4).shape == (16, 32, 4)
+    with pytest.raises(UserError, match=r"four.png.*upper 8"):
+        pictures.read(path, depth=12, channels=4)
     full = png_of_16_bit_colour(tmp_path / "y.png", np.repeat(ramp(65535)[..., None], 3, axis=-1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

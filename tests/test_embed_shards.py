@@ -138,6 +138,18 @@ def test_an_incomplete_or_damaged_folder_says_what_it_lacks(published, album, tm
         list(read_shards(out, "global"))
 
 
+def test_a_file_name_that_is_not_utf8_is_listed_and_read_back(published, album, tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (album / name).write_bytes((album / "b/001.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    for _ in range(2):  # and a run that is there already is compared by it
+        report = embed(published.onnx_file, album, tmp_path / "out", endpoint="fc", progress=False)
+        assert report.count == 12
+    assert str(album / name) in rows(tmp_path / "out")[0]
+
+
 def test_a_folder_of_another_run_is_refused_and_left_alone(published, album, tmp_path):
     out, arguments = tmp_path / "s", {"batch_size": 2, "shard_size": 4}
     embed(published.onnx_file, album, out, **arguments)

@@ -267,6 +267,29 @@ def test_a_random_copy_has_the_architecture_and_none_of_the_weights(rng):
         random_copy(lambda images: images)
 
 
+def test_a_random_copy_renews_what_is_nested(rng):
+    """A model within a model and a layer within a layer: seeds and precision reach them."""
+    import keras
+
+    from mizoo._tools.keras_private import all_layers
+
+    inner_in = keras.Input((4,))
+    inner = keras.Model(inner_in, keras.layers.Dense(3, name="deep")(inner_in), name="inner")
+    inputs = keras.Input((5, 4), name="clips")
+    frames = keras.layers.TimeDistributed(inner, name="frames")(inputs)
+    both = keras.layers.Bidirectional(keras.layers.GRU(2), name="both")(frames)
+    encoder = keras.Model(inputs, {"global": both})
+    first, again, other = random_copy(encoder, 0), random_copy(encoder, 0), random_copy(encoder, 1)
+    for a, b, c, original in zip(first.weights, again.weights, other.weights, encoder.weights):
+        np.testing.assert_array_equal(a, b)
+        if "bias" not in a.path:
+            assert not np.allclose(a, c) and not np.allclose(a, original), a.path
+    half = random_copy(encoder, 0, "mixed_bfloat16")
+    leaves = [layer for layer in all_layers(half) if layer.weights and not isinstance(layer, keras.Model)]
+    assert {layer.compute_dtype for layer in leaves} == {"bfloat16"} and len(leaves) > 4
+    np.testing.assert_array_equal(half.weights[0], first.weights[0])
+
+
 @pytest.fixture
 def squares(rng, monkeypatch):
     """A data set of 1,600 training and 200 test pictures in the place of any other; the splits asked for."""

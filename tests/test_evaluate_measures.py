@@ -112,6 +112,20 @@ def test_ndm_of_a_gaussian_is_near_its_total_correlation(rng, monkeypatch, sigmo
     assert ndm.gaussian_total_correlation(np.ones((9, 2))) is None
 
 
+@pytest.mark.parametrize("truth", [0.0, 5.0])
+def test_the_correlations_of_a_small_sample_are_not_taken_for_those_of_the_features(rng, truth):
+    """64 coordinates in pairs, 160 rows: uncorrected it would be 15 nats more."""
+    from mizoo.evaluate.protocols import ndm
+
+    mixing = np.eye(64)
+    rho = np.sqrt(1 - np.exp(-2 * truth / 32))
+    for i in range(0, 64, 2):
+        mixing[i + 1, i : i + 2] = rho, np.sqrt(1 - rho**2)
+    found = [ndm.gaussian_total_correlation(rng.normal(size=(160, 64)) @ mixing.T) for _ in range(40)]
+    assert np.mean(found) == pytest.approx(truth, abs=0.6)
+    assert ndm.gaussian_total_correlation(rng.normal(size=(100, 64))) is None
+
+
 def test_ndm_refuses_what_has_no_total_correlation(rng):
     from mizoo.evaluate.protocols import ndm
 

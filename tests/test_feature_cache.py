@@ -269,6 +269,40 @@ def test_a_protocol_of_ones_own_is_run_again_after_an_interruption(tmp_path, enc
     assert runs == ["fc", "global", "fc", "global"]
 
 
+@pytest.mark.parametrize("change", [{"split": "validation"}, {"seeds": 2}, {"endpoints": ["global"]}])
+def test_rows_of_other_arguments_are_not_taken_over_beside_a_protocol_of_ones_own(tmp_path, encoder, pictures, change):
+    """A command with an object in it says little of its arguments."""
+
+    def stop(task, options, progress):
+        raise KeyboardInterrupt
+
+    def value(task, options, progress):
+        return Score(50.0)
+
+    facts = ("half", "half", "top-1 %", "higher", ("labels", "features"))
+    arguments = {"endpoints": ["fc"], "split": "test", "seeds": 3, "progress": False, "cache": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(encoder, "halves", ["mlp200", Protocol(*facts, stop, fits=True)], **arguments)
+    changed = arguments | change
+    (row, _) = evaluate(encoder, "halves", ["mlp200", Protocol(*facts, value, fits=True)], **changed)
+    (anew,) = evaluate(encoder, "halves", ["mlp200"], **(changed | {"cache": False}))
+    assert (row.value, row.seeds, row.test_size) == (anew.value, anew.seeds, anew.test_size)
+
+
+def test_a_protocol_without_labels_is_given_the_encoder(encoder, pictures):
+    given = []
+
+    def look(task, options, progress):
+        given.append(task.encoder)
+        return Score(1.0)
+
+    mine = Protocol("look", "look", "nats", "lower", ("encoder", "pictures"), look)
+    evaluate(encoder, pictures["test"].images, [mine], ["fc"], progress=False, cache=False)
+    assert given == [encoder]
+    with pytest.raises(UserError, match="views are made for protocols without labels"):
+        Protocol("both", "both", "nats", "lower", ("labels", "views"), look)
+
+
 @pytest.mark.parametrize("protocol", ["svm", "retrieval", "labels", "finetune", "scratch"])
 def test_data_that_cannot_be_learned_from_are_refused(encoder, pictures, protocol):
     pictures["test"].labels[:3] = 2

@@ -8,6 +8,7 @@ import pytest
 from support.encoders import toy_encoder
 
 from mizoo import finetune as engine
+from mizoo._tools.keras_private import all_layers
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import Options, Task, finetuning, label_shares
 from mizoo.finetune import Budget, finetune
@@ -39,7 +40,7 @@ def statistics_of_its_own():
 def normalisation(model):
     return [
         np.asarray(variable)
-        for layer in model.layers
+        for layer in sorted(all_layers(model), key=lambda layer: layer.name)
         if isinstance(layer, keras.layers.BatchNormalization)
         for variable in layer.variables
     ]
@@ -61,6 +62,43 @@ def test_each_mode_learns_and_trains_what_it_says(colours, mode):
     assert np.array_equal(*kernels) == (mode == "frozen")
     assert {layer.compute_dtype for layer in trained.model.layers} == {"float32"}
     assert trained.settings["batch_normalisation"] == ("trained" if mode == "scratch" else "held")
+
+
+@pytest.mark.parametrize("mode", ["unfrozen", "scratch"])
+def test_an_encoder_that_was_frozen_is_trained_all_the_same(colours, mode):
+    """`encoder.trainable = False` is left from other work; what decides is the mode."""
+    encoder = statistics_of_its_own()
+    encoder.trainable = False
+    trained = finetune(encoder, *colours, mode=mode, endpoint="conv", budget=QUICK)
+    fresh = engine.build_classifier(encoder, 3, mode, "conv", 0, None)
+    moved = [np.abs(a - b).max() > 1e-4 for a, b in zip(trained.model.get_weights(), fresh.get_weights())]
+    kernels = [variable.path.endswith("kernel") for variable in fresh.weights]
+    assert all(np.array(moved)[kernels])
+    assert all(np.array_equal(a, b) for a, b in zip(normalisation(encoder), normalisation(trained.model))) == (
+        mode == "unfrozen"
+    )
+    assert not encoder.trainable_variables
+
+
+def test_layers_that_are_held_fixed_stay_so_unless_it_is_from_scratch(colours):
+    encoder = statistics_of_its_own()
+    encoder.get_layer("conv1").trainable = False
+    kernel = encoder.get_layer("conv1").get_weights()[0]
+    for mode in ("unfrozen", "scratch"):
+        start = engine.build_classifier(encoder, 3, mode, "conv", 0, None).get_layer("conv1").get_weights()[0]
+        end = finetune(encoder, *colours, mode=mode, endpoint="conv", budget=QUICK).model.get_layer("conv1")
+        assert np.array_equal(start, kernel) == (mode == "unfrozen")
+        assert np.array_equal(start, end.get_weights()[0]) == (mode == "unfrozen")
+
+
+def test_batch_normalisation_within_a_nested_encoder_is_held(colours):
+    inner = statistics_of_its_own()
+    images = keras.Input((32, 32, 3))
+    nested = keras.Model(images, {"conv": inner(images)["conv"]})
+    trained = finetune(nested, *colours, mode="unfrozen", budget=QUICK)
+    for one, other in zip(normalisation(inner), normalisation(trained.model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert trained.accuracy(*colours) > 90
 
 
 def test_a_frozen_encoder_gives_its_features_to_a_linear_layer(colours):

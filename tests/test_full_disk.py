@@ -1,4 +1,4 @@
-"""A disk that fills, and processes that were killed while they wrote: said in one line, and nothing is lost."""
+"""A disk that fills, places where nothing can be written, processes killed while they wrote: nothing is lost."""
 
 from __future__ import annotations
 
@@ -106,6 +106,60 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     files.write_text(tmp_path / "new.txt", "x")
     assert not left.exists() and not forms.exists()
     assert all(each.exists() for each in others)
+
+
+def test_what_a_process_in_another_container_writes_stays(tmp_path, monkeypatch):
+    """One with the same host name, whose number is that of no process here."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stat = os.stat
+
+    def there(path, *rest, **more):
+        """In the place of `os.stat`: numbers of processes mean something else."""
+        return stat("/proc/self/ns/net" if path == "/proc/self/ns/pid" else path, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "stat", there)
+        theirs = tmp_path / f"{files._temporary_prefix(gone.pid)}abc.npz"
+    theirs.write_text("x")
+    files.write_text(tmp_path / "new.txt", "x")
+    assert theirs.exists()
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path, album):
+    (tmp_path / "afile").touch()
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    for path in (tmp_path / "afile/x.txt", tmp_path / "afile/a/x.txt"):
+        with pytest.raises(UserError, match=r"x\.txt cannot be written: .*afile is a file, and a folder is needed"):
+            files.write_text(path, "x")
+    with pytest.raises(UserError, match=r"folder cannot be written: it is a folder"):
+        files.write_text(tmp_path / "folder", "x")
+    with pytest.raises(UserError, match=r"afile cannot be written: .*afile is a file, and a folder is needed"):
+        with files.temporary_folder(tmp_path / "afile"):
+            pass
+    assert sorted(os.listdir(tmp_path)) == ["afile", "folder"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_may_not_be_written_is_named_and_other_errors_are_not_taken_for_it(tmp_path, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    with pytest.raises(OSError) as raised, files.atomic(tmp_path / "x.txt"):
+        refuse()  # what the block reads, say
+    assert not isinstance(raised.value, UserError)
+    says = rf"x\.txt cannot be written: {os.strerror(number)} \(.*\)\. Choose another"
+    for module, name in ((files.tempfile, "mkstemp"), (files.os, "replace")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, refuse)
+            with pytest.raises(UserError, match=says) as caught:
+                files.write_text(tmp_path / "x.txt", "x")
+        assert isinstance(caught.value, OSError) and caught.value.errno == number  # for those who go on without
+    with monkeypatch.context() as patch:
+        patch.setattr(files.tempfile, "mkdtemp", refuse)
+        with pytest.raises(UserError, match="out cannot be written"), files.temporary_folder(tmp_path / "out"):
+            pass
+    assert not scraps(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,30 @@ def test_the_gradient_is_that_of_finite_differences(rng):
     assert float((gradient * direction).sum()) == pytest.approx(numeric, rel=2e-2)
 
 
+def test_fewer_pictures_than_coordinates_are_refused_and_teach_nothing(rng):
+    """There views that disagree score higher; from as many on they score lower."""
+    d = 32
+
+    def value(rows: int, apart: float) -> float:
+        z = rng.standard_normal((rows, d))
+        views = np.stack([z + apart * rng.standard_normal((rows, d)) for _ in range(2)])
+        views *= d**0.5 / np.linalg.norm(views, axis=-1, keepdims=True)
+        return float(gaussian_information(ops.convert_to_tensor(views.astype("float32")), 0.09)["global_mi"])
+
+    assert value(d // 4, 0.0) < value(d // 4, 10.0)
+    assert value(d, 0.0) > value(d, 0.5) > value(d, 10.0)
+    model = InformationMaximization(toy_encoder(), augment=augment.preset("views"))
+    assert model.fewest_rows == 5
+    model.compile(keras.optimizers.SGD(0.1))
+    images = rng.integers(0, 256, (7, 32, 32, 3), dtype="uint8")
+    with pytest.raises(UserError, match="5 inputs or more: the covariances are those of the batch.*a batch of 4"):
+        model.fit(images[:4], verbose=0)
+    for rows, scale in ((4, 0.0), (5, 1.0)):
+        noise = rng.random((rows, 2 * model.augment.noise_size), dtype="float32")
+        loss, terms = model.forward(ops.convert_to_tensor(images[:rows]), ops.convert_to_tensor(noise))
+        assert float(loss) == pytest.approx(-scale * float(terms["global_mi"]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"), [({"resolution": 0.0}, "`resolution` is above 0"), ({"views": 1}, "2 or more")]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from PIL import Image
 from mizoo import encoders, recipes
 from mizoo.errors import UserError
 from mizoo.pretrain import pretrain
+from mizoo.pretrain.inputs import prepare
 from mizoo.recipes.starting_weights import copy_weights, fitted
+from mizoo.runs.folder import SavedState
 from mizoo.zoo.loading import load
 
 SMALL = {"width": 0.0625, "head_size": 8, "global_size": 5}
@@ -99,6 +103,30 @@ def test_an_entry_is_refused_by_its_name_where_it_does_not_fit():
         UserError, match="`init_from`: the weights of dim_local_cifar10 do not fit.*dense/kernel.*4096, 17"
     ):
         copy_weights(recipe, recipe.encoder.build())
+
+
+def test_what_the_weights_replace_is_not_fitted_to_the_pictures(tmp_path, monkeypatch):
+    sizes = {"name": "three_stage", "widths": [4, 4, 6], "head_size": 6, "global_size": 5}
+    before = encoders.three_stage((4, 4, 6), 6, 5, side=16)
+    before.save(tmp_path / "before.keras")
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype="uint8")
+        Image.fromarray(pixels).save(tmp_path / f"photos/{i}.png")
+    recipe = recipes.validate(
+        {
+            "name": "own",
+            "init_from": str(tmp_path / "before.keras"),
+            "encoder": {**sizes, "side": 16},
+            "objective": {"name": "simclr"},
+            "data": {"source": str(tmp_path / "photos")},
+            "training": {"epochs": 1, "batch_size": 4},
+        }
+    )
+    monkeypatch.delattr(sys.modules["mizoo.encoders.three_stage"], "fit_whitening")  # it would read 5,000 pictures
+    job = prepare(recipe, tmp_path, SavedState(), 1)
+    for one, other in zip(before.get_weights(), job.encoder(0).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_run_on_larger_grey_pictures_begins_with_an_rgb_run(trained, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -88,6 +90,36 @@ def test_whitening_makes_the_responses_to_patches_uncorrelated(rng):
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.02
     assert np.diag(covariance).max() <= 1.001
     np.testing.assert_allclose(kernel[:, 12:], -kernel[:, :12])
+
+
+@pytest.mark.parametrize("block", [1, 3000, 1 << 23])
+def test_whitening_by_blocks_is_that_of_all_patches_at_once(rng, monkeypatch, block):
+    pictures = rng.integers(0, 256, (23, 12, 9, 3), dtype="uint8")
+    taken: list[int] = []
+
+    class Rows:
+        """Pictures that say how many are taken at a time."""
+
+        shape = pictures.shape
+
+        def __len__(self) -> int:
+            return len(pictures)
+
+        def __getitem__(self, rows):
+            taken.append(len(pictures[rows]))
+            return pictures[rows]
+
+    monkeypatch.setattr(sys.modules[fit_whitening.__module__], "_BLOCK", block)
+    encoder = three_stage((4, 6, 8), head_size=8, global_size=5, side=8)
+    fit_whitening(encoder, Rows(), count=10)
+    assert sum(taken) == 10 and max(taken) <= max(1, block // (12 * 12 * 9))
+
+    scaled = pictures[::2][:10].astype("float32") / 127.5 - 1
+    corners = [scaled[:, y : y + 11, x : x + 8] for y in (0, 1) for x in (0, 1)]
+    patches = np.concatenate(corners, axis=-1).reshape(-1, 12).astype("float64")
+    values, vectors = np.linalg.eigh(np.cov(patches.T, bias=True))
+    kernel = ops.convert_to_numpy(encoder.get_layer(WHITENING).kernel).reshape(12, 24)
+    np.testing.assert_allclose(np.abs(kernel[:, :12]), np.abs(vectors / np.sqrt(values + 5e-4)), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("padding, lost", [("same", 0), ("valid", 1)])

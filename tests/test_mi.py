@@ -187,6 +187,31 @@ def test_bad_rows_are_refused(x, y, message):
 
 
 @pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (None, "is None"),
+        ([[1], [1, 2]], "must be one array"),
+        (np.ones(300), "one value in all rows"),
+        (np.arange(299.0), "paired row by row. Received: 300 rows, 300 rows and 299 rows"),
+        (np.arange(300.0)[:, None, None], "has the shape"),
+        (np.arange(300, dtype="float16"), "half precision"),
+        (np.ma.array(np.arange(300.0), mask=np.arange(300) < 9), "9 masked values"),
+        (np.where(np.arange(300) == 3, np.nan, np.arange(300)), "NaN or infinity"),
+    ],
+)
+def test_sums_of_estimates_refuse_bad_rows_by_name(rng, values, message):
+    x, y = rng.standard_normal((2, 300))
+    for arguments, name in (((x, y, values), "z"), ((x, values, y), "y"), ((values, x, y), "x")):
+        name = "`x`, `y` and `z`" if "paired" in message else f"`{name}`"
+        received = "paired row by row" if "paired" in message else message
+        with pytest.raises(UserError, match=f"{name} .*{received}"):
+            mizoo.mi.conditional(*arguments, "ksg")
+    name = r"`variables\[0\]`, `variables\[1\]` and `variables\[2\]`" if "paired" in message else r"`variables\[2\]`"
+    with pytest.raises(UserError, match=f"{name} .*{message}"):
+        mizoo.mi.total_correlation(x, y, values, bound="ksg")
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
         ({"bound": "mutual"}, "infonce, nwj"),

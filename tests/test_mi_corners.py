@@ -42,6 +42,80 @@ def test_neighbours_of_discrete_values(rng):
     assert mizoo.mi.estimate(x, y, "ksg").nats == pytest.approx(truth, abs=0.08)
 
 
+def in_groups(rng, rows: int = 2000):
+    """Dependent pairs that `groups` must not change, by name."""
+    x, y = pair(rng, rows)
+    classes = rng.integers(0, 4, (rows, 1))
+    return {
+        "classes": (classes, np.where(rng.random((rows, 1)) < 0.8, classes, rng.integers(0, 4, (rows, 1)))),
+        "a class and a number": (classes, classes + 0.3 * rng.standard_normal((rows, 1))),
+        "whole numbers": (np.round(x), np.round(y)),
+        "decimals": (np.round(x, 1), np.round(y, 1)),
+        "zeros": (np.maximum(x, 0), np.maximum(y, 0)),
+        "continuous": (x, y),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["classes", "a class and a number", "whole numbers", "decimals", "zeros", "continuous"]
+)
+def test_groups_of_independent_rows_leave_the_estimate_of_neighbours_as_it_is(rng, kind):
+    x, y = in_groups(rng)[kind]
+    alone = mizoo.mi.estimate(x, y, "ksg")
+    single, tens = (mizoo.mi.estimate(x, y, "ksg", groups=np.arange(2000) // size) for size in (1, 10))
+    assert single.nats == pytest.approx(alone.nats, abs=1e-9) and alone.nats > 0.3
+    assert tens.nats == pytest.approx(alone.nats, abs=0.02) and tens.rows == len(tens.shares) == 2000
+
+
+def test_subjects_measured_several_times_have_the_information_of_their_rows(rng):
+    """One side once for each of 200 subjects, the other ten times: as it is, rounded, and as one of two classes."""
+    subject = np.repeat(np.arange(200), 10)
+    x = rng.standard_normal(200)[subject]
+    y = 0.8 * x + 0.6 * rng.standard_normal(2000)
+    chance = 1 / (1 + np.exp(-3 * x))
+    answer = rng.random(2000) < chance
+    p = np.mean(answer)
+    of_answer = np.mean(chance * np.log(chance / p) + (1 - chance) * np.log((1 - chance) / (1 - p)))
+    for side, truth in ((y, TRUTH), (np.round(y), 0.447), (answer, of_answer)):
+        found = mizoo.mi.estimate(x, side, "ksg", groups=subject)
+        assert found.nats == pytest.approx(truth, abs=0.05 + found.standard_error) and found.rows == 2000
+
+
+def test_copies_within_groups_change_nothing_and_have_no_share(rng):
+    x, y = pair(rng, 400)
+    source = np.sort(rng.integers(0, 400, 1000))
+    _, first = np.unique(source, return_index=True)
+    once = mizoo.mi.estimate(x[source[first]], y[source[first]], "ksg")
+    found = mizoo.mi.estimate(x[source], y[source], "ksg", groups=source)
+    assert found.nats == pytest.approx(once.nats, abs=1e-9) and found.rows == len(first)
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(found.shares)), first)
+    assert np.nanmean(found.shares) == pytest.approx(found.nats, abs=1e-12) and len(found.shares) == 1000
+    few = np.arange(240) // 20  # of 12 groups, too, whose values are too few to tell by their gaps
+    with pytest.warns(UserWarning, match="^12 scored rows are few"):
+        assert mizoo.mi.estimate(x[few], y[few], "ksg", groups=few).rows == 12
+
+
+def test_copies_among_frequent_equal_rows_are_refused(rng):
+    x, y = (np.maximum(each, 0) for each in pair(rng, 500))
+    source = np.arange(1000) // 2
+    with pytest.raises(UserError, match="cannot be told.*Leave the copies out"):
+        mizoo.mi.estimate(x[source], y[source], "ksg", groups=source)
+
+
+def test_the_test_for_independence_of_neighbours_has_power_and_level_in_groups(rng):
+    """Ten rows of nearly one value in each of 60 groups."""
+    group = np.repeat(np.arange(60), 10)
+
+    def series():
+        return rng.standard_normal(60)[group] + 0.05 * rng.standard_normal(600)
+
+    x = series()
+    found = mizoo.mi.estimate(x, 0.9 * x + math.sqrt(0.19) * series(), "ksg", groups=group, permutations=19)
+    assert found.p_value == pytest.approx(0.05)
+    p = [mizoo.mi.estimate(x, series(), "ksg", groups=group, permutations=9).p_value for _ in range(8)]
+    assert 0.25 < np.mean(p) < 0.9
+
+
 def test_spread_ties_keep_order_and_values(rng):
     x = np.column_stack([rng.integers(0, 5, 300), rng.standard_normal(300)]).astype("float64")
     spread = inputs.spread_ties(x, rng)
@@ -276,6 +350,22 @@ def test_conditional_information_and_total_correlation_of_gaussians(rng):
     assert found.nats == pytest.approx(0.5 * math.log(4 / 3), abs=0.03 + 3 * found.standard_error) and len(v)
     with pytest.raises(UserError, match="permutations"):
         mizoo.mi.conditional(a, b, c, permutations=9)
+
+
+def test_sums_of_neighbour_estimates_take_copies_within_groups(rng):
+    """Two sides once for each of 100 subjects, which are copies without the third, measured six times."""
+    subject = np.repeat(np.arange(100), 6)
+    x, z = (rng.standard_normal(100)[subject] for _ in range(2))
+    y = x + rng.standard_normal(600)
+    total = mizoo.mi.total_correlation(x, z, y, bound="ksg", groups=subject)
+    given = mizoo.mi.conditional(x, y, z, "ksg", groups=subject)
+    for found in (total, given):
+        assert len(found.shares) == 600 and found.rows == np.isfinite(found.shares).sum() == 600
+        assert np.mean(found.shares) == pytest.approx(found.nats, abs=1e-12)
+        assert found.nats == pytest.approx(0.5 * math.log(2), abs=0.1 + 2 * found.standard_error)
+    twice = np.arange(1200) // 2
+    copied = mizoo.mi.conditional(x[twice], y[twice], z[twice], "ksg", groups=subject[twice])
+    assert len(copied.shares) == 1200 and copied.rows == 600 and copied.nats == pytest.approx(given.nats, abs=0.02)
 
 
 def test_lists_and_data_frames_are_taken(rng):

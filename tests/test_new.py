@@ -98,6 +98,28 @@ def test_deep_grey_scans_get_their_bits(tmp_path, rng, largest, bits):
     assert found.grey and found.depth == bits and list(found.modes) == ["I;16"]
 
 
+def test_arrays_and_tiffs_that_pillow_does_not_read_are_looked_at(tmp_path, rng):
+    tifffile = pytest.importorskip("tifffile")
+    for i in range(3):
+        values = rng.integers(0, 4096, (40, 50, 3), dtype="uint16")
+        values[0, 0] = 4095
+        np.save(tmp_path / f"{i}.npy", values)
+        floats = rng.random((40, 50, 3), dtype="float32")
+        tifffile.imwrite(tmp_path / f"{i}.tif", floats, photometric="rgb")
+        Image.fromarray((values >> 4).astype("uint8")).save(tmp_path / f"{i}.png")
+    np.save(tmp_path / "features.npy", rng.random((4, 5, 6)))
+    found = survey(tmp_path, progress=False)
+    assert found.modes == {"uint16 array": 3, "float32 tiff": 3, "RGB": 3}
+    assert found.depth == 12 and not found.grey and found.short_side == 40
+    ((path, reason),) = found.broken
+    assert path == "features.npy" and "3 channels are wanted" in reason
+    only_bands = tmp_path / "only"
+    only_bands.mkdir()
+    np.save(only_bands / "0.npy", np.zeros((40, 50, 13), "uint8"))
+    with pytest.raises(UserError, match="0.npy: it holds an array of shape .* 3 channels are wanted"):
+        survey(only_bands, progress=False)
+
+
 def test_time_for_opening_files_is_kept(tmp_path, rng):
     write(tmp_path, rng, 200, (8, 8))
     assert survey(tmp_path, seconds=1e-9, progress=False).checked == 64
@@ -178,6 +200,60 @@ def test_pictures_that_take_more_than_half_of_the_memory_are_streamed():
     streamed = plan(unchecked, wishes, ram=2 * bytes_of_all - 2, **many)
     assert streamed.content["data"]["stream"] is True and streamed.memory == 10**9
     assert "memory" in words.reasons(a_survey(**many), wishes, streamed)["data.stream"]
+
+
+LARGE = {"count": 100_000, "checked": 1_000, "seconds_per_picture": 0.06}  # files of 4,000 pixels
+HALF = 2 * 99_500 * 96 * 96 * 3  # of the memory: a little less than they take at 96 pixels
+
+
+def streamed_plan(hours: float, cores: int, training: float = 1e-4, **changes):
+    """A plan for large files at 96 pixels that do not fit into memory, for a machine that trains as fast as told."""
+    found = a_survey(**LARGE | changes)
+    wishes = Wishes("photos", "my", hours=hours, side=96)
+
+    def measured(content, precision=None) -> Cost:
+        """A machine that takes any recipe, also one that streams."""
+        return Cost((training, training), 10**9, "float32")
+
+    return found, choose(found, wishes, measured, 2 * HALF, cores)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 16])
+@pytest.mark.parametrize("training", [1e-4, 0.2])
+def test_pictures_that_are_streamed_are_decoded_in_every_epoch(cores, training):
+    found, chosen = streamed_plan(200, cores, training)
+    assert chosen.content["data"]["stream"] is True
+    usable = 390 * 256
+    trained = usable * training + 1000 * training / 4 * (96 / 72) ** 2 / 3
+    # Decoding shares the cores with the training, and half of them at most decode.
+    epoch = max(trained + 6000 / cores, 6000 / max(1, cores // 2))
+    passes = chosen.content["training"]["epochs"]
+    assert passes == min(int(0.9 * 200 * 3600 / epoch), MOST_PASSES)
+    assert chosen.seconds == pytest.approx(passes * epoch)
+    assert chosen.decoding == pytest.approx(1 - trained / epoch)
+
+
+def test_pictures_that_are_held_are_decoded_once():
+    found, chosen = streamed_plan(200, 2, count=99_000)
+    assert "stream" not in chosen.content["data"] and chosen.decoding == 0
+    assert chosen.content["training"]["epochs"] == MOST_PASSES
+    assert 99_000 * 0.06 < chosen.seconds < 99_000 * 0.06 + 400 * 99_000 * 1.1e-4
+    assert not any("pack" in note for note in words.notes(found, chosen))
+
+
+def test_where_decoding_takes_the_time_packing_is_suggested():
+    found, chosen = streamed_plan(12, 2, depth=12, broken=(("bad.jpg", "damaged"),))
+    (note,) = (note for note in words.notes(found, chosen) if "pack" in note)
+    assert "mizoo data pack photos --out packed --size 96 --depth 12" in note and note.startswith("99 %")
+    assert "without `depth` and `without_files`" in note and "Remove the files that cannot be read first." in note
+    assert note[:40] in words.write(found, Wishes("photos", "my"), chosen, "mizoo pretrain my.yaml").split("\nname:")[0]
+    assert "every epoch decodes them anew" in words.reasons(found, Wishes("photos", "my"), chosen)["data.stream"]
+    found, chosen = streamed_plan(2000, 2, training=0.2)
+    assert 0 < chosen.decoding < 0.5 and not any("pack" in note for note in words.notes(found, chosen))
+    with pytest.raises(
+        UserError, match="takes about 1.9 hours on this machine, 99 % of it to decode them: .*smaller copies"
+    ):
+        streamed_plan(1, 2)
 
 
 def test_small_pictures_are_not_enlarged_by_much():

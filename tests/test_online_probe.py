@@ -199,9 +199,19 @@ def test_data_that_no_probe_can_be_drawn_from_are_named(data, words):
         OnlineProbe(data).load()
 
 
+def test_a_variant_is_watched_as_evaluate_measures_it():
+    (measured,) = OnlineProbe(coloured(), protocol="retrieval:p1").measure(toy_encoder(), 1).values()
+    assert 0 <= measured <= 100
+    assert OnlineProbe(coloured(), protocol="labels:50").measure(toy_encoder(), 1).keys() == {"probe_labels"}
+
+
 def test_settings_that_are_no_probe_are_refused_by_name(recipe, tmp_path):
     with pytest.raises(UserError, match="takes none"):
         OnlineProbe(coloured(), protocol="uniformity")
+    with pytest.raises(UserError, match="trains the encoder"):
+        OnlineProbe(coloured(), protocol="finetune")
+    with pytest.raises(UserError, match="retrieval:p1, retrieval:p10"):
+        OnlineProbe(coloured(), protocol="retrieval")
     with pytest.raises(UserError, match="every=0"):
         OnlineProbe(coloured(), every=0)
     with pytest.raises(UserError, match="no endpoint 'fd'"):
@@ -209,7 +219,8 @@ def test_settings_that_are_no_probe_are_refused_by_name(recipe, tmp_path):
     content = recipe.model_dump(mode="json")
     for changes, words in (
         ({"every": 0}, "`watch.every`"),
-        ({"protocol": "mine"}, "mine is none"),
+        ({"protocol": "mine"}, "`mine` takes none"),
+        ({"protocol": "labels"}, "One variant of `labels`"),
         ({"endpoint": "context"}, "no endpoint context"),
         ({"evry": 2}, "did you mean `every`"),
     ):

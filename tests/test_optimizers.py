@@ -31,6 +31,20 @@ def test_kernels_go_to_muon_and_all_else_to_adam():
     assert with_adam == {"norm/gamma", "norm/beta", "dense/bias"}
 
 
+def test_layers_are_excluded_by_name_and_embeddings_by_default():
+    model, optimizer = network(), Muon(0.05, exclude_layers=["dense"])
+    optimizer.build(model.trainable_variables)
+    kept = [v.path for v, other in zip(model.trainable_variables, optimizer.adam_velocities) if other is None]
+    assert kept == ["conv/kernel"]
+    assert keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)).exclude_layers == ["dense"]
+    table = keras.layers.Embedding(7, 3)
+    table.build()
+    for excluded in (True, False):
+        optimizer = Muon(0.05, exclude_embeddings=excluded)
+        optimizer.build(table.trainable_variables)
+        assert (optimizer.adam_velocities[0] is not None) == excluded
+
+
 @pytest.mark.parametrize("shape", [(3, 3, 8, 6), (2, 2, 3, 40), (7, 5)])
 def test_a_step_of_a_kernel_is_orthogonal_and_of_the_size_of_the_rate(rng, shape):
     kernel = keras.Variable(rng.standard_normal(shape).astype("float32"), name="kernel")

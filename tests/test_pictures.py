@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -73,8 +75,9 @@ def test_values_that_are_no_decoded_pixels_are_refused(low, high):
 
 
 def test_floats_within_0_and_1_give_a_warning_but_dark_bytes_and_black_do_not():
-    with pytest.warns(UserWarning, match="multiply them by 255"):
-        pictures.check_images(np.full((1, *SHAPE), 0.5), SHAPE)
+    for high in (0.5, 1.02, 1.7):  # a resize has overshot
+        with pytest.warns(UserWarning, match="multiply them by 255"):
+            pictures.check_images(np.full((1, *SHAPE), high), SHAPE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pictures.check_images(np.ones((1, *SHAPE), np.uint8), SHAPE)
@@ -128,6 +131,29 @@ def test_the_orientation_of_a_camera_is_honoured(tmp_path, colours, orientation,
     exif[0x0112] = orientation
     path = save(tmp_path / "x.png", Image.fromarray(colours), exif=exif)
     np.testing.assert_array_equal(pictures.read(path), turn(colours))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "CMYK", "RGB"])
+def test_the_orientation_of_an_uncompressed_tiff_is_honoured_for_files_and_bytes(tmp_path, colours, mode, orientation):
+    grey = colours[..., 0]
+    image = Image.fromarray(grey.astype("uint16") * 257) if mode == "I;16" else Image.fromarray(colours).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = pictures.read(save(tmp_path / "upright.tif", image))
+    path = save(tmp_path / "turned.tif", image, exif=exif)
+    turns = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.swapaxes(0, 1),
+        6: lambda x: np.rot90(x, -1),
+        7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
+        8: np.rot90,
+    }
+    np.testing.assert_array_equal(pictures.read(path), turns[orientation](upright))
+    np.testing.assert_array_equal(pictures.decode(path.read_bytes(), "x"), turns[orientation](upright))
 
 
 def broken(kind: str, path):
@@ -282,3 +308,33 @@ def test_what_is_missing_is_collected_only_if_something_else_was_found(tree):
 def test_a_link_that_leads_back_up_does_not_loop(tree):
     os.symlink(tree, tree / "sub/up", target_is_directory=True)
     assert len(pictures.find(tree)) == 4
+
+
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tree):
+    os.symlink("loop.png", tree / "loop.png")
+    found = pictures.find(tree)
+    assert names(found, tree)[2] == "loop.png"
+    with pytest.raises(UserError, match="loop.png"):
+        pictures.read(found[2])
+
+
+def test_files_stream_once_in_the_order_given_in_time_that_grows_with_their_number(tree):
+    def stream(given):
+        return list(pictures.stream(given, [], Counter()))
+
+    for given in (
+        [tree / "sub", tree / "a.jpg", tree / "sub/c.jpeg", tree, tree / "a.jpg"],
+        [tree / "a.jpg", tree / "a.jpg", str(tree / "*.jpg"), str(tree / "**"), tree / "sub"],
+        [str(tree / "*"), tree / "sub/deep/d.webp", tree / "sub/deep"],
+    ):
+        assert stream(given) == pictures.find(given)
+    (tree / "many").mkdir()
+    files = [tree / "many" / f"{i}.png" for i in range(8000)]
+    for file in files:
+        file.touch()
+    seconds = []
+    for some in (files[:1000], files):
+        began = time.process_time()
+        assert stream(some) == some
+        seconds.append(time.process_time() - began)
+    assert seconds[1] < 24 * max(seconds[0], 0.02)  # 64 times as long if each is compared with all before it

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 import yaml
 
 from mizoo import recipes, zoo
 from mizoo._tools import yaml_text
+from mizoo.commands.changes import parse_changes
 from mizoo.errors import UserError
 
 GOOD = {"name": "toy", "data": {"source": "cifar10"}}
@@ -30,6 +34,7 @@ def with_change(key: str, value) -> dict:
         ("training.epochs", "ten"),
         ("training.batch_size", 1),
         ("training.seed", -1),
+        ("training.seed", 2**32),
         ("training.precision", "float8"),
         ("objective.bound", "mine"),
         ("objective.prior_weight", -0.1),
@@ -59,6 +64,55 @@ def test_numbers_may_be_written_with_an_exponent_alone(tmp_path):
     path.write_text(text.replace("3e-4", "3e-4s"))
     with pytest.raises(UserError, match="optimizer.learning_rate"):
         recipes.load(path)
+
+
+@pytest.mark.parametrize(
+    "stages, words",
+    [
+        ("[{epoch: 5}, {}]", "`data.stages.0.epoch` is unknown; did you mean `epochs`?"),
+        ("[{epochs: five}, {}]", "`data.stages.0.epochs`: Input should be a valid integer"),
+        ("[{epochs: 5}, {area: [0.1, x]}]", "`data.stages.1.area.1`: Input should be a valid number"),
+        ("[{epochs: 5}, 7]", "`data.stages.1`: "),
+    ],
+)
+def test_what_is_wrong_in_a_stage_is_named_with_its_file(stages, words, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\ndata: {{source: photos, augment: simclr, stages: {stages}}}\n")
+    with pytest.raises(UserError, match=f"mine.yaml is refused:\n  {re.escape(words)}"):
+        recipes.load(path)
+
+
+@pytest.mark.parametrize("value", ["a: b: c", "[abc", "*.png", "@me", "2024-13-45", "!!bool maybe", "it's: a: 'b'"])
+def test_a_value_that_is_no_yaml_is_refused_with_the_way_to_quote_it(value, tmp_path):
+    with pytest.raises(UserError, match=f"--set summary.*{re.escape(repr(value))}") as caught:
+        parse_changes([f"summary={value}"])
+    assert parse_changes(shlex.split(str(caught.value).partition("shell: --set ")[2])) == {"summary": value}
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\ndata: {{source: cifar10}}\nsummary: {value}\n")
+    with pytest.raises(UserError, match="mine.yaml is not YAML: line [34], column "):
+        recipes.load(path)
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path):
+    path = tmp_path / "mine.yaml"
+    for text, place in (
+        ("training: {epochs: 5}\noptimizer: {ema: 0.5}\ntraining: {seed: 1}\n", "line 5, column 1: the key 'training'"),
+        ("training:\n  epochs: 5\n  'epochs': 6\n", "line 5, column 3: the key 'epochs'"),
+    ):
+        path.write_text(f"name: mine\ndata: {{source: cifar10}}\n{text}")
+        with pytest.raises(UserError, match=f"mine.yaml.*{place} stands here for the second time"):
+            recipes.load(path)
+    merged = yaml_text.parse("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")  # which says twice what `x` is, on purpose
+    assert merged["b"] == {"x": 3, "y": 2}
+
+
+def test_a_key_of_a_section_that_is_null_may_be_set(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipes.validate(GOOD).dump())  # as a run has it
+    assert "watch: null" in path.read_text()
+    assert recipes.load(path, {"watch.source": "photos", "watch.every": 2}).watch.every == 2
+    with pytest.raises(UserError, match="`name` holds a value, not keys"):
+        recipes.load(path, {"name.x": 1})
 
 
 def test_every_problem_is_listed_and_the_nearest_key_suggested():

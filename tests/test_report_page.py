@@ -24,7 +24,7 @@ from mizoo.evaluate.published import entry_rows
 from mizoo.report.page import figures, report
 from mizoo.report.page.kept import kept
 from mizoo.report.page.results import label_curves, results_table
-from mizoo.report.page.sections import evidence_of
+from mizoo.report.page.sections import evidence_of, section
 from mizoo.report.page.study import study
 from mizoo.report.page.subject import Subject, find
 from mizoo.report.page.verdict import START, judge
@@ -173,6 +173,46 @@ def test_a_damaged_cache_is_computed_anew_and_other_content_is_not_mistaken_for_
         assert len(calls) == before + 1
 
 
+def test_what_is_incomplete_is_not_kept(tmp_path):
+    made = [{"a": np.array(value)} for value in (-1, 3, 4)]
+    found = [int(kept(tmp_path, {}, lambda: made.pop(0), lambda arrays: arrays["a"] >= 0)["a"]) for _ in range(3)]
+    assert found == [-1, 3, 3] and len(made) == 1
+
+
+def test_a_folder_that_changed_is_read_again(made, tmp_path):
+    """Within one process, as in a notebook."""
+    copy = tmp_path / "shapes"
+    shutil.copytree(made.data, copy)
+    with Progress(False) as progress:
+        before = study(find(made.run, copy, progress), "global", tmp_path / "cache", progress)["thumbnails"]
+        for file in (copy / "test").rglob("*.png"):
+            Image.new("RGB", (32, 32)).save(file)
+        after = study(find(made.run, copy, progress), "global", tmp_path / "cache", progress)["thumbnails"]
+    assert before.any() and not after.any()
+
+
+def test_training_pictures_that_are_away_leave_it_open_until_they_are_back(made, tmp_path):
+    with Progress(False) as progress:
+        subject = find(made.run, made.data, progress)
+        moved = recipes.validate(subject.recipe.model_dump() | {"watch": None}).model_copy(
+            update={"data": subject.recipe.data.model_copy(update={"source": str(tmp_path / "away")})}
+        )
+        there = dataclasses.replace(subject, recipe=moved)
+        away = study(there, "global", tmp_path / "cache", progress)
+        assert away["picks"][2] == -1 and evidence_of(there, away).picks is None
+        (tmp_path / "away").symlink_to(made.data)
+        assert study(there, "global", tmp_path / "cache", progress)["picks"][2] > 0
+
+
+def test_a_class_that_pictures_are_taken_for_has_a_name_though_none_is_shown(made, arrays, tmp_path):
+    labels = np.minimum(arrays["labels"], 1)
+    taken = np.full(len(labels), 2)
+    shown = dict(arrays, labels=labels, taken_for=taken, classes=np.array(["round", "square", "pointed"]))
+    with Progress(False) as progress:
+        page = section(find(made.run, None, progress), shown, "s")
+    assert '"classes":["round","square","pointed"]' in page
+
+
 def test_other_pictures_of_the_same_name_are_other_data(made, tmp_path):
     copy = tmp_path / made.data.name
     shutil.copytree(made.data, copy)
@@ -277,6 +317,9 @@ def test_label_curves_have_a_line_for_each_encoder_in_the_order_of_the_shares():
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
     assert {"1", "10", "100", "labels, %", "dim_local_cifar10", "dim_local_cifar10, random weights"} <= set(texts)
     assert drawn.count("<svg") == 1 and label_curves([first]) == ""
+    drawn = label_curves([*rows, *(dataclasses.replace(row, endpoint="fc") for row in rows[:3])])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert {f"dim_local_cifar10, {first.endpoint}", "dim_local_cifar10, fc"} <= set(texts)
 
 
 def test_what_is_not_there_is_said_on_one_line(tmp_path):

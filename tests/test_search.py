@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 import subprocess
 import sys
@@ -160,6 +161,24 @@ def test_what_is_no_index_and_another_encoder_are_refused(index, encoder, photos
     (tmp_path / "bad.index").write_bytes(b"nothing")
     with pytest.raises(UserError, match="no index of pictures"):
         search.read(tmp_path / "bad.index")
+    whole = index.file.read_bytes()
+    middle = len(whole) // 2
+    for content in (
+        b"",
+        whole[:100],
+        whole[:-30],
+        whole[:middle] + bytes(99) + whole[middle + 99 :],
+        b"PK\x03\x04" * 99,
+    ):
+        (tmp_path / "cut.index").write_bytes(content)
+        with pytest.raises(UserError, match="cut.index is no index of pictures, or is damaged"):
+            search.read(tmp_path / "cut.index")
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{name: np.zeros(99) for name in ("meta", "paths", "vectors", "mean")})
+    packed = stream.getvalue()
+    (tmp_path / "cut.index").write_bytes(packed[:60] + b"\xff" * 20 + packed[80:])
+    with pytest.raises(UserError, match="damaged"):
+        search.read(tmp_path / "cut.index")
     np.savez(open(tmp_path / "other.index", "wb"), vectors=np.zeros((2, 2)))
     with pytest.raises(UserError, match="no index of pictures"):
         search.read(tmp_path / "other.index")

@@ -24,6 +24,7 @@ from support.encoders import shaken_encoder, values_of  # noqa: E402
 
 import mizoo  # noqa: E402
 from mizoo import deploy as deploying  # noqa: E402
+from mizoo._tools.files import facts  # noqa: E402
 from mizoo.data import pictures  # noqa: E402
 from mizoo.data.dataset import Dataset  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
@@ -165,6 +166,29 @@ def test_what_cannot_be_served_so_is_refused(encoder, tmp_path):
     with pytest.raises(UserError, match="encoders of pictures"):
         deploying.deploy("cpc_spoken_digit", tmp_path, inputs="uint8")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_published_file_is_not_replaced_and_a_manifest_of_other_bytes_does_not_stay(encoder, tmp_path, fake_zoo):
+    folder = fake_zoo.root / "export/small_net"
+    folder.mkdir()
+    (folder / "encoder.onnx").write_text("published")
+    pinned = {"path": "export/small_net/encoder.onnx", **facts(folder / "encoder.onnx")}
+    fake_zoo.register({"small_net": {"files": {"encoder.onnx": pinned}}})
+    manifest = json.dumps({"files": {"encoder.onnx": facts(folder / "encoder.onnx")}})
+    (folder / "manifest.json").write_text(manifest)
+    with pytest.raises(UserError, match="is the published file of small_net.*--out"):
+        deploying.deploy(encoder, folder, progress=False)
+    assert (folder / "encoder.onnx").read_text() == "published" and (folder / "manifest.json").exists()
+
+    (tmp_path / "manifest.json").write_text(manifest)
+    deploying.deploy(encoder, tmp_path, inputs="uint8", progress=False)
+    assert (tmp_path / "manifest.json").exists()  # it describes another file
+    written = deploying.deploy(encoder, tmp_path, progress=False)
+    assert not (tmp_path / "manifest.json").exists()
+    same = json.dumps({"files": {"encoder.onnx": {"sha256": written["sha256"]}}})
+    (tmp_path / "manifest.json").write_text(same)
+    deploying.deploy(encoder, tmp_path, progress=False)
+    assert (tmp_path / "manifest.json").read_text() == same
 
 
 @pytest.mark.slow

@@ -63,6 +63,9 @@ def test_paths_are_read_as_embed_reads_them(images, tmp_path, photos):
     wanted = np.load(tmp_path / "features.npz")["fc"]
     for given in (paths, [str(path) for path in paths], np.array(paths), np.array([[str(path)] for path in paths])):
         np.testing.assert_allclose(Features(SMALL, batch_size=3).fit_transform(given), wanted, atol=1e-5)
+    pandas = pytest.importorskip("pandas")
+    column = pandas.DataFrame({"path": [str(path) for path in paths]})
+    np.testing.assert_allclose(Features(SMALL).fit_transform(column), wanted, atol=1e-5)
     with pytest.raises(UserError, match="missing"):
         Features(SMALL).transform([*paths, tmp_path / "missing.png"])
 

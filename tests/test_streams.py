@@ -93,6 +93,36 @@ def test_grey_arrays_stay_grey_when_they_are_packed_and_streamed(tmp_path, rng):
     assert_same(data.stream(tmp_path / "q", size=6), data.load(grey, size=6))
 
 
+@pytest.mark.parametrize("channels", [2, 13])
+def test_arrays_of_other_channels_stream_what_they_load(tmp_path, rng, channels):
+    for i in range(4):
+        np.save(tmp_path / f"{i}.npy", rng.integers(0, 256, (20, 22 + i, channels), dtype="uint8"))
+    assert_same_pictures(data.stream(tmp_path, size=16), data.load(tmp_path, size=16))
+    Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype="uint8")).save(tmp_path / "z.png")
+    streamed = data.stream(tmp_path, size=16).images
+    with pytest.raises(UserError, match=f"z.png: the picture has 3 channels and {channels} are wanted"):
+        np.stack([streamed[i] for i in range(5)])
+    with pytest.raises(UserError, match="differ in channels"):
+        data.load(tmp_path, size=16)
+
+
+def assert_same_pictures(streamed, loaded) -> None:
+    """The same of pictures without classes."""
+    assert streamed.images.shape == loaded.images.shape
+    np.testing.assert_array_equal(streamed.images[:], loaded.images)
+
+
+def test_a_jpeg_with_further_pictures_behind_it_is_packed_as_it_is(tmp_path, rng):
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype="uint8"))
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "pictures" / "a.jpg"
+    coarse.resize((80, 60)).save(path, format="MPO", save_all=True, append_images=[coarse])
+    assert Image.open(path).format == "MPO"
+    data.pack(tmp_path / "pictures", tmp_path / "p")
+    assert data.stream(tmp_path / "p").images.records.content(0) == path.read_bytes()
+    np.testing.assert_array_equal(data.load(tmp_path / "p").images, data.load(tmp_path / "pictures").images)
+
+
 def test_every_file_that_cannot_be_packed_is_named_and_there_is_no_index(tmp_path, folder):
     source = tmp_path / "some"
     source.mkdir()

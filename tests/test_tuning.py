@@ -241,6 +241,12 @@ def test_a_damaged_state_and_a_file_in_the_place_of_the_folder_are_named(quick, 
         tuning.tune(recipe_of(pictures), tmp_path / "file")
 
 
+def test_a_tilde_is_the_home_folder(quick, pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tuning.tune(recipe_of(pictures, epochs=1), "~/s") == tmp_path / "s"
+    assert (tmp_path / "s" / "best.yaml").is_file()
+
+
 @pytest.fixture(scope="module")
 def searched(pictures, tmp_path_factory) -> Iterator[Path]:
     """A real search of two whole runs of two epochs, to read only."""

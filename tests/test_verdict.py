@@ -90,7 +90,10 @@ def test_collapse_shows_in_rank_size_or_a_lost_spread_and_rank_counts_beside_the
     assert word("collapse", rank=30.0, coordinates=64, relative_spread=0.0005) == "collapsed"
     lines = [*log(0.1, 0.1, spread=1.0), *log(0.1, spread=0.005)]
     assert word("collapse", lines=lines) == "collapsed"
-    assert word("collapse", rank=5.0, coordinates=64, relative_spread=0.5) == "narrow"
+    few = {"coordinates": 256, "relative_spread": 0.5, "pictures": 20}  # whose rank is below 20
+    assert word("collapse", rank=15.0, **few) == "not collapsed"
+    many = {"pictures": 2000, "coordinates": 64, "relative_spread": 0.5}
+    assert word("collapse", rank=5.0, **many) == "narrow"
     assert word("collapse", rank=30.0, coordinates=64, relative_spread=0.5) == "not collapsed"
     assert word("collapse", rank=1.0, coordinates=1, relative_spread=0.5) == "not collapsed"
 

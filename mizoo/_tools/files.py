@@ -20,6 +20,21 @@ from mizoo.errors import UserError
 
 _TEMPORARY = ".writing-"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PLACE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
+_PROCESSES = "/proc/self/ns/pid"  # on Linux: in which numbers of processes mean what they mean for this one
+
+
+class NoPlace(OSError, UserError):
+    """A file or folder cannot be made or replaced where it is wanted; an `OSError` for callers that do without it."""
+
+    def __init__(self, number: int, reason: str, message: str = "") -> None:
+        super().__init__(number, reason)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @contextlib.contextmanager
@@ -30,20 +45,22 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     The folder is created when it is missing. What processes that were killed left in it is removed.
 
     Raises:
-        UserError: naming `path`, if there is no room for the file.
+        UserError: naming `path`, if there is no room for the file, or it cannot be made or replaced there.
     """
     path = Path(path)
     with needing_room(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(path.parent.absolute())
-        suffix = "".join(path.suffixes[-2:])
-        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(), suffix=suffix, dir=path.parent)
+        with _placing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(path.parent.absolute())
+            suffix = "".join(path.suffixes[-2:])
+            handle, name = tempfile.mkstemp(prefix=_temporary_prefix(), suffix=suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         allow_reading(temporary)
         try:
             yield temporary
-            os.replace(temporary, path)
+            with _placing(path):
+                os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -68,6 +85,24 @@ def needing_room(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {reason}. What was there before is as it was: make room, and repeat the "
             "command."
         ) from error
+
+
+@contextlib.contextmanager
+def _placing(path: Path) -> Iterator[None]:
+    """Say what stands in the way of `path` where the block cannot make it, its folder or what is beside it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        reason = os.strerror(error.errno)
+        there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+        folder_wanted = there != path or error.errno in (errno.EEXIST, errno.ENOTDIR)
+        if folder_wanted and not there.is_dir():
+            obstacle = f"{there} is a file, and a folder is needed there"
+        else:
+            obstacle = "it is a folder" if error.errno == errno.EISDIR else f"{reason} ({there})"
+        raise NoPlace(error.errno, reason, f"{path} cannot be written: {obstacle}. Choose another place.") from error
 
 
 def reserve(path: Path, size: int) -> None:
@@ -101,8 +136,15 @@ def _no_room(error: BaseException | None) -> str | None:
 
 
 def _temporary_prefix(process: int | None = None) -> str:
-    """How the names of the temporary files of a process of this machine begin."""
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """How the names of the temporary files of a process of this machine begin.
+
+    Containers may have a host name in common, and a folder, but number their processes each for itself.
+    """
+    try:
+        numbers = f" {os.stat(_PROCESSES).st_ino}"
+    except OSError:
+        numbers = ""
+    machine = hashlib.sha256(f"{platform.node()}{numbers}".encode()).hexdigest()[:8]
     return f"{_TEMPORARY}{machine}-{os.getpid() if process is None else process}-"
 
 
@@ -183,13 +225,14 @@ def temporary_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder inside `out`, removed at the end together with an `out` that was made and stays empty.
 
     Raises:
-        UserError: naming `out`, if there is no room.
+        UserError: naming `out`, if there is no room, or the folder cannot be made or written to.
     """
     with needing_room(out):
-        made = not out.exists()
-        out.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(out.absolute())
-        folder = Path(tempfile.mkdtemp(prefix=_temporary_prefix(), dir=out))
+        with _placing(out):
+            made = not out.exists()
+            out.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(out.absolute())
+            folder = Path(tempfile.mkdtemp(prefix=_temporary_prefix(), dir=out))
         try:
             yield folder
         finally:
@@ -201,9 +244,10 @@ def temporary_folder(out: Path) -> Iterator[Path]:
 def move_into(folder: Path, out: Path, names: tuple[str, ...]) -> None:
     """Move finished files and folders from `folder` to `out`, on one file system, replacing what is there."""
     for name in names:
-        if (out / name).is_dir():
-            os.replace(out / name, folder / f"{name}.old")
-        os.replace(folder / name, out / name)
+        with _placing(out / name):
+            if (out / name).is_dir():
+                os.replace(out / name, folder / f"{name}.old")
+            os.replace(folder / name, out / name)
 
 
 def facts(path: Path) -> dict[str, Any]:

@@ -59,3 +59,8 @@ def adam_moments(adam: Any, variable: Any) -> tuple[Any, Any]:
     """The running means of a variable's gradient and of its square, as Adam or AdamW keeps them."""
     position = adam._get_variable_index(variable)
     return adam._momentums[position], adam._velocities[position]
+
+
+def trained_by_adam(muon: Any, variable: Any) -> bool:
+    """Whether a built `keras.optimizers.Muon` hands a variable to Adam."""
+    return muon.adam_velocities[muon._get_variable_index(variable)] is not None

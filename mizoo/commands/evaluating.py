@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mizoo._tools.files import user_path
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, PROBES, TABLE
 
+_BY_CHECK = ("name", "rows", "row", "cache", "no_cache")
+_BY_COMPARE = ("name", "dataset", "protocol", "endpoint", "split", "cache", "no_cache", "depth")
+
 
 def evaluate(
+    context: typer.Context,
     name: Annotated[
         list[str],
         typer.Argument(help="An entry of the zoo, a run folder, or a .keras or .onnx file; two of them to --compare."),
@@ -66,6 +72,8 @@ def evaluate(
     """Measure an encoder, by probes, by training it or without labels, and add the rows to the entry's results."""
     stored = False if no_cache else cache
     if compare:
+        takes = ", ".join(f"--{each.replace('_', '-')}" for each in _BY_COMPARE[1:])
+        _refuse_others(context, "compare", _BY_COMPARE, f"It takes {takes}.")
         _compare(name, dataset, protocol, endpoint, split, stored, depth)
         return
     if len(name) != 1:
@@ -73,9 +81,23 @@ def evaluate(
     if row and not check:
         raise UserError("`--row` chooses among the rows that `--check` measures again: add --check.")
     if check:
+        rows_by_words = "Each row is measured as it was; choose rows by their words: --row knn/fc."
+        _refuse_others(context, "check", _BY_CHECK, rows_by_words)
         _check(name[0], rows, row or [], stored)
         return
     _evaluate(name[0], dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, stored, depth)
+
+
+def _refuse_others(context: typer.Context, mode: str, taken: Sequence[str], advice: str) -> None:
+    """Refuse the options that were given, beside that of the mode, and that it does not take."""
+    others = [
+        max(each.opts, key=len)
+        for each in context.command.params
+        if each.name not in (mode, *taken)
+        and getattr(context.get_parameter_source(str(each.name)), "name", "") == "COMMANDLINE"
+    ]
+    if others:
+        raise UserError(f"`--{mode}` does not take {', '.join(others)}. {advice}")
 
 
 def _evaluate(name, dataset, protocol, endpoint, encoder, split, schedule, seeds, rows, cache, depth) -> None:
@@ -112,7 +134,7 @@ def _check(name, rows, patterns, cache) -> None:
 
     if rows is None and name not in zoo.registry():
         raise UserError(f"{name} is no entry, which has rows of its own: name a results file, --rows results.json.")
-    known = read_rows(rows or zoo.locate(f"models/{name}/results.json"))
+    known = read_rows(user_path(rows) if rows else zoo.locate(f"models/{name}/results.json"))
     checks = checking.check(name, checking.select(known, patterns), lambda done: print(done.line(), flush=True), cache)
     moved = sum(each.moved for each in checks)
     print(f"{len(checks)} rows measured again, {moved} moved")

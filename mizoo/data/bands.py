@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -32,13 +32,15 @@ class Bands(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
+def opened(file: Path | bytes) -> BinaryIO:
+    """A stream of a file, or of its content."""
+    return open(file, "rb") if isinstance(file, Path) else io.BytesIO(file)
+
+
 def format_of(file: Path | bytes) -> str | None:
     """What a file, or its content, begins as: "array" (.npy), "tiff", or None for anything else."""
-    if isinstance(file, bytes):
-        beginning = file[:6]
-    else:
-        with open(file, "rb") as stream:
-            beginning = stream.read(6)
+    with opened(file) as stream:
+        beginning = stream.read(6)
     return next((name for start, name in _BEGINNINGS.items() if beginning.startswith(start)), None)
 
 

@@ -8,6 +8,11 @@ import numpy as np
 
 from mizoo.errors import UserError
 
+OVERSHOOT = 1.1
+"""The largest value of a float picture of 0..1: a resize by cubic or Lanczos filters passes 1 by a few percent."""
+DARK_FLOATS = 16.0
+"""Floats of 0..255 that are all below this are almost black, and probably have another range."""
+
 _FULL = 65535
 _DARK = 1 << 14  # values that fit into 14 bits come out at a quarter of the brightness or less
 _BLOCK = 1 << 22  # values that are scaled at a time
@@ -35,7 +40,8 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
     Args:
         values: (H, W) or (H, W, C), integers or floats.
         depth: the bits that the values have, which says their range; None takes that of `said` or of their type: 16
-            bits of integers, of floats 0..1 where no value is larger, otherwise 0..255.
+            bits of integers, of floats 0..1 where none is above `OVERSHOOT`, what passes 1 being clipped, otherwise
+            0..255.
         said: as `declared` gives it.
 
     Returns:
@@ -47,13 +53,14 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
     low, high = float(values.min()), float(values.max())
     kind = "grey values" if values.ndim == 2 else "values"
     whole = np.issubdtype(values.dtype, np.integer)
-    if depth is not None and (whole or high > 1):
+    of_one = not whole and high <= OVERSHOOT
+    if depth is not None and not of_one:
         top = float(2**depth - 1)
     elif whole:
         top = float(2**said - 1) if said and high < 2**said else float(_FULL)
     else:
-        top = 1.0 if high <= 1 else 255.0
-    if not (low >= 0 and high <= top):
+        top = 1.0 if of_one else 255.0
+    if not (low >= 0 and (of_one or high <= top)):
         if depth is not None:
             raise UserError(f"{kind} from {low:g} to {high:g} do not fit into the {depth} bits of `depth`.")
         raise UserError(
@@ -67,13 +74,19 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
             f"{high:.0f} of {_FULL}, so it comes out almost black. If its values have fewer bits than 16, say how "
             f"many: depth={bits_of(high)} (--depth {bits_of(high)})."
         )
+    if not whole and depth is None and OVERSHOOT < high < DARK_FLOATS:
+        note = (
+            f"the largest value of this float picture is {high:g}, which is taken as one of 0..255, so it comes out "
+            "almost black. If white is 1, clip the values, `numpy.clip(values, 0, 1)`; if it is more, divide by it."
+        )
     if whole and top == _FULL:  # 65,536 results, looked up
         return np.rint(np.arange(_FULL + 1) * (255 / _FULL)).astype(np.uint8)[values], note
     # In blocks: float64 takes eight times the memory of the result.
     out = np.empty(values.shape, np.uint8)
     rows = max(1, _BLOCK // max(1, values[0].size))
     for start in range(0, len(values), rows):
-        out[start : start + rows] = np.rint(values[start : start + rows].astype(np.float64) * (255.0 / top))
+        scaled = np.rint(values[start : start + rows].astype(np.float64) * (255.0 / top))
+        out[start : start + rows] = np.minimum(scaled, 255)
     return out, note
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from mizoo.data import pictures, splits
 
 
 def groups(files: Iterable[Path]) -> list[list[Path]]:
-    """Files with the same bytes, each group in the order of `files`; only files of equal size are read."""
+    """Files with the same bytes, each group in the order of `files`; only files of equal size are read.
+
+    What cannot be read, such as a link that leads nowhere, is in no group: loading the pictures names it.
+    """
     by_size = _grouped(files, lambda file: file.stat().st_size)
     return [same for candidates in by_size for same in _grouped(candidates, sha256)]
 
@@ -65,5 +69,6 @@ def _grouped(files: Iterable[Path], key: Callable[[Path], Hashable]) -> list[lis
     """Groups of two and more with the same key."""
     by_key: dict[Hashable, list[Path]] = defaultdict(list)
     for file in files:
-        by_key[key(file)].append(file)
+        with contextlib.suppress(OSError):
+            by_key[key(file)].append(file)
     return [group for group in by_key.values() if len(group) > 1]

@@ -120,7 +120,8 @@ class ShardWriter:
             os.fsync(stream.fileno())
             stream.close()
             os.replace(stream.name, self.folder / f"{self.count:05d}.{key}.npy")
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self._entries)
+        # In ASCII: a file name that is not UTF-8 has surrogates, which no encoding but JSON's own takes.
+        lines = "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in self._entries)
         files.write_text(self.folder / f"{self.count:05d}.jsonl", lines)
         self._open, self._entries = {}, []
         self.count += 1

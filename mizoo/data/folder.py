@@ -13,7 +13,7 @@ import numpy as np
 
 from mizoo._tools.files import user_path
 from mizoo._tools.progress import bar
-from mizoo.data import pictures, search
+from mizoo.data import bands, pictures, search
 from mizoo.data.dataset import Dataset
 from mizoo.data.records import FileRecords
 from mizoo.data.resizing import Size, both_sides
@@ -143,7 +143,8 @@ def stream(
 ) -> Dataset:
     """The pictures of a folder as a Dataset whose images are a `mizoo.data.streams.Stream`, in the order of `read`.
 
-    The files are listed, and none of them is opened.
+    The files are listed, and none of them is read, but for the first where it is a TIFF or an array and `channels` is
+    None: its channels are those of all.
 
     Args:
         path, size, class_names, depth, channels, without: as of `read`.
@@ -166,8 +167,21 @@ def stream(
         raise UserError(f"{unread[0][0]}: {unread[0][1]}. Give yourself permission, or leave it out of the folder.")
     _warn_of(passed_over, folder, 3)
     labels, names = _labelled([records.inner(index) for index in range(len(records))], class_names)
-    images: Any = Stream(records, np.arange(len(records)), (*both_sides(size), channels or 3), depth)
+    shape = (*both_sides(size), channels or _channels_of_first(records, depth))
+    images: Any = Stream(records, np.arange(len(records)), shape, depth)
     return Dataset(folder.resolve().name, images, labels, names)
+
+
+def _channels_of_first(records: FileRecords, depth: int | None) -> int:
+    """The channels that `read` gives the first file: 3 of an ordinary one, and of one that cannot be read."""
+    if not len(records):
+        return 3
+    try:
+        if bands.format_of(records.path(0)) is None:
+            return 3
+        return records.decode(0, depth, notes=[]).shape[-1]
+    except (OSError, UserError):  # it is named when it is asked for
+        return 3
 
 
 def _check_folder(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import threading
 import warnings
@@ -62,7 +61,7 @@ def check_images(images: Any, shape: Sequence[int | None], argument: str = "imag
 
     Raises:
         UserError: wrong rank or shape, empty batch, a type that is no real number, masked values, NaN or infinity,
-            values outside 0..255, or an array that cannot be converted. Floats that all lie within 0..1 give a
+            values outside 0..255, or an array that cannot be converted. Floats that are all below 16 give a
             `UserWarning`: they look scaled already.
     """
     array = to_numpy(images, argument, _UNEVEN)
@@ -117,17 +116,17 @@ def _check_values(array: np.ndarray, argument: str) -> None:
             f"{where[0]}). Repair or leave out these pictures."
         )
     floats = np.issubdtype(array.dtype, np.floating)
-    standardised = floats and low < -0.01 and high < 16
+    standardised = floats and low < -0.01 and high < depths.DARK_FLOATS
     if low < -_TOLERANCE or high > 255 + _TOLERANCE or standardised:
         raise UserError(
             f"`{argument}` must lie in 0..255, as decoded: the encoder scales them itself. Received: values from "
             f"{low:g} to {high:g}. Pass the pictures before any scaling (16-bit pictures: divide by 257), or clip "
             "what a resize has overshot: `numpy.clip(images, 0, 255)`."
         )
-    if floats and 0 < high <= 1:
+    if floats and 0 < high < depths.DARK_FLOATS:
         warnings.warn(
-            f"All values of `{argument}` lie within 0..1, but the encoder takes 0..255: the pictures would be almost "
-            "black. If they were divided by 255, multiply them by 255 again.",
+            f"All values of `{argument}` lie within 0..{max(1, high):g}, but the encoder takes 0..255: the pictures "
+            "would be almost black. If they were divided by 255, multiply them by 255 again.",
             UserWarning,
             stacklevel=4,
         )
@@ -292,20 +291,20 @@ def _open(
     kind = bands.format_of(file)
     if kind == "array" or (kind == "tiff" and isinstance(file, Path) and (counted or not _is_picture(file))):
         return _open_bands(file, depth, most, stack, channels)
-    with Image.open(file if isinstance(file, Path) else io.BytesIO(file), formats=FORMATS) as image:
+    # By its name Pillow would map an uncompressed TIFF into memory and, if it is to be turned, scramble its rows.
+    with bands.opened(file) as stream, Image.open(stream, formats=FORMATS) as image:
         pixels = image.width * image.height
         if pixels > most:
             raise _too_many(f"{image.width} x {image.height}", most)
         stack.enter_context(_BUDGET.hold(pixels))
         deep_colour = depths.is_deep_colour(image)
         image.load()
-        if counted:
-            return bands.of_image(_upright(image), channels or 0), None
         note = depths.check_deep_colour(image, depth) if deep_colour else None
-        said = depths.declared(image)
         upright = _upright(image)
+        if counted:
+            return bands.of_image(upright, channels or 0), note
         if upright.mode.startswith("I") or upright.mode == "F":
-            grey, note = depths.eight_bits(np.asarray(upright), depth, said)
+            grey, note = depths.eight_bits(np.asarray(upright), depth, depths.declared(image))
             upright = Image.fromarray(grey)
         return _pixels(upright), note
 

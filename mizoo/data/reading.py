@@ -33,6 +33,11 @@ _IN_FLIGHT = (
 _SHARED_MEMORY = "/dev/shm"
 
 
+def default_workers(cores: int) -> int:
+    """The processes that decode on a machine of so many cores, unless others are asked for."""
+    return min(_MOST_WORKERS, max(1, cores // 2))
+
+
 class Reader:
     """The batches of a training by number, asked for mostly in order, a few of them decoded ahead.
 
@@ -45,8 +50,7 @@ class Reader:
     """
 
     def __init__(self, stream: Stream, rows: BatchRows, workers: int | None = None) -> None:
-        half = min(_MOST_WORKERS, max(1, cores() // 2))
-        self.workers = half if workers is None else check_whole(workers, "workers")
+        self.workers = default_workers(cores()) if workers is None else check_whole(workers, "workers")
         self.stream, self.rows = stream, rows
         self._iterator: Any = None
         self._next, self._kept = 0, dict[int, np.ndarray]()

@@ -88,23 +88,23 @@ def stream(
         raise UserError(f"No path was given. Pass {what} files, folders or patterns.")
     search = _Search(suffixes, readable, uncertain)
     search.counts = passed_over
-    before: list[str] = []  # absolute paths of the arguments so far, whose files have been given
-    matched: set[str] = set()  # and those of the files of patterns
+    # Absolute paths of the arguments so far that are folders, and of other files that have been given.
+    folders, given = set[str](), set[str]()
     found = False
     for argument in arguments:
         path = user_path(argument)
-        problems, any_here = len(search.problems), False
+        problems, any_here, is_folder = len(search.problems), False, path.is_dir()
         search.matches, search.left_out = 0, Counter()
         for file in search.expand(path):
             any_here = found = True
             absolute = os.path.abspath(file)
-            if absolute in matched or any(absolute == one or absolute.startswith(one + os.sep) for one in before):
+            if absolute in given or (folders and any(above in folders for above in _folders_above(absolute))):
                 continue
-            if not path.exists():
-                matched.add(absolute)
+            if not is_folder:
+                given.add(absolute)
             yield file
-        if path.exists():
-            before.append(os.path.abspath(path))
+        if is_folder:
+            folders.add(os.path.abspath(path))
         if not any_here and len(search.problems) == problems:
             search.problems.append((path, _reason(path, search, what)))
     missing.extend(search.problems)
@@ -194,7 +194,7 @@ class _Search:
                 return
             for entry in entries:
                 path = Path(folder, entry.name)
-                if entry.is_dir():
+                if _is_folder(entry):
                     if not entry.name.startswith("."):
                         yield from below(path)
                 elif self.takes(path, by_content=False):
@@ -215,6 +215,21 @@ class _Search:
         else:
             self.counts[_suffix(path)] += 1
         return False
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry leads to a folder; a link that leads back to itself is a file, which then cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    """The folders that an absolute path lies in, the innermost first."""
+    while (above := os.path.dirname(path)) != path:
+        yield above
+        path = above
 
 
 def _suffix(path: str | os.PathLike) -> str:

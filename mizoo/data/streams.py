@@ -98,8 +98,14 @@ def fit(
         resize: whether a picture of another size is brought to it by `mizoo.data.pictures.fit`.
 
     Raises:
-        UserError: if it has another size and is not resized.
+        UserError: if it has another size and is not resized, or other channels.
     """
+    have, wanted = picture.shape[2], shape[2]
+    if have != wanted and (have, wanted) != (3, 1):
+        raise UserError(
+            f"{name(index)}: the picture has {have} channels and {wanted} are wanted, as the first one has. Pass "
+            "`channels`, or move the others away."
+        )
     if picture.shape[:2] != tuple(shape[:2]):
         if not resize:
             raise UserError(

@@ -13,6 +13,7 @@ from mizoo.encoders._layers import Side, check_side, named
 from mizoo.errors import UserError
 
 WHITENING = "whitening"  # name of the convolution that is fixed from patches of pictures
+_BLOCK = 1 << 23  # values of patches that are in memory at a time: 64 MB
 
 
 def three_stage(
@@ -91,19 +92,32 @@ def fit_whitening(encoder: keras.Model, images: np.ndarray, count: int = 5000) -
 
     Args:
         encoder: as `three_stage` gives it.
-        images: pictures (N, H, W, C), 0..255; `count` of them are used, evenly spread.
+        images: pictures (N, H, W, C), 0..255, or a `mizoo.data.streams.Stream` of them; `count` of them are used,
+            evenly spread, and a block of them is in memory at a time.
         count: how many pictures.
     """
     layer = encoder.get_layer(WHITENING)
-    chosen = images[:: max(1, len(images) // count)][:count].astype("float32") / 127.5 - 1.0
-    channels = chosen.shape[-1]
-    corners = [chosen[:, y : y - 1 or None, x : x - 1 or None] for y in (0, 1) for x in (0, 1)]
-    patches = np.concatenate(corners, axis=-1).reshape(-1, 4 * channels).astype("float64")
-    patches -= patches.mean(axis=0)
-    values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+    height, width, channels = images.shape[1:]
+    rows = np.arange(0, len(images), max(1, len(images) // count))[:count]
+    block = max(1, _BLOCK // (4 * channels * height * width))
+    sums, products = np.zeros(4 * channels), np.zeros((4 * channels, 4 * channels))
+    for start in range(0, len(rows), block):
+        patches = _patches(images[rows[start : start + block]])
+        sums += patches.sum(axis=0)
+        products += patches.T @ patches
+    total = len(rows) * (height - 1) * (width - 1)
+    mean = sums / total
+    values, vectors = np.linalg.eigh(products / total - np.outer(mean, mean))
     filters = vectors / np.sqrt(values + 5e-4)  # the smallest directions hold little but rounding
     both = np.concatenate([filters, -filters], axis=1)  # (4 C, 8 C)
     layer.set_weights([both.reshape(2, 2, channels, 8 * channels).astype("float32")])
+
+
+def _patches(images: np.ndarray) -> np.ndarray:
+    """All patches of 2x2 pixels of pictures (N, H, W, C), scaled to -1..1, float64 (patches, 4 C)."""
+    scaled = images.astype("float32") / 127.5 - 1.0
+    corners = [scaled[:, y : y - 1 or None, x : x - 1 or None] for y in (0, 1) for x in (0, 1)]
+    return np.concatenate(corners, axis=-1).reshape(-1, 4 * scaled.shape[-1]).astype("float64")
 
 
 def _normalised(x, name: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -137,7 +138,8 @@ def compare(
     """
     if unknown := [str(name) for name in protocols if name not in PREDICTORS]:
         raise UserError(f"Encoders are compared by {', '.join(PREDICTORS)}. Received: {', '.join(unknown)}")
-    models = [load_hashed(each, None, "keras")[0] if isinstance(each, str) else each for each in (first, second)]
+    named = (str, os.PathLike)
+    models = [load_hashed(each, None, "keras")[0] if isinstance(each, named) else each for each in (first, second)]
     names = tuple(interface.encoder_name(each) for each in (first, second))
     for model in models:
         if interface.kind(model) != "pictures":

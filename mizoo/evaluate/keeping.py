@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mizoo._tools.files import user_path
 from mizoo.evaluate.protocols import TABLE
 from mizoo.evaluate.rows import TFDS, Row, merge_rows, read_rows
 
@@ -24,7 +25,7 @@ class Keeper:
     """
 
     def __init__(self, chosen: Path | None, published: Path | None) -> None:
-        self.chosen, self.published = chosen, published
+        self.chosen, self.published = None if chosen is None else user_path(chosen), published
         self.kept, self.passed_over = 0, 0
         self.replaced: list[tuple[Row, Row]] = []
         if self.path is not None and self.path.exists():

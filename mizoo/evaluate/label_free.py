@@ -153,6 +153,7 @@ class LabelFreeTasks:
                 train_images=pictures.train if protocol.fits else None,
                 test_images=pictures.held_out if protocol.fits else pictures.whole,
                 views=tuple(view[endpoint] for view in self._views) if "views" in protocol.takes else (),
+                encoder=self.encoder,
             )
             for endpoint, whole in self.whole.items()
         ]

@@ -83,7 +83,7 @@ class Loop:
             line.finish(f"left out: {error}")
             raise
         seconds = (time.perf_counter() - started, time.process_time() - cpu)
-        by_variant = _asked_for(protocol, scores) if protocol.joint else {variant: scores}
+        by_variant = asked_for(protocol, scores) if protocol.joint else {variant: scores}
         values = ", ".join(f"{score.mean:.{protocol.digits - 1}f}" for score in by_variant.values())
         line.finish(f"{values} {protocol.unit}")
         for score in by_variant.values():
@@ -114,7 +114,7 @@ class Loop:
         )
 
 
-def _asked_for(protocol: Protocol, scores: dict[str, Score]) -> dict[str, Score]:
+def asked_for(protocol: Protocol, scores: dict[str, Score]) -> dict[str, Score]:
     """The scores of the variants that a protocol has, or that are left of it.
 
     Raises:

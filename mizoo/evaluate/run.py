@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mizoo._tools.files import user_path
 from mizoo._tools.hardware import hardware
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
@@ -118,7 +119,8 @@ def evaluate(
     facts |= {"version": __version__, "hardware": hardware(), "precision": _precision(model)}
     store = open_cache(cache)
     with Progress(progress, keep=True) as display:
-        unfinished = Unfinished(store.folder, (identity(model), train_split, repr(schedule)))
+        asked = ([each.name for each in chosen], list(endpoints or ()), encoder, split, train_split, seeds, depth)
+        unfinished = Unfinished(store.folder, (identity(model), *asked, repr(schedule)))
         loop = Loop({"seeds": seeds, "schedule": schedule}, facts, provenance, display, keep, unfinished)
         if kind == "sounds":
             tasks = sound_tasks(model, dataset, split, train_split, endpoints, display)
@@ -169,8 +171,8 @@ def _keeper(rows: str | os.PathLike | Callable[[Row], None] | None) -> Callable[
         return lambda row: None
     if callable(rows):
         return rows
-    path = os.fspath(rows)
-    if os.path.exists(path):
+    path = user_path(rows)
+    if path.exists():
         read_rows(path)
     return lambda row: merge_rows(path, [row])
 

@@ -63,7 +63,7 @@ class Unfinished:
         if self.path is not None:
             try:
                 write_rows(self.path, self.done)
-            except OSError:
+            except (OSError, UserError):  # the latter of a full disk
                 self.path = None
 
     def clear(self) -> None:

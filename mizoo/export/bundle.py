@@ -81,7 +81,7 @@ def export(
                 manifest["input"]["sampling_rate"] = rate
         if isinstance(encoder, (str, os.PathLike)) and (classes := class_names(encoder)):
             manifest["classes"] = classes
-        if _is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
+        if is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
             unchanged = (out / "encoder.onnx").is_file() and manifest["files"]["encoder.onnx"] == files.facts(
                 out / "encoder.onnx"
             )
@@ -164,16 +164,24 @@ def _comparison_batches(model: keras.Model, images: np.ndarray | None) -> list[n
     return [check(batch, interface.input_shape(model)) for batch in batches]
 
 
-def _is_published(path: Path, sha256: str) -> bool:
-    """Whether a file is that of a published entry; refused where it is to be replaced by one of another hash."""
+def is_published(path: Path, sha256: str) -> bool:
+    """Whether a file is that of a published entry, or lies where it would.
+
+    Args:
+        path: of the file.
+        sha256: of what is to replace it.
+
+    Raises:
+        UserError: where it is, and the new file has another hash than the pinned one.
+    """
     for name, entry in entries.registry().items():
         pinned = entry["files"].get(path.name, {})
         if not pinned or entries.locate(pinned["path"]).resolve() != path.resolve():
             continue
         if pinned["sha256"] != sha256:
             raise UserError(
-                f"{path} is the published file of {name}, and these versions of the libraries write other bytes: "
-                "replaced, it would be refused by its pinned hash. Choose another folder with `out` (--out)."
+                f"{path} is the published file of {name}, and what would be written now has other bytes: replaced, it "
+                "would be refused by its pinned hash. Choose another folder with `out` (--out)."
             )
         return True
     return False

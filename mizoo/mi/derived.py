@@ -8,7 +8,7 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.mi.estimator import Estimate, estimate
-from mizoo.mi.inputs import one_hot_columns
+from mizoo.mi.inputs import check_rows, one_hot_columns
 
 _RESERVED = ("permutations", "repeats")
 
@@ -29,10 +29,8 @@ def conditional(x, y, z, bound: str = "auto", **options) -> Estimate:
     Raises:
         UserError: as `mizoo.mi.estimate`.
     """
-    y_values, z_values = _columns("y", y), _columns("z", z)
-    if len(y_values) != len(z_values):
-        raise UserError(f"`y` and `z` are paired row by row. Received: {len(y_values)} rows and {len(z_values)} rows.")
     _check(options)
+    _, y_values, z_values = _checked({"x": x, "y": y, "z": z})
     both = estimate(x, np.concatenate([y_values, z_values], axis=1), bound, **options)
     known = estimate(x, z_values, bound, **options)
     return _combined([both, known], (1.0, -1.0), bound, options.get("groups"))
@@ -52,16 +50,14 @@ def total_correlation(*variables, bound: str = "auto", **options) -> Estimate:
     Raises:
         UserError: for fewer than two variables, and as `mizoo.mi.estimate`.
     """
-    columns = [_columns("variables", each) for each in variables]
+    _check(options)
+    if not variables:
+        raise UserError("A total correlation is one of two variables or more. Received: none.")
+    columns = _checked({f"variables[{i}]": each for i, each in enumerate(variables)})
     if len(columns) == 1:
         columns = [columns[0][:, i : i + 1] for i in range(columns[0].shape[1])]
     if len(columns) < 2:
         raise UserError(f"A total correlation is one of two variables or more. Received: {len(columns)}.")
-    if len({len(each) for each in columns}) > 1:
-        raise UserError(
-            f"The variables are paired row by row. Received: {', '.join(str(len(each)) for each in columns)} rows."
-        )
-    _check(options)
     terms = [
         estimate(columns[k], np.concatenate(columns[:k], axis=1), bound, **options) for k in range(1, len(columns))
     ]
@@ -69,9 +65,9 @@ def total_correlation(*variables, bound: str = "auto", **options) -> Estimate:
     return dataclasses.replace(combined, kind=terms[0].kind)
 
 
-def _columns(name: str, values) -> np.ndarray:
-    array = np.asarray(one_hot_columns(name, values)[0])
-    return array[:, None] if array.ndim == 1 else array
+def _checked(variables: dict) -> list[np.ndarray]:
+    """Each of `variables`, by name, as `mizoo.mi.estimate` takes it: paired arrays (N, d)."""
+    return check_rows({name: one_hot_columns(name, values)[0] for name, values in variables.items()})
 
 
 def _check(options: dict) -> None:
@@ -80,8 +76,11 @@ def _check(options: dict) -> None:
 
 
 def _combined(terms: list[Estimate], signs, bound: str, groups) -> Estimate:
-    shares = np.sum([sign * term.shares for sign, term in zip(signs, terms)], axis=0)
+    shares = np.array([sign * term.shares for sign, term in zip(signs, terms)])
     nats = float(sum(sign * term.nats for sign, term in zip(signs, terms)))
+    if bound == "ksg":
+        shares = _over_rows_of_any(shares)
+    shares = shares.sum(axis=0)
     if bound == "ksg":  # terms of neighbours depend on each other: an upper limit from both errors
         error = float(np.sqrt(sum(term.standard_error**2 for term in terms)))
     else:
@@ -98,6 +97,16 @@ def _combined(terms: list[Estimate], signs, bound: str, groups) -> Estimate:
         found=any(term.found for term in terms),
         shares=shares,
     )
+
+
+def _over_rows_of_any(shares: np.ndarray) -> np.ndarray:
+    """Shares (T, N) of terms that left different copies out, such that their sum has the sum of the terms as its mean.
+
+    A row that only some terms left out adds nothing to these; one that all left out stays NaN.
+    """
+    scored = np.isfinite(shares)
+    weights = scored.any(axis=0).sum() / scored.sum(axis=1, keepdims=True)
+    return np.where(scored.any(axis=0), np.where(scored, shares * weights, 0.0), np.nan)
 
 
 def _error_of_cross_fit(nats: float, shares: np.ndarray, settings: dict, groups) -> float:

@@ -11,7 +11,15 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.mi import messages
-from mizoo.mi.inputs import check_groups, check_pairs, for_density, one_hot_columns, rescale, spread_ties
+from mizoo.mi.inputs import (
+    check_groups,
+    check_pairs,
+    for_density,
+    one_hot_columns,
+    rescale,
+    spread_ties,
+    without_copies,
+)
 from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings, seed_of_repeat
 
 __all__ = ["BOUNDS", "Estimate", "estimate"]
@@ -38,7 +46,8 @@ class Estimate:
             statistic at least as large.
         found: whether there is anything behind the number: False where the critic gives all pairs the same score,
             because none of what it tried helped on the validation rows.
-        shares: (N,) nats, what each row adds to the estimate, their mean; NaN for rows that were not scored.
+        shares: (N,) nats, what each row adds to the estimate, their mean; NaN for rows that were not scored, and for
+            the copies within `groups` that "ksg" leaves out.
     """
 
     nats: float
@@ -142,7 +151,9 @@ def estimate(
         batch_size, learning_rate, max_steps, patience: of the fit; `patience` in evaluations of the validation
             rows, one every 50 steps.
         groups: (N,) labels of rows that belong together: copies, frames of one film, blocks of a time series. They
-            stay in one fold, count as one draw in the standard error, and are no neighbours of each other.
+            stay in one fold, count as one draw in the standard error, and are no neighbours of each other. "ksg"
+            leaves copies of a row within its group out where the values are continuous, and keeps equal rows of
+            discrete values, which are frequencies.
         permutations: test independence by as many permutations of the scored rows (of whole groups) under the fitted
             critic, without fitting it anew: `Estimate.p_value`. 199 make p-values from 0.005 on.
         repeats: estimate as often, with other splits, weights and orders, and average: the estimate then varies less
@@ -154,7 +165,8 @@ def estimate(
 
     Raises:
         UserError: for arrays that are not paired, finite, real rows of more than half precision with columns that
-            vary, and for an unknown or contradictory setting.
+            vary, for an unknown or contradictory setting, and for "ksg" with `groups` that hold many copies of rows
+            beside many equal rows that may be none.
 
     Warns:
         UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near
@@ -183,18 +195,17 @@ def estimate(
     )
     groups = check_groups(groups, len(x), folds)
     notes = messages.of_data(bound, x, y, groups is not None)
-    notes_on_size = messages.of_sizes(bound, len(x), x.shape[1] + y.shape[1], folds)
+    kept = without_copies(x, y, groups) if bound == "ksg" and groups is not None else np.arange(len(x))
+    notes_on_size = messages.of_sizes(bound, len(kept), x.shape[1] + y.shape[1], folds)
     settings = {"seed": seed, "preprocess": preprocess}
     settings |= {"x_columns": x_names} if x_names else {}
     settings |= {"y_columns": y_names} if y_names else {}
     settings |= {"groups": int(groups.max()) + 1} if groups is not None else {}
     spreading = np.random.default_rng((seed, 2))
     if bound == "ksg":
-        if groups is None:
-            x, y = spread_ties(x, spreading), spread_ties(y, spreading)
-        x, y = rescale(x, preprocess), rescale(y, preprocess)
+        x, y = (rescale(spread_ties(side[kept], spreading), preprocess) for side in (x, y))
         settings |= {"neighbours": neighbours}
-        found = _by_neighbours(x, y, neighbours, groups, permutations, seed)
+        found = _by_neighbours(x, y, neighbours, groups, kept, permutations, seed)
     else:
         x, atoms = rescale(x, preprocess), ()
         if bound in ("club", "doe"):
@@ -254,28 +265,30 @@ def _usual_tau(sizes: list[int]) -> float:
     return round(smile_tau(max(sizes)), 4)
 
 
-def _by_neighbours(x, y, neighbours: int, groups, permutations: int, seed: int) -> _Found:
+def _by_neighbours(x, y, neighbours: int, groups, kept: np.ndarray, permutations: int, seed: int) -> _Found:
+    """The estimate of the rows `kept` of all, x (K, d_x) and y (K, d_y); `groups` (N,) are those of all rows."""
     from mizoo.mi import ksg, scoring
 
+    rows = len(x) if groups is None else len(groups)
+    if groups is not None:
+        groups = np.unique(groups[kept], return_inverse=True)[1]
     largest = 1 if groups is None else int(np.bincount(groups).max())
     if neighbours + largest > len(x):
-        raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows.")
+        apart = "" if groups is None else f" without copies, {largest} in one group, which are no neighbours"
+        raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows{apart}.")
     rng = np.random.default_rng((seed, 3))
-    if groups is not None:  # a copy within a group adds nothing, and from outside it would count as a near neighbour
-        _, kept = np.unique(np.column_stack([groups, x, y]), axis=0, return_index=True)
-        kept.sort()
-        x, y = x[kept], y[kept]
-        groups = np.unique(groups[kept], return_inverse=True)[1]
-    shares = ksg.ksg(x, y, neighbours, groups)
+    terms = ksg.ksg(x, y, neighbours, groups)
     p_value = None
     if permutations:
         drawn = [scoring.permutation(groups, len(x), rng) for _ in range(permutations)]
-        values = [float(shares.mean()), *(ksg.ksg(x, y[each], neighbours).mean() for each in drawn)]
+        values = [float(terms.mean()), *(ksg.ksg(x, y[each], neighbours, groups).mean() for each in drawn)]
         p_value = scoring.p_value(np.array(values))
     error = ksg.standard_error(x, y, neighbours, groups, rng)
     ceiling = ksg.ceiling(len(x), neighbours)
+    shares = np.full(rows, np.nan)
+    shares[kept] = terms
     result = Estimate(
-        float(shares.mean()), error, ceiling, "neither", "ksg", rows=len(x), p_value=p_value, shares=shares
+        float(terms.mean()), error, ceiling, "neither", "ksg", rows=len(x), p_value=p_value, shares=shares
     )
     return _Found(result, [len(x)])
 

@@ -12,6 +12,8 @@ MINIMUM_ROWS = 50
 LARGEST_RATIO = 1000.0
 LARGEST_POINT_MASS = 0.05
 """Share of the rows above which a value is an atom of its column for a density."""
+MOST_UNDECIDED = 0.05
+"""Share of the rows up to which it does not matter whether they are copies or frequent values."""
 
 
 def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
@@ -21,21 +23,36 @@ def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
         UserError: for anything that is no array of that shape, unpaired lengths, fewer than 50 rows, no column, half
             precision, complex numbers or objects, NaN, infinity or masked values, or a constant column.
     """
-    x, y = _array("x", x), _array("y", y)
-    if len(x) != len(y):
-        raise UserError(f"`x` and `y` are paired row by row. Received: {len(x)} rows and {len(y)} rows.")
-    if len(x) < MINIMUM_ROWS:
+    x, y = check_rows({"x": x, "y": y})
+    return x, y
+
+
+def check_rows(sides: dict) -> list[np.ndarray]:
+    """Each of `sides`, by the name that messages call it, as float64 (N, d); (N,) counts as one column.
+
+    Raises:
+        UserError: as `check_pairs`.
+    """
+    arrays = {name: _array(name, values) for name, values in sides.items()}
+    lengths = [len(values) for values in arrays.values()]
+    if len(set(lengths)) > 1:
+        names = [f"`{name}`" for name in arrays]
         raise UserError(
-            f"An estimate takes {MINIMUM_ROWS} rows at least, and thousands to be worth much. Received: {len(x)}."
+            f"{', '.join(names[:-1])} and {names[-1]} are paired row by row. Received: "
+            f"{', '.join(f'{length} rows' for length in lengths[:-1])} and {lengths[-1]} rows."
         )
-    for name, values in (("x", x), ("y", y)):
+    if lengths[0] < MINIMUM_ROWS:
+        raise UserError(
+            f"An estimate takes {MINIMUM_ROWS} rows at least, and thousands to be worth much. Received: {lengths[0]}."
+        )
+    for name, values in arrays.items():
         constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
         if len(constant):
             raise UserError(
                 f"`{name}` has columns with one value in all rows, which carry no information: leave them out. "
                 f"Received: constant columns {_some(constant)} of {values.shape[1]}."
             )
-    return x, y
+    return list(arrays.values())
 
 
 def _array(name: str, values) -> np.ndarray:
@@ -168,10 +185,7 @@ def for_density(values: np.ndarray, how: str, rng: np.random.Generator) -> tuple
 
 def coinciding(x: np.ndarray, y: np.ndarray) -> int:
     """How many rows equal another in all columns of x and y, where a column of continuous values says that it is no
-    accident.
-
-    A column counts as continuous if the gaps between its values are nearly all different: whole numbers and decimals
-    have few sizes of gaps. A value that also other rows have in that column is a point mass, not a copy.
+    accident. A value that also other rows have in that column is a point mass, not a copy.
     """
     both = np.concatenate([x, y], axis=1)
     _, row, copies = np.unique(both, axis=0, return_inverse=True, return_counts=True)
@@ -181,10 +195,59 @@ def coinciding(x: np.ndarray, y: np.ndarray) -> int:
     copied = np.zeros(len(both), bool)
     for column in both.T:
         distinct, place, counts = np.unique(column, return_inverse=True, return_counts=True)
-        gaps = np.unique(np.round(np.diff(distinct) / (np.ptp(distinct) or 1.0), 9))
-        if len(distinct) >= 20 and len(gaps) > 0.5 * (len(distinct) - 1):
+        if _continuous(distinct):
             copied |= (counts[place] == copies) & (copies > 1) & (copies < len(both) / 4)
     return int(copied.sum())
+
+
+def _continuous(distinct: np.ndarray) -> bool:
+    """Whether the different values of a column, in order, are continuous: the gaps between them are nearly all of
+    another size. Whole numbers and decimals have few sizes of gaps.
+    """
+    gaps = np.unique(np.round(np.diff(distinct) / (np.ptp(distinct) or 1.0), 9))
+    return len(distinct) >= 20 and len(gaps) > 0.5 * (len(distinct) - 1)
+
+
+def without_copies(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The rows, in order, that are left when each copy of a row within its group is left out.
+
+    Equal rows are copies if a column says so whose values are continuous or all of one group only: each of its values
+    that occurs several times within one group comes with the same row. What is measured once for each group comes
+    with different rows, and a value that several groups have is frequent: such rows are equal because values are.
+
+    Args:
+        x, y: (N, d_x) and (N, d_y).
+        groups: (N,) int from 0 on.
+
+    Raises:
+        UserError: for copies beside many equal rows of which no column says whether they are copies.
+    """
+    both = np.concatenate([x, y], axis=1)
+    labelled = np.column_stack([groups, both])
+    _, first, row, copies = np.unique(labelled, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    copies = copies[row.reshape(-1)]
+    copied = np.zeros(len(both), bool)
+    for column in both.T if copies.max() > 1 else ():
+        distinct, place, counts = np.unique(column, return_inverse=True, return_counts=True)
+        lowest, highest = np.full(len(distinct), len(both)), np.zeros(len(distinct), int)
+        np.minimum.at(lowest, place, groups)
+        np.maximum.at(highest, place, groups)
+        of_one_group = lowest == highest
+        repeated = (of_one_group & (counts > 1))[place]
+        if (_continuous(distinct) or of_one_group.all()) and np.all(copies[repeated] == counts[place][repeated]):
+            copied |= repeated
+    later = np.ones(len(both), bool)
+    later[first] = False
+    kept = np.flatnonzero(~(copied & later))
+    undecided = int(((copies > 1) & ~copied).sum())
+    if (copied & later).mean() > MOST_UNDECIDED and undecided > MOST_UNDECIDED * len(kept):
+        raise UserError(
+            "`x` and `y` hold copies of rows within `groups`, and equal rows whose values other groups have, too (such "
+            "as the zeros of a ReLU): whether these are copies cannot be told. Leave the copies out first, or take a "
+            f"bound with a critic, such as 'infonce'. Received: {len(both) - len(kept)} copies and {undecided} rows "
+            f"of the other kind among {len(both)}."
+        )
+    return kept
 
 
 def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:

@@ -127,7 +127,7 @@ def staircase(
         check_real(tau, "tau", above=0)
     if steps < 8 or batch_size < 2:
         raise UserError(f"A level has 8 steps at least, a batch 2 pairs. Received: {steps} steps, batch {batch_size}")
-    folder = Path(folder)
+    folder = files.user_path(folder)
     from mizoo.mi.models import smile_tau
 
     tau = round(smile_tau(batch_size) if tau is None else tau, 4)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mizoo._tools import hardware
 from mizoo._tools.checks import check_real
+from mizoo.data.reading import default_workers
 from mizoo.errors import UserError
 from mizoo.new.survey import Survey
 
@@ -28,6 +29,8 @@ TALL = 2.0
 SIDES = (128, 96, 64, 48, 32)
 START = "simclr_views_cifar10"
 """The entry whose weights those are."""
+MUCH_DECODING = 0.5
+"""Share of the time of an epoch from which on decoding dominates."""
 VIEWS = 4
 """Views of each picture in a step."""
 
@@ -72,12 +75,14 @@ class Plan:
         cost: what was measured for it.
         seconds: how long the run is expected to take.
         memory: bytes that it is expected to take.
+        decoding: the share of it that decoding of pictures takes, 0..1, where they are streamed; else 0.
     """
 
     content: dict[str, Any]
     cost: Cost
     seconds: float
     memory: int
+    decoding: float = 0.0
 
 
 def refuse(survey: Survey, centre: bool = False) -> None:
@@ -143,24 +148,26 @@ class Wishes:
             raise UserError(f"`side` (--side) is a multiple of 8, {SIDES[-1]} or more. Received: {self.side}")
 
 
-def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = None) -> Plan:
+def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = None, cores: int | None = None) -> Plan:
     """Choose a recipe.
 
     The options are tried in order of preference: large sides before small ones, and for large ones the deeper network
     before the faster one. The first for which `PASSES` epochs fit into the time is taken. A network is measured at the
     smallest side in question and estimated for others by their area; the option that is taken is measured itself.
-    Pictures that take more than half of the memory are read while they train (`data.stream`).
+    Pictures that take more than half of the memory are decoded anew in every epoch (`data.stream`), which counts.
 
     Args:
         survey: what was found, once `refuse` let it pass.
         wishes: what the user asks for.
         measure: from a recipe's content, and its precision or None for the faster one, to what training by it takes.
         ram: bytes of memory of the machine; those of this one if None.
+        cores: of the machine; those of this one if None.
 
     Raises:
         UserError: for too little time for one epoch.
     """
     ram = (hardware.memory() or 8 << 30) if ram is None else ram
+    source = _Source(survey, ram, hardware.cores() if cores is None else cores)
     options = [(encoder, side) for side in _sides(survey, wishes) for encoder in _networks(survey, side)]
     measured: dict[str, tuple[int, Cost]] = {}
 
@@ -180,26 +187,62 @@ def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = N
         """Whether enough epochs of an option fit into the time; the slower network is not measured in vain."""
         if (_THREE_STAGE, side) in options and encoder is not _THREE_STAGE and not fits(_THREE_STAGE, side):
             return False
-        return _passes(survey, side, cost_of(encoder, side), wishes.hours) >= PASSES
+        return source.passes(side, cost_of(encoder, side), wishes.hours) >= PASSES
 
     encoder, side = next((option for option in options if fits(*option)), options[-1])
     cost = cost_of(encoder, side)
     if side != measured[encoder["name"]][0]:
         cost = measure(_content(survey, wishes, encoder, side, 2), precision())
-    passes = int(min(_passes(survey, side, cost, wishes.hours), MOST_PASSES))
+    passes = int(min(source.passes(side, cost, wishes.hours), MOST_PASSES))
+    decoding = 1 - _training_seconds(survey, side, cost) / source.epoch_seconds(side, cost)
     if passes < 1:
-        needed = (_epoch_seconds(survey, side, cost) + _reading_seconds(survey)) / _SHARE_OF_TIME
+        needed = (source.epoch_seconds(side, cost) + source.seconds_before(side)) / _SHARE_OF_TIME
+        share = f", {int(100 * decoding)} % of it to decode them" if decoding >= MUCH_DECODING else ""
         raise UserError(
             f"One epoch over {survey.usable:,} pictures of {side} pixels takes about {duration(needed)} on this "
-            f"machine: allow more than {wishes.hours:g} hours (--hours), take a smaller --side, or train on a part of "
-            "them."
+            f"machine{share}: allow more than {wishes.hours:g} hours (--hours), take a smaller --side, or train on a "
+            f"part of them{', or on smaller copies' if share else ''}."
         )
-    content = _content(survey, wishes, encoder, side, passes, cost)
-    if _picture_bytes(survey, side) > _SHARE_OF_MEMORY * ram:
+    content = _content(survey, wishes, encoder, side, passes)
+    every = max(1, round(_CHECKPOINT_SECONDS / source.epoch_seconds(side, cost)))
+    content["training"] |= {"precision": cost.precision, "checkpoint_epochs": min(every, passes)}
+    if source.streamed(side):
         content["data"]["stream"] = True
-    seconds = passes * _epoch_seconds(survey, side, cost) + _reading_seconds(survey)
-    memory = cost.memory + (0 if "stream" in content["data"] else _picture_bytes(survey, side))
-    return Plan(content, cost, seconds, memory)
+    seconds = passes * source.epoch_seconds(side, cost) + source.seconds_before(side)
+    memory = cost.memory + (0 if source.streamed(side) else _picture_bytes(survey, side))
+    return Plan(content, cost, seconds, memory, decoding)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The pictures on a machine of so much memory and so many cores: read once, or decoded anew in every epoch."""
+
+    survey: Survey
+    ram: int
+    cores: int
+
+    def streamed(self, side: int) -> bool:
+        """Whether all pictures at once would take too much of the memory."""
+        return _picture_bytes(self.survey, side) > _SHARE_OF_MEMORY * self.ram
+
+    def seconds_before(self, side: int) -> float:
+        """Of reading all pictures into memory, on one core."""
+        return 0.0 if self.streamed(side) else _decoding_seconds(self.survey)
+
+    def epoch_seconds(self, side: int, cost: Cost) -> float:
+        """Training, and decoding where the pictures are streamed."""
+        training = _training_seconds(self.survey, side, cost)
+        if not self.streamed(side):
+            return training
+        # Training on CPU keeps all cores busy, so that what other processes decode comes on top, shared over the cores
+        # (docs/scale.md: 1.7 ms a picture from memory and 1.0 ms of decoding on 2 cores took 2.2 ms). Beside an
+        # accelerator it takes less. Either way the processes that decode, half as many as cores, set a bound.
+        decoding, workers = _decoding_seconds(self.survey), default_workers(self.cores)
+        return max(training + decoding / self.cores, decoding / workers)
+
+    def passes(self, side: int, cost: Cost, hours: float) -> float:
+        """Epochs that fit into the time."""
+        return (_SHARE_OF_TIME * hours * 3600 - self.seconds_before(side)) / self.epoch_seconds(side, cost)
 
 
 def batch_size(survey: Survey) -> int:
@@ -221,19 +264,14 @@ def _networks(survey: Survey, side: int) -> list[dict[str, Any]]:
     return [_RESNET, _THREE_STAGE] if side >= _DEEP_SIDE else [_THREE_STAGE]
 
 
-def _content(
-    survey: Survey, wishes: Wishes, encoder: dict[str, Any], side: int, passes: int, cost: Cost | None = None
-) -> dict[str, Any]:
-    """The recipe of one option; `cost` decides its precision."""
+def _content(survey: Survey, wishes: Wishes, encoder: dict[str, Any], side: int, passes: int) -> dict[str, Any]:
+    """The recipe of one option, but for what its cost decides."""
     data: dict[str, Any] = {"source": wishes.source, "augment": "views", **_stages(side, passes)}
     if survey.depth is not None:
         data["depth"] = survey.depth
     if survey.broken:
         data["without_files"] = [path for path, _ in survey.broken]
     training: dict[str, Any] = {"epochs": passes, "batch_size": batch_size(survey)}
-    if cost is not None:
-        every = max(1, round(_CHECKPOINT_SECONDS / _epoch_seconds(survey, side, cost)))
-        training |= {"precision": cost.precision, "checkpoint_epochs": min(every, passes)}
     content: dict[str, Any] = {"name": wishes.name, "summary": f"InfoNCE between views of {survey.folder.name}"}
     if survey.usable < FEW:
         content["init_from"] = START
@@ -262,13 +300,8 @@ def _stages(side: int, passes: int) -> dict[str, Any]:
     return {"stages": [*stages, {"view_side": large, "area": [0.2, 1.0]}]}
 
 
-def _passes(survey: Survey, side: int, cost: Cost, hours: float) -> float:
-    """Epochs that fit into the time."""
-    return (_SHARE_OF_TIME * hours * 3600 - _reading_seconds(survey)) / _epoch_seconds(survey, side, cost)
-
-
-def _epoch_seconds(survey: Survey, side: int, cost: Cost) -> float:
-    """Training, over both stages, and the look at the embedding at the end."""
+def _training_seconds(survey: Survey, side: int, cost: Cost) -> float:
+    """Of an epoch, over both stages, and the look at the embedding at the end."""
     batch = batch_size(survey)
     shares = (_FIRST_STAGE, 1 - _FIRST_STAGE) if len(cost.seconds_per_picture) == 2 else (1.0,)
     each = sum(share * seconds for share, seconds in zip(shares, cost.seconds_per_picture, strict=True))
@@ -277,7 +310,8 @@ def _epoch_seconds(survey: Survey, side: int, cost: Cost) -> float:
     return survey.usable // batch * batch * each + min(survey.usable, _SAMPLE) * look
 
 
-def _reading_seconds(survey: Survey) -> float:
+def _decoding_seconds(survey: Survey) -> float:
+    """Of all pictures once, on one core."""
     return survey.usable * survey.seconds_per_picture
 
 

@@ -17,13 +17,14 @@ from PIL import Image
 from mizoo._tools.checks import check_real
 from mizoo._tools.files import user_path
 from mizoo._tools.progress import bar
+from mizoo.data import bands, pictures, splits
 from mizoo.data import depth as depths
 from mizoo.data import folder as folders
-from mizoo.data import pictures, splits
 from mizoo.errors import UserError
 
 _CHUNK = 64  # files that are opened between two looks at the clock
 _SAMPLED = 8  # every eighth row and column tells whether a picture is grey
+_CHANNELS = 3  # of the encoders that are chosen: files with others are named
 _DEEP = 1 << 14  # largest value from which on 16 bits count as filled
 
 
@@ -37,10 +38,12 @@ class Survey:
         count: picture files that training would read.
         checked: how many of them were opened and decoded.
         widths, heights: int (M,), of those that could be.
-        modes: mode of Pillow ("RGB", "L", "I;16", ...) -> how many of them.
+        modes: mode of Pillow ("RGB", "L", "I;16", ...), or type and format of what Pillow does not read ("uint16
+            array", "float32 tiff") -> how many of them.
         grey: whether none of them has a colour.
-        depth: the bits of deep grey pictures, where they hold fewer than 16; else None.
-        broken: (path below `folder`, reason) of files that cannot be read.
+        depth: the bits of deep pictures, grey ones and those that Pillow does not read, where they hold fewer than 16;
+            else None.
+        broken: (path below `folder`, reason) of files that cannot be read as RGB or grey.
         classes: class folder -> pictures in it; {} without class folders.
         passed_over: suffix -> files that are no pictures, or are in formats that are not read.
         seconds_per_picture: of one core, to open and decode one.
@@ -78,13 +81,13 @@ class Survey:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One file: its size and mode, whether it is grey, and the largest value of a deep grey one."""
+    """One file: its size and mode, whether it is grey, and the largest value of a deep one."""
 
     width: int
     height: int
     mode: str
-    grey: bool
     deepest: float | None
+    grey: bool
     seconds: float
 
 
@@ -162,14 +165,23 @@ def _open(file: Path) -> _Seen | str:
     """What is in one file, or why it cannot be read."""
     began = time.thread_time()
     try:
-        image = pictures.read(file, notes=[])
+        image = pictures.read(file, notes=[], channels=_CHANNELS)
     except UserError as error:
         return str(error).removeprefix(f"{file}: ")
     seconds = time.thread_time() - began
     sample = image[::_SAMPLED, ::_SAMPLED].astype(int)
     grey = not np.ptp(sample, axis=-1).any()
-    with Image.open(file, formats=pictures.FORMATS) as opened:
-        mode = opened.mode
-        deep = mode.startswith("I") and depths.declared(opened) is None
-        deepest = float(np.asarray(opened).max()) if deep else None
-    return _Seen(image.shape[1], image.shape[0], mode, grey, deepest, seconds)
+    return _Seen(image.shape[1], image.shape[0], *_mode(file), grey, seconds)
+
+
+def _mode(file: Path) -> tuple[str, float | None]:
+    """The mode of a file that can be read, and the largest value where it holds whole numbers of more than 8 bits."""
+    try:
+        with bands.opened(file) as stream, Image.open(stream, formats=pictures.FORMATS) as image:
+            deep = image.mode.startswith("I") and depths.declared(image) is None
+            return image.mode, float(np.asarray(image).max()) if deep else None
+    except Image.UnidentifiedImageError:
+        kind = bands.format_of(file)
+    values = (bands.open_array(file) if kind == "array" else bands.open_tiff(file)).read()
+    deep = np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize > 1
+    return f"{values.dtype} {kind}", float(values.max()) if deep else None

@@ -9,7 +9,7 @@ import yaml
 
 from mizoo._tools.hardware import gigabytes
 from mizoo.data import search
-from mizoo.new.choose import FEW, MOST_PASSES, PASSES, START, Plan, Wishes, duration
+from mizoo.new.choose import FEW, MOST_PASSES, MUCH_DECODING, PASSES, START, Plan, Wishes, duration
 from mizoo.new.survey import Survey
 
 _WIDTH = 110
@@ -56,11 +56,14 @@ def reasons(survey: Survey, wishes: Wishes, plan: Plan) -> dict[str, str]:
     if "init_from" in content:
         why["init_from"] = f"below {FEW:,} pictures a trained encoder is a better start than none; leave it out to see"
     if survey.depth is not None:
-        why["data.depth"] = f"the values of the deep grey files fit into {survey.depth} bits"
+        why["data.depth"] = f"the values of the deep files fit into {survey.depth} bits"
     if survey.broken:
         why["data.without_files"] = "they cannot be read"
     if "stream" in content["data"]:
-        why["data.stream"] = "all pictures at once would take more than half of the memory"
+        why["data.stream"] = (
+            "all pictures at once would take more than half of the memory, so that every epoch decodes them anew: "
+            f"{int(100 * plan.decoding)} % of its time"
+        )
     if "watch" in content:
         why["watch.source"] = "labels that are only watched: a probe's accuracy stands in the log"
     return why
@@ -80,6 +83,8 @@ def notes(survey: Survey, plan: Plan) -> list[str]:
         said.append(f"Half of the pictures are below {plan.content['encoder']['side']} pixels and are enlarged.")
     if passes < _FEW_PASSES:
         said.append(f"{passes} epochs are few; more --hours or a smaller --side give more.")
+    if plan.decoding >= MUCH_DECODING:
+        said.append(_how_to_pack(survey, plan))
     if set(survey.modes) & {"RGBA", "LA", "PA"}:
         said.append("Transparent pixels are laid on white.")
     return said
@@ -143,6 +148,18 @@ def _why_side(survey: Survey, wishes: Wishes, side: int) -> str:
     if wishes.side is not None:
         return f"as asked for; {own}"
     return f"the largest that the pictures fill and that leaves time for {PASSES} epochs, or the smallest; {own}"
+
+
+def _how_to_pack(survey: Survey, plan: Plan) -> str:
+    data, side = plan.content["data"], plan.content["encoder"]["side"]
+    depth = f" --depth {survey.depth}" if survey.depth is not None else ""
+    first = " Remove the files that cannot be read first." if survey.broken else ""
+    without = " and ".join(f"`{key}`" for key in ("depth", "without_files") if key in data)
+    return (
+        f"{int(100 * plan.decoding)} % of the time goes into decoding the pictures anew in every epoch. Shrink them "
+        f"once, `mizoo data pack {data['source']} --out packed --size {side}{depth}`, and name `packed` as "
+        f"`data.source`{f', without {without}' if without else ''}: that leaves time for more epochs.{first}"
+    )
 
 
 def _why_length(wishes: Wishes, passes: int, speed: str) -> str:

@@ -30,7 +30,7 @@ def cpu_update(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterator[Non
 def _adam(adam: keras.optimizers.Adam, gradient, variable, learning_rate) -> None:
     """`Adam.update_step`."""
     mean, square = keras_private.adam_moments(adam, variable)
-    step = tf.cast(adam.iterations.value + 1, variable.dtype)
+    step = tf.cast(tf.convert_to_tensor(adam.iterations) + 1, variable.dtype)  # a tensor where it accumulates
     beta_1, beta_2 = tf.cast(adam.beta_1, variable.dtype), tf.cast(adam.beta_2, variable.dtype)
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,

@@ -18,6 +18,12 @@ class JaxStep:
     """Mixin of `Objective`: a stateless `train_step` over the same terms."""
 
     replicas = 1
+    _scan = None
+
+    def compile(self, *args, **kwargs) -> None:
+        """As `keras.Model.compile`; the compiled epoch, which holds the optimiser, is traced again."""
+        self._scan = None
+        super().compile(*args, **kwargs)
 
     def train_step(self, state, data):
         """One update: (state, batch) to (running means of the terms, new state).
@@ -98,7 +104,7 @@ class JaxStep:
         steps = len(images) // batch_size
         order = epoch_order(seed, epoch, len(images))[: steps * batch_size].reshape(steps, batch_size)
         noise = np.stack([step_noise(seed, epoch, i, (batch_size, self.noise_size)) for i in range(steps)])
-        if getattr(self, "_scan", None) is None:
+        if self._scan is None:
             self._scan = jax.jit(functools.partial(_scan, self.train_step), donate_argnums=0)
         self.reset_metrics()
         groups = (

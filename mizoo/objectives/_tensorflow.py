@@ -11,6 +11,7 @@ from keras.layers import BatchNormalization
 
 from mizoo._tools import keras_private
 from mizoo.errors import UserError
+from mizoo.objectives import _tf_data
 from mizoo.objectives._cpu import cpu_kernels, cpu_update
 
 
@@ -42,6 +43,10 @@ class TensorFlowStep:
                 loss = self.inner_loss(terms) * share
             with _update_context(optimizer):
                 optimizer.apply(tape.gradient(loss, variables), variables)
+
+    def require(self, condition, message: str) -> None:
+        """Stop `fit` with a `UserError` where a batch does not meet a condition that its shape did not tell before."""
+        tf.debugging.Assert(condition, [_tf_data.refusal(message)])
 
     def gather(self, x):
         """All replicas' rows of `x`, in the order of the replicas, with gradients."""

@@ -9,9 +9,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from mizoo.errors import UserError
 from mizoo.objectives import inputs
 
 _MARK = "the first batch holds too few inputs"  # by which the error of the graph is known again
+_REFUSED = ("mizoo refuses this batch: ", " (end)")
 
 
 def with_first_rows_checked(model: Any, dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -37,12 +39,19 @@ def with_first_rows_checked(model: Any, dataset: tf.data.Dataset) -> tf.data.Dat
     return dataset.enumerate().map(lambda index, *batch: checked(index, batch[0] if len(batch) == 1 else batch))
 
 
+def refusal(message: str) -> str:
+    """What an assertion of the graph says, so that `errors_named` raises it as a `UserError` with the message."""
+    return message.join(_REFUSED)
+
+
 @contextlib.contextmanager
 def errors_named(model: Any) -> Iterator[None]:
-    """Within it, what the check of the first batch finds is told by `inputs.check_rows`."""
+    """Within it, what the graph finds of a batch is a `UserError`: of the rows of the first that of `check_rows`."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
+        if refused := re.search("(.*?)".join(map(re.escape, _REFUSED)), str(error), re.DOTALL):
+            raise UserError(refused.group(1)) from error
         found = re.search(rf"{_MARK}: <\W*(\d+)", str(error))
         if not found:
             raise

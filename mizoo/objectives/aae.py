@@ -76,7 +76,7 @@ class AAE(Objective):
         """Loss and terms of one batch; see `Objective.compute_terms`."""
         y = self.encoder(images, training=True)["global"]
         decoded = self.decoder(matched(y, self.prior), training=True)
-        error = ops.mean(squared_errors(decoded, images)) / math.prod(images.shape[1:])
+        error = ops.mean(squared_errors(decoded, images)) / math.prod(self.decoder.output_shape[1:])
         prior, adversary = prior_losses(self.discriminator, y, noise, self.prior)
         terms = {"reconstruction": error, "prior": prior, "adversary": adversary}
         return error + self.prior_weight * prior + adversary, terms

@@ -84,6 +84,7 @@ class Objective(Step, keras.Model):
 
     fewest_views = 1  # of each picture, for an objective that compares views
     fewest_rows = 2  # inputs in a batch: with one there is nothing to tell it apart from
+    fewest_because = "the others of a batch are what each is told apart from, and a batch of one trains on nothing"
 
     target_size = 0  # columns of the targets that a batch brings, appended to the noise that `compute_terms` takes
     targets_are = "targets"  # what they are, for messages

@@ -173,11 +173,16 @@ class CPC(Objective):
         if z.shape[1] is not None:
             self.location_count = z.shape[1]
             if self.location_count <= self.steps:
-                raise UserError(
-                    f"`steps` is less than the number of frames. Received: steps={self.steps} with sequences of "
-                    f"{self.location_count} frames. Give longer sequences, or predict fewer steps."
-                )
+                raise UserError(self._too_short(f"{self.location_count} frames"))
+        else:
+            self.require(ops.shape(z)[1] > self.steps, self._too_short("no more frames"))
         return z[:, :, None], c[:, :, None]
+
+    def _too_short(self, frames: str) -> str:
+        return (
+            f"`steps` is less than the number of frames. Received: steps={self.steps} with sequences of {frames}. Give "
+            "longer sequences, or predict fewer steps."
+        )
 
     def _augmented_patches(self, images, noise):
         patches = cut_patches(images, *patch_geometry(self.encoder))  # (N, H, W, p, p, channels)

@@ -25,8 +25,9 @@ class InformationMaximization(Objective):
 
     up to the same constant. Terms, in nats: `feature_entropy` and `conditional_entropy`, counted from the entropy of
     the noise, and their difference `global_mi`, which is maximised. The moments are those of a batch, so the value is
-    above that of the population by about d^2 / (2 N) nats with N pictures, and it is the information of the Gaussian
-    with these moments: neither a lower nor an upper bound.
+    above that of the population, by about d^2 / (2 N) nats where the N pictures are many times d, and it is the
+    information of the Gaussian with these moments: neither a lower nor an upper bound. With fewer pictures than
+    coordinates it would be higher for views that disagree: such a batch is refused, and a last one trains on nothing.
 
     Args:
         encoder: pictures to a dict with the endpoint `global` (B, d).
@@ -36,7 +37,8 @@ class InformationMaximization(Objective):
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for a resolution that is not positive, fewer than two views, or an encoder without `global`.
+        UserError: for a resolution that is not positive, fewer than two views, or an encoder without `global`; in
+            training, for batches of fewer pictures than `global` has coordinates.
 
     Example:
 
@@ -50,6 +52,10 @@ class InformationMaximization(Objective):
     term_names = ("feature_entropy", "conditional_entropy", "global_mi")
     settings = ("resolution", "views")
     fewest_views = 2
+    fewest_because = (
+        "the covariances are those of the batch, and with fewer pictures than `global` has coordinates views that "
+        "disagree would be worth more; several times as many are better"
+    )
 
     def __init__(
         self,
@@ -64,7 +70,7 @@ class InformationMaximization(Objective):
         self.resolution = resolution
         self.require_positive("resolution")
         self.require_endpoints(["global"])
-        self.size = encoder.output["global"].shape[-1]
+        self.size = self.fewest_rows = encoder.output["global"].shape[-1]
         self.track_terms()
 
     def ceilings(self, batch_size: int) -> dict[str, float]:
@@ -78,7 +84,8 @@ class InformationMaximization(Objective):
         z = ops.normalize(z, axis=-1) * math.sqrt(self.size)
         views = ops.stack([self.gather(view) for view in ops.split(z, self.views)])  # (V, N, d)
         terms = gaussian_information(views, self.resolution**2)
-        return -terms["global_mi"], terms
+        enough = ops.cast(ops.convert_to_tensor(ops.shape(views)[1] >= self.fewest_rows), "float32")
+        return -enough * terms["global_mi"], terms
 
 
 def gaussian_information(views, noise: float) -> dict:

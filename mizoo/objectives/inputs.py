@@ -172,8 +172,8 @@ def check_rows(model: Any, rows: int) -> None:
     """
     if rows < model.fewest_rows:
         raise UserError(
-            f"A batch for {type(model).__name__} holds {model.fewest_rows} inputs or more: the others of a batch are "
-            f"what each is told apart from, and a batch of one trains on nothing. Received: a batch of {rows}."
+            f"A batch for {type(model).__name__} holds {model.fewest_rows} inputs or more: {model.fewest_because}. "
+            f"Received: a batch of {rows}."
         )
 
 

@@ -74,7 +74,7 @@ class VAE(Objective):
         mean, log_variance = ops.cast(endpoints["global"], "float32"), self.log_variance(endpoints["fc"])
         z = mean + ops.exp(0.5 * log_variance) * gaussian_samples(noise)
         errors = squared_errors(self.decoder(z, training=True), images)
-        count = math.prod(images.shape[1:])
+        count = math.prod(self.decoder.output_shape[1:])
         log_deviation = ops.convert_to_tensor(self.log_deviation)
         log_likelihood = -0.5 * errors * ops.exp(-2.0 * log_deviation)
         log_likelihood = log_likelihood - count * (log_deviation + 0.5 * math.log(2.0 * math.pi))

@@ -65,6 +65,7 @@ class Record(keras.callbacks.Callback):
         self.lines = [line for line in logged if line["epoch"] <= start]
         self.seconds = self.lines[-1]["seconds"] if self.lines else 0.0
         self.saved = start
+        self.settled = False  # whether the encoder was saved with the statistics of the end
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         """Start the clock."""
@@ -102,21 +103,11 @@ class Record(keras.callbacks.Callback):
         if (epoch + 1) % training.checkpoint_epochs == 0 or epoch + 1 == self.last:
             self.save(epoch + 1)
 
-    def on_train_end(self, logs=None) -> None:
-        """Save the last epoch of a training that another callback stopped, with the statistics of its end."""
-        done = int(self.lines[-1]["epoch"]) if self.lines else self.saved
-        if done > self.saved:
-            self.save(done)
-
     def save(self, epochs: int) -> None:
         """Write log, encoder and checkpoint, the checkpoint last: it records how far the others are valid."""
-        encoder = self._float32_encoder()
-        if self._ends(epochs):
-            self.job.settle_statistics(encoder)
-        _check_finite(encoder, epochs)
+        encoder = self._final_encoder(epochs)
         write_log(self.folder, self.lines)
-        with files.atomic(self.folder / ENCODER) as path:
-            encoder.save(path)
+        self._save_encoder(encoder)
         with files.atomic(self.folder / CHECKPOINT) as path:
             files.reserve(path, _bytes(self.model))
             self.model.save_weights(path)
@@ -124,6 +115,26 @@ class Record(keras.callbacks.Callback):
             mark_checkpoint(path, dict(self.job.identity), state, __version__)
             keep_previous(self.folder, path)
         self.saved = epochs
+
+    def save_stopped(self, epochs: int) -> None:
+        """Save an epoch that another callback has made the last one, as far as it is not saved as that already."""
+        if epochs > self.saved:
+            self.save(epochs)
+        elif not self.settled:
+            self._save_encoder(self._final_encoder(epochs))
+
+    def _final_encoder(self, epochs: int) -> keras.Model:
+        """The encoder that is saved, at the end of a run with the statistics of its end."""
+        encoder = self._float32_encoder()
+        self.settled = self._ends(epochs)
+        if self.settled:
+            self.job.settle_statistics(encoder)
+        _check_finite(encoder, epochs)
+        return encoder
+
+    def _save_encoder(self, encoder: keras.Model) -> None:
+        with files.atomic(self.folder / ENCODER) as path:
+            encoder.save(path)
 
     def _ends(self, epochs: int) -> bool:
         """Whether the run is at its end, that of the recipe or one that a callback made."""
@@ -158,13 +169,37 @@ def _check_finite(model: Any, epochs: int) -> None:
             )
 
 
-class ProgressLines(keras.callbacks.Callback):
-    """Shows a bar on a terminal, and everywhere a line for each epoch: its terms, the rate and the time left."""
+class SaveStopped(keras.callbacks.Callback):
+    """Saves the epoch at which a callback before it stops the training.
 
-    def __init__(self, job: Job, batches: Any, last: int) -> None:
+    At the end of the training Keras has put averages of the weights (`optimizer.ema`), and a callback perhaps those of
+    its best epoch, in the place of what was trained.
+    """
+
+    def __init__(self, record: Record) -> None:
         super().__init__()
-        self.job, self.batches, self.last = job, batches, last
-        self.progress = Progress()
+        self.record = record
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Save, where this epoch is the last."""
+        if self.model.stop_training:
+            self.record.save_stopped(epoch + 1)
+
+
+class ProgressLines(keras.callbacks.Callback):
+    """Shows a bar on a terminal, and everywhere a line for each epoch: its terms, the rate and the time left.
+
+    Args:
+        job: what is trained.
+        batches: what it is trained on.
+        last: the epoch that this training ends at.
+        progress: the display. Who made it opens and closes it: Keras does not call `on_train_end` where a training is
+            interrupted or fails.
+    """
+
+    def __init__(self, job: Job, batches: Any, last: int, progress: Progress) -> None:
+        super().__init__()
+        self.job, self.batches, self.last, self.progress = job, batches, last, progress
 
     def on_train_begin(self, logs=None) -> None:
         """Announce the run."""
@@ -174,7 +209,6 @@ class ProgressLines(keras.callbacks.Callback):
             f"{self.job.name}: epochs {first + 1} to {self.last} of {self.job.training.epochs}, "
             f"{batches.steps_per_epoch} steps of {batches.batch_size} {batches.kind}"
         )
-        self.progress.__enter__()
         total = (self.last - first) * batches.steps_per_epoch * batches.batch_size
         self.line = self.progress.start("training", total, batches.kind)
         self.began, self.steps = time.perf_counter(), 0
@@ -202,7 +236,3 @@ class ProgressLines(keras.callbacks.Callback):
         speed = f"{done * batches.batch_size / elapsed:,.0f} {batches.kind}/s"
         left = elapsed / done * (self.last - epoch - 1) * batches.steps_per_epoch
         self.progress.print(f"epoch {epoch + 1}/{self.last}  {terms}  {speed}  {left / 60:.0f} min left")
-
-    def on_train_end(self, logs=None) -> None:
-        """Close the bar."""
-        self.progress.__exit__()

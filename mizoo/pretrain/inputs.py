@@ -70,10 +70,12 @@ class Job:
     def encoder(self, start: int) -> keras.Model:
         """The encoder with fresh weights; at epoch 0 with those that `init_from` names, if it does."""
         encoder = self._recipe.encoder.build()
-        if not start:
+        if start:
+            return encoder
+        if self._recipe.init_from:  # all weights, those that are not trained included
+            copy_weights(self._recipe, encoder)
+        else:
             self._recipe.encoder.fit_to(encoder, self.inputs)
-            if self._recipe.init_from:
-                copy_weights(self._recipe, encoder)
         return encoder
 
     def empty_encoder(self) -> keras.Model:

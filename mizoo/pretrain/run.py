@@ -18,10 +18,11 @@ from mizoo._tools.group import JOIN_WITHIN
 from mizoo._tools.hardware import hardware
 from mizoo._tools.keras_backend import dtype_policy, precision_here
 from mizoo._tools.locks import lock_folder
+from mizoo._tools.progress import Progress
 from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
 from mizoo.pretrain import compiling, hosts
-from mizoo.pretrain.callbacks import ProgressLines, Record
+from mizoo.pretrain.callbacks import ProgressLines, Record, SaveStopped
 from mizoo.pretrain.inputs import Job, prepare
 from mizoo.pretrain.placement import Alone, KeepTogether, Placement, check_shared
 from mizoo.pretrain.strategies import choose
@@ -110,7 +111,7 @@ def pretrain(
     When a host is lost, the processes on the others print its name and end at once with exit status 75, whatever else
     they do: training waits for it in operations that nothing interrupts.
     """
-    folder = Path(out or Path("runs") / recipe.name)
+    folder = files.user_path(out or Path("runs") / recipe.name)
     chosen = recipe.training.jit_compile if jit_compile is None else jit_compile
     checked = _check_callbacks(callbacks)
     run = _Run(recipe, folder, scan, compiling.check(chosen), stop_after, checked, tensorboard, strategy)
@@ -189,15 +190,19 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
         if run.jit_compile == "auto" and placement.replicas == 1:
             compiled = compiling.choose(model, batches, (last - start) * batches.steps_per_epoch, folder)
     callbacks: list[keras.callbacks.Callback] = []
-    if placement.group is None or placement.group.is_chief:
+    leads = placement.group is None or placement.group.is_chief
+    progress = Progress(leads)
+    if leads:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_text(folder / RECIPE, job.recipe_text)
         machine = {"hardware": hardware(), "backend": keras.backend.backend(), "precision": precision}
         files.write_json(folder / MACHINE, machine | placement.facts() | compiled | dict(job.facts))
-        callbacks.append(Alone(_callbacks(job, run, encoder, batches, start, last), placement.measuring))
+        record = Record(job, encoder, folder, start, last, _probes(run))
+        shown = ProgressLines(job, batches, last, progress)
+        callbacks.append(Alone(_callbacks(run, record, shown), placement.measuring))
     if placement.group is not None:
         callbacks.append(KeepTogether(placement.group))
-    with contextlib.closing(batches):
+    with contextlib.closing(batches), progress:
         placement.fit(model, batches, start, last, callbacks)
     return not model.stop_training
 
@@ -209,13 +214,16 @@ def _precision(job: Job, folder: Path | None) -> str:
     return (read_machine(folder).get("precision") if folder else None) or precision_here()
 
 
-def _callbacks(job: Job, run: _Run, encoder: Any, batches: Any, start: int, last: int) -> list:
+def _probes(run: _Run) -> list[OnlineProbe]:
+    """The callbacks that are measured before an epoch is logged."""
+    return [each for each in run.callbacks if isinstance(each, OnlineProbe)]
+
+
+def _callbacks(run: _Run, record: Record, shown: ProgressLines) -> list[keras.callbacks.Callback]:
     """What is done at the end of an epoch: measured, written, shown, and what the user asks for."""
-    probes = [each for each in run.callbacks if isinstance(each, OnlineProbe)]
-    record = Record(job, encoder, run.folder, start, last, probes)
-    others = [each for each in run.callbacks if each not in probes]
-    callbacks = [record, ProgressLines(job, batches, last), *others]
-    return [*callbacks, TensorBoard(run.folder / EVENTS, record.lines)] if run.tensorboard else callbacks
+    others = [each for each in run.callbacks if not isinstance(each, OnlineProbe)]
+    board = [TensorBoard(run.folder / EVENTS, record.lines)] if run.tensorboard else []
+    return [record, shown, *others, *board, SaveStopped(record)]
 
 
 def _restore(model: Any, path: Path) -> None:

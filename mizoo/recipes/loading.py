@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -53,7 +53,9 @@ def load(name_or_path: str | os.PathLike, changes: dict[str, Any] | None = None)
     path = _recipe_file(name_or_path)
     try:
         content = yaml_text.parse(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {yaml_text.problem(error)}") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe, a mapping of keys: it holds {type(content).__name__}.")
@@ -71,7 +73,9 @@ def change(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
         *parents, last = key.split(".")
         section = content
         for parent in parents:
-            section = section.setdefault(parent, {})
+            if section.get(parent) is None:  # `watch: null` is a section without keys, too
+                section[parent] = {}
+            section = section[parent]
             if not isinstance(section, dict):
                 raise UserError(f"`{key}` is no key of a recipe: `{parent}` holds a value, not keys.")
         section[last] = value
@@ -128,18 +132,16 @@ def _explain(problem: Any) -> str:
     """One line for a problem that pydantic has found."""
     location = [str(key) for key in problem["loc"]]
     table = _TABLES.get(location[0], {}) if location else {}
-    section: Any = Recipe
     if len(location) > 1 and location[1] in table:
-        section = table[location.pop(1)]  # the section that the validator took `name` for: no key of the recipe
+        section = _section_at(location[2:-1], table[location.pop(1)])  # what `name` was taken for: no key of the recipe
     else:
-        for parent in location[:-1]:
-            section = _SECTIONS.get(parent) or section.model_fields[parent].annotation
+        section = _section_at(location[:-1], Recipe)
     key = ".".join(location) or "recipe"
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
         given = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]
         names = [name for name in table if name != CUSTOM]
         return f"`{key}.name` is one of {', '.join(names)}, or an import path. Received: {given!r}"
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden" and section is not None:
         near = difflib.get_close_matches(location[-1], section.model_fields, n=1)
         inner = [
             f"{name}.{location[-1]}"
@@ -154,6 +156,22 @@ def _explain(problem: Any) -> str:
         return f"`{key}` is missing"
     message = problem["msg"].removeprefix("Value error, ")
     return f"`{key}`: {message}. Received: {problem['input']!r}" if location else message
+
+
+def _section_at(parents: Sequence[str], section: type[Section] | None) -> type[Section] | None:
+    """The section that keys lead to from another one; None where they lead to none."""
+    for parent in parents:
+        if section is not None and not parent.isdecimal():  # of several sections in a list each is of the same kind
+            field = section.model_fields.get(parent)
+            section = None if field is None else _section_of(field.annotation)
+    return section
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """The kind of section in an annotation such as `Watch | None` or `tuple[Stage, ...]`; None if there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _section_of(each))), None)
 
 
 def _recipe_file(name_or_path: str | os.PathLike) -> Path:

@@ -64,7 +64,7 @@ class Search(Section):
     objective: str = "knn"
     endpoint: str = "global"
     source: str | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=(1 << 32) - 1)
 
     @field_validator("keys", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mizoo.evaluate.protocols import PROBES, choose
+from mizoo.evaluate.protocols import watchable
 from mizoo.recipes.section import Section
 
 
@@ -102,8 +102,7 @@ class Watch(Section):
 
     @model_validator(mode="after")
     def _is_a_probe(self):
-        if not choose((self.protocol,))[0].labelled:
-            raise ValueError(f"`protocol` is a probe, {', '.join(PROBES)} or one of your own: {self.protocol} is none")
+        watchable(self.protocol)
         return self
 
     @property
@@ -183,7 +182,7 @@ class Training(Section):
     epochs: PositiveInt = 100
     batch_size: int = Field(128, ge=2)
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "mixed_bfloat16"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 32)
     checkpoint_epochs: PositiveInt = 1
     batch_statistics: Literal["views", "pictures"] = "views"
     jit_compile: Literal["auto"] | bool = "auto"

@@ -58,11 +58,15 @@ def utility_table(rows: Sequence[Row]) -> str:
     body = []
     for entry, _ in encoders_in_order([row for row in rows if row.encoder == "published"]):
         own = [row for row in rows if row.entry == entry]
-        scratch = {row.train_size: row.value for row in own if row.protocol == "labels_scratch"}
+        new: dict[str, dict[int, float]] = {}
+        for row in own:
+            if row.protocol == "labels_scratch":
+                new.setdefault(row.endpoint, {})[row.train_size] = row.value
         for protocol in CURVES:
             curve = [row for row in own if row.protocol == protocol and row.encoder == "published"]
             for endpoint in usual_order([row.endpoint for row in curve]):
                 points = {row.train_size: row for row in curve if row.endpoint == endpoint}
+                scratch = new.get(endpoint) or next(iter(new.values()), {})
                 if len(scratch) < 2 or not points:
                     continue
                 found = utility({labels: row.value for labels, row in points.items()}, scratch)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mizoo._tools.files import atomic
+from mizoo._tools.files import atomic, user_path
 from mizoo.errors import UserError
 from mizoo.runs.columns import CEILING, PROBE, group_of
 from mizoo.runs.folder import read_log
@@ -44,8 +44,8 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError('Plots need matplotlib: `pip install ".[demo]"` in a clone.') from error
-    run = Path(run)
-    out = run / "curves.png" if out is None else Path(out)
+    run = user_path(run)
+    out = run / "curves.png" if out is None else user_path(out)
     lines = read_log(run)
     panels = panels_of(list(dict.fromkeys(key for line in lines for key in line)))
     if not panels:

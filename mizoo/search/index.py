@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +30,7 @@ _FORMAT = "mizoo index, 1"
 _WIDEST = 8192  # numbers of a vector
 _BLOCK = 1 << 24  # similarities that are computed at a time
 _PREFERRED = ("fc", "global", "context")
+_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ def read(file: str | os.PathLike) -> PictureIndex:
         meta = json.loads(str(arrays.pop("meta")))
         if meta.pop("format") != _FORMAT or len(arrays["paths"]) != len(arrays["vectors"]) or "mean" not in arrays:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path} is no index of pictures, or is damaged. Make it again: `mizoo search index`."
         ) from error

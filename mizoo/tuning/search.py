@@ -28,7 +28,7 @@ def run(recipe: Recipe, out: str | os.PathLike | None = None) -> Path:
     space = Space(recipe)
     search = recipe.search
     assert search is not None
-    folder = Path(out or Path("runs") / f"{recipe.name}_tuning")
+    folder = files.user_path(out or Path("runs") / f"{recipe.name}_tuning")
     budget = search.epochs or _WHOLE_RUNS * recipe.training.epochs
     busy = f"Another process searches in {folder}. Wait until it ends, or choose another folder with --out."
     with lock_folder(folder, busy):

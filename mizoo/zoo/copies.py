@@ -33,16 +33,29 @@ def random_copy(encoder: Any, seed: int = 0, precision: str | None = None) -> An
     rng = np.random.default_rng(seed)
 
     def renew(layer):
-        """The layer with new weights."""
+        """The layer with new weights, and all layers within it."""
         config = layer.get_config()
-        for key, value in config.items():
-            if key.endswith("_initializer") and isinstance(value, dict) and "seed" in value.get("config", {}):
-                value["config"]["seed"] = int(rng.integers(2**31))
-        if precision is not None and isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = precision
+        _renew_within(config, rng, precision)
         return layer.__class__.from_config(config)
 
     return keras.models.clone_model(encoder, clone_function=renew)
+
+
+def _renew_within(config: Any, rng: np.random.Generator, precision: str | None) -> None:
+    """Give every initialiser in a configuration, however deep, a seed of its own, and every layer the precision."""
+    if isinstance(config, (list, tuple)):
+        for each in config:
+            _renew_within(each, rng, precision)
+        return
+    if not isinstance(config, dict):
+        return
+    if precision is not None and "dtype" in config and "trainable" in config:  # a layer, and not an input
+        config["dtype"] = precision
+    for key, value in config.items():
+        if key.endswith("_initializer") and isinstance(value, dict) and "seed" in (value.get("config") or {}):
+            value["config"]["seed"] = int(rng.integers(2**31))
+        else:
+            _renew_within(value, rng, precision)
 
 
 def weighted_copy(encoder: Any, precision: str | None = None) -> Any:

@@ -29,6 +29,7 @@ __all__ = [
     "Score",
     "Task",
     "choose",
+    "watchable",
 ]
 
 _HERE = "mizoo.evaluate.protocols"
@@ -289,6 +290,25 @@ def choose(given: Sequence[str | Protocol]) -> tuple[Protocol, ...]:
             f"import paths such as mypackage.module:my_protocol. Received: {', '.join(unknown) or 'nothing'}"
         )
     return tuple(chosen.values())
+
+
+def watchable(protocol: str | Protocol) -> Protocol:
+    """The protocol of a probe that is measured while a run trains.
+
+    Raises:
+        UserError: for one without labels, that trains an encoder, or of which several variants are asked for.
+    """
+    (chosen,) = choose((protocol,))
+    if not chosen.labelled:
+        raise UserError(f"A probe is scored by labels, and `{chosen.name}` takes none.")
+    if "encoder" in chosen.takes:
+        raise UserError(
+            f"A probe is of frozen features, and `{chosen.name}` trains the encoder: `mizoo evaluate` runs it."
+        )
+    if len(chosen.variants) > 1:
+        names = ", ".join(f"{chosen.name}:{variant}" for variant in chosen.variants)
+        raise UserError(f"One variant of `{chosen.name}` is watched: give one of {names}.")
+    return chosen
 
 
 def _narrowed(given: str, chosen: dict[str, Protocol]) -> Protocol:

@@ -34,7 +34,7 @@ class Task:
         classes: number of classes; 0 without labels.
         train_images, test_images: the pictures (N, H, W, C) of the features, or None for sounds.
         views: features of two augmented views of the scored pictures, each (M, D); () unless a protocol takes them.
-        encoder: the encoder itself, for a protocol that trains it; None for raw pixels.
+        encoder: the encoder itself; None for raw pixels.
 
     `test_x` and `train_x` have no columns, (M, 0) and (N, 0), for a protocol that takes no features.
     """
@@ -124,7 +124,8 @@ class Protocol:
         digits: of the value in a row.
         joint: `run` is called once for all variants, and returns variant -> `Score`, without those that are left out.
         renews: whether it gives the encoder new weights, so that its rows are those of `random`.
-        endpoints: those measured by default, the first of them that an encoder has; () for all.
+        endpoints: those measured by default, the first of them that an encoder has; () for all. Of a protocol without
+            labels, `global` alone.
     """
 
     name: str
@@ -143,6 +144,11 @@ class Protocol:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.takes) - set(TAKES)):
             raise UserError(f"A protocol takes some of {', '.join(TAKES)}. Received: {', '.join(unknown)}")
+        if {"labels", "views"} <= set(self.takes):
+            raise UserError(
+                f"`{self.name}` takes labels and views: views are made for protocols without labels alone. Make those "
+                "it needs from `task.train_images` and `task.encoder`, with `mizoo.augment`."
+            )
 
     @property
     def labelled(self) -> bool:

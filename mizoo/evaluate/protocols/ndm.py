@@ -113,14 +113,27 @@ def check_rows(protocol: str, train: np.ndarray, test: np.ndarray) -> None:
 
 
 def gaussian_total_correlation(values: np.ndarray) -> float | None:
-    """Total correlation in nats of a Gaussian with the correlations of `values` (N, D); None where it is infinite.
+    """Total correlation in nats of a Gaussian with the correlations of `values` (N, D).
 
     It sees pairs of coordinates only and is in closed form: where it is far above what a discriminator found, that one
-    was too weak.
+    was too weak. Correlations of a sample are larger than the true ones; of Gaussian rows the expected excess follows
+    from that of the logarithm of a Wishart determinant, whatever the correlations, and is taken off.
+
+    Returns:
+        Nats, 0 or more; None where it is infinite, and of fewer than two rows for each coordinate.
     """
+    from scipy.special import digamma
+
+    rows, coordinates = values.shape
+    if rows < 2 * coordinates:
+        return None
     with np.errstate(invalid="ignore", divide="ignore"):
         sign, logarithm = np.linalg.slogdet(np.corrcoef(values.astype("float64"), rowvar=False))
-    return round(-0.5 * float(logarithm), 3) if sign > 0 and np.isfinite(logarithm) else None
+    if sign <= 0 or not np.isfinite(logarithm):
+        return None
+    freedom = rows - 1
+    shrunk = digamma((freedom - np.arange(coordinates)) / 2) - digamma(freedom / 2)
+    return round(max(0.0, 0.5 * float(shrunk.sum() - logarithm)), 3)
 
 
 class Shuffled:

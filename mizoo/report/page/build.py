@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from mizoo._tools.files import write_text
+from mizoo._tools.files import user_path, write_text
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.evaluate.published import entry_rows
@@ -54,8 +54,8 @@ def report(
     Raises:
         UserError: for an encoder or pictures that are not there, and if a library that is needed is not installed.
     """
-    folder = Path(out)
-    kept_in = Path(cache) if cache is not None else folder / "cache"
+    folder = user_path(out)
+    kept_in = user_path(cache) if cache is not None else folder / "cache"
     with Progress(progress) as display:
         subjects = [find(each, dataset, display, depth) for each in dict.fromkeys(str(each) for each in encoders)]
         studies = [study(each, endpoint, kept_in, display) for each in subjects]

@@ -16,19 +16,27 @@ from mizoo._tools import files
 Arrays = dict[str, np.ndarray]
 
 
-def kept(folder: Path, determining: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+def kept(
+    folder: Path,
+    determining: Mapping[str, Any],
+    compute: Callable[[], Arrays],
+    complete: Callable[[Arrays], bool] = lambda arrays: True,
+) -> Arrays:
     """The arrays that `compute` gives, from the folder where they were computed before.
 
     Args:
         folder: of the cache; it may be removed at any time.
         determining: all that decides the arrays, as JSON takes it.
         compute: called where they are not there, or the file is damaged: it is then computed anew.
+        complete: whether what was computed is worth keeping.
     """
     key = hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
     file = folder / f"{key[:32]}.npz"
     arrays = _read(file, key)
     if arrays is None:
         arrays = compute()
+        if not complete(arrays):
+            return arrays
         with files.atomic(file) as path, open(path, "wb") as stream:
             marks = {"key": np.array(key), "digest": np.array(_digest(arrays))}
             np.savez_compressed(stream, **{**marks, **arrays})  # type: ignore[arg-type]

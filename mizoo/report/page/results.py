@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -52,12 +53,18 @@ def results_table(rows: Sequence[Row]) -> str:
 def label_curves(rows: Sequence[Row]) -> str:
     """Accuracy against the share of the labels, a drawing for each data set and protocol; "" without such rows."""
     groups: dict[tuple[str, str], dict[str, list[tuple[float, float, float]]]] = {}
-    for row in rows:
+    curves = [row for row in rows if row.protocol.startswith(_LABELS)]
+    endpoints: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in curves:
+        endpoints[row.entry, row.encoder, _data_label(row), row.protocol].add(row.endpoint)
+    for row in curves:
         share = str(row.settings.get("variant", ""))
-        if row.protocol.startswith(_LABELS) and share.isdigit():
+        if share.isdigit():
             name = row.entry if row.encoder == "published" else _WEIGHTS[row.encoder]
             if row.encoder == "random":
                 name = f"{row.entry}, {name}"
+            if len(endpoints[row.entry, row.encoder, _data_label(row), row.protocol]) > 1:
+                name += f", {row.endpoint}"
             series = groups.setdefault((_data_label(row), row.protocol), {})
             series.setdefault(name, []).append((float(share), row.value, row.spread))
     drawn = "".join(

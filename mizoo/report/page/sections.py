@@ -41,10 +41,11 @@ def evidence_of(subject: Subject, arrays: Arrays) -> Evidence:
     return Evidence(
         lines=subject.steady_lines,
         coordinates=int(coordinates),
+        pictures=len(arrays["labels"]),
         rank=None if few else float(rank),
         relative_spread=None if few else float(spread),
-        picks=(float(trained), float(others)) if picked else None,
-        picked=int(picked),
+        picks=(float(trained), float(others)) if picked > 0 else None,
+        picked=max(0, int(picked)),
         **compared,  # type: ignore[arg-type]
     )
 
@@ -121,7 +122,8 @@ def _thumb(sheet: str, index: int, side: int, label: str = "", kind: str = "") -
 
 def _map(subject: Subject, arrays: Arrays, sheet: str) -> str:
     labels, classes = arrays["labels"], list(arrays["classes"])
-    names = [class_name(classes, i) for i in range(int(labels.max()) + 1)] if labels.max() >= 0 else []
+    count = int(max(labels.max(), arrays["taken_for"].max())) + 1 if labels.max() >= 0 else 0
+    names = [class_name(classes, i) for i in range(count)]
     data = {
         "place": pictures.packed(arrays["place"].ravel()),
         "labels": labels.tolist() if names else [],

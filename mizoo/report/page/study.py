@@ -53,7 +53,7 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         (M,) and `certainty` (M,) of kNN, `hits` (3, M) with the encoder, random weights and pixels, or (4, M) with the
         weights that the run began with, `filters` (n, h, w, 3), `histogram` (bins,) of the values that
         `measures.uniform_where_matched` gives, `state` (rank, relative spread, coordinates), `picks` (trained, others,
-        among how many), `sizes` (bank, M).
+        among how many, -1 where the training data are not at hand), `sizes` (bank, M).
     """
     determining = {
         "format": _FORMAT,
@@ -65,7 +65,12 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         **({"start": subject.start} if subject.start else {}),
         **({"prior": subject.prior} if subject.prior == "gaussian" else {}),  # the histogram of others is as it was
     }
-    return kept(cache, determining, lambda: _compute(subject, endpoint, progress))
+    return kept(cache, determining, lambda: _compute(subject, endpoint, progress), _complete)
+
+
+def _complete(arrays: Arrays) -> bool:
+    """Whether everything was at hand that the arrays are made of."""
+    return not arrays or arrays["picks"][2] >= 0
 
 
 def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
@@ -76,7 +81,8 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
         return {}
     names = interface.endpoint_names(encoder)
     endpoint = endpoint if endpoint in names or not names else names[-1]
-    bank, shown = _pictures(subject.dataset, interface.picture_shape(encoder), subject.depth, subject.without)
+    of = (subject.dataset, subject.source)
+    bank, shown = _pictures(*of, interface.picture_shape(encoder), subject.depth, subject.without)
     line.advance(1)
 
     def encode(model: Any, images: np.ndarray) -> np.ndarray:
@@ -108,9 +114,12 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
 
 @functools.lru_cache(maxsize=2)  # the encoders of a page are shown on the same pictures
 def _pictures(
-    dataset: str, size: interface.Shape | None, depth: int | None, without: tuple[str, ...]
+    dataset: str, source: str, size: interface.Shape | None, depth: int | None, without: tuple[str, ...]
 ) -> tuple[Dataset, Dataset]:
-    """A bank of training pictures, and test pictures: of data without a test split, the last fifth."""
+    """A bank of training pictures, and test pictures: of data without a test split, the last fifth.
+
+    `source` says what the data hold now, so that a folder that has changed is read again.
+    """
     split = "test" if "test" in data.splits(dataset) else "validation"
     train, test = fit_and_test_splits(dataset, split, "train", size, depth=depth, without=without)
     assert train is not None
@@ -216,8 +225,8 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
     try:
         shape, of = interface.picture_shape(encoder), recipe.data
         trained = load_or_stream(of.source, of.split, shape, of.stream, depth=of.depth).images
-    except (UserError, OSError):  # of another machine, or gone: then it is unknown
-        return unknown
+    except (UserError, OSError):  # of another machine, or gone: unknown until they are back
+        return np.array([0.0, 0.0, -1.0])
     known = set(map(_fingerprint, trained))
     others = shown.images[[_fingerprint(image) not in known for image in shown.images]]
     count = min(len(trained), len(others), PICKED)

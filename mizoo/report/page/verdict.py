@@ -53,6 +53,7 @@ class Evidence:
         lines: of the log, since the views or the objective last changed.
         coordinates: of `global`.
         rank: its effective rank on pictures that it was not fitted to.
+        pictures: how many those are: the rank is below that number.
         relative_spread: standard deviation of its coordinates over their root mean square.
         accuracy: of kNN, in percent, with the encoder, with random weights, on pixels, and, where the run began with
             weights that are at hand, with those.
@@ -65,6 +66,7 @@ class Evidence:
     lines: Sequence[Mapping[str, float]] = ()
     coordinates: int | None = None
     rank: float | None = None
+    pictures: int = 0
     relative_spread: float | None = None
     accuracy: tuple[float, ...] | None = None
     random: Agreement | None = None
@@ -117,7 +119,11 @@ RULES: tuple[tuple[str, str, str], ...] = (
         f"effective rank of `global` below {FEWEST_DIRECTIONS:g}; or its coordinates vary by less than {ONE_VECTOR:g} "
         f"of their size; or their spread fell below {LOST_SPREAD:g} of the largest in the log",
     ),
-    ("collapse", "narrow", f"effective rank below {NARROW:g} of the coordinates"),
+    (
+        "collapse",
+        "narrow",
+        f"effective rank below {NARROW:g} of the coordinates, or of the pictures less one where these are fewer",
+    ),
     ("collapse", "not collapsed", "anything else"),
     ("ceiling", UNKNOWN, "no bound with a ceiling in the log"),
     ("ceiling", "at its ceiling", f"the largest bound / ceiling of the last epoch is {AT_CEILING} or more"),
@@ -265,7 +271,8 @@ def _collapse(evidence: Evidence) -> Finding:
     # One coordinate has one direction at most.
     if same or lost or (rank < FEWEST_DIRECTIONS and evidence.coordinates != 1):
         return _finding("collapse", "collapsed", why)
-    if evidence.coordinates and rank < NARROW * evidence.coordinates:
+    most = min(evidence.coordinates or 0, evidence.pictures - 1)  # the rank of a log is of a batch of unknown size
+    if evidence.rank is not None and rank < NARROW * most:
         return _finding("collapse", "narrow", why)
     return _finding("collapse", "not collapsed", why)
 
