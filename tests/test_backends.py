@@ -174,7 +174,7 @@ def test_batches_that_a_scan_cannot_take_are_refused():
 def test_a_scan_has_the_optimiser_that_was_compiled_last():
     pytest.importorskip("jax")
     first, second = process("jax")[1]["extra"]["moved"]
-    assert first > 0 and second == 0
+    assert first > 1 and second < 1e-3
 
 
 def test_what_cannot_work_with_replicas_is_refused():

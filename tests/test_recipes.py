@@ -82,7 +82,9 @@ def test_what_is_wrong_in_a_stage_is_named_with_its_file(stages, words, tmp_path
         recipes.load(path)
 
 
-@pytest.mark.parametrize("value", ["a: b: c", "[abc", "*.png", "@me", "2024-13-45", "!!bool maybe", "it's: a: 'b'"])
+@pytest.mark.parametrize(
+    "value", ["a: b: c", "[abc", "*.png", "@me", "2024-13-45", "!!bool maybe", "!!int", "it's: a: 'b'"]
+)
 def test_a_value_that_is_no_yaml_is_refused_with_the_way_to_quote_it(value, tmp_path):
     with pytest.raises(UserError, match=f"--set summary.*{re.escape(repr(value))}") as caught:
         parse_changes([f"summary={value}"])

@@ -29,7 +29,12 @@ class _Loader(yaml.SafeLoader):
         """The value of a node; refused if it is none of the kind that it looks like."""
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError, AttributeError, OverflowError) as error:  # of PyYAML, which checks the form alone
+        except (
+            ValueError,
+            LookupError,
+            AttributeError,
+            OverflowError,
+        ) as error:  # of PyYAML, which checks the form alone
             kind = node.tag.rpartition(":")[2]
             problem = f"{node.value!r} is no {kind}; in quotes it is text"
             raise yaml.MarkedYAMLError(None, None, problem, node.start_mark) from error

@@ -348,10 +348,12 @@ class Objective(Step, keras.Model):
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
         named: contextlib.AbstractContextManager = contextlib.nullcontext()
-        if hasattr(x, "element_spec") and hasattr(x, "enumerate"):
+        of_tf_data = hasattr(x, "element_spec") and hasattr(x, "enumerate")
+        if of_tf_data or keras.backend.backend() == "tensorflow":
             from mizoo.objectives import _tf_data
 
-            x, named = _tf_data.with_first_rows_checked(self, x), _tf_data.errors_named(self)
+            x = _tf_data.with_first_rows_checked(self, x) if of_tf_data else x
+            named = _tf_data.errors_named(self)
         with inputs.failures_named(x), named:
             return super().fit(x, y, batch_size, *args, steps_per_epoch=steps_per_epoch, **kwargs)
 

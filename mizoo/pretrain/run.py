@@ -21,6 +21,7 @@ from mizoo._tools.locks import lock_folder
 from mizoo._tools.progress import Progress
 from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
+from mizoo.objectives.inputs import check_rows
 from mizoo.pretrain import compiling, hosts
 from mizoo.pretrain.callbacks import ProgressLines, Record, SaveStopped
 from mizoo.pretrain.inputs import Job, prepare
@@ -177,6 +178,7 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
         with placement.scope():
             encoder = job.encoder(start)
             model = job.objective(phase, encoder)
+            check_rows(model, job.training.batch_size)
             batches = job.batches(model.noise_size, start, placement.shard)
             jit_compile = compiling.before_measuring(run.jit_compile, placement.replicas)
             model.compile(job.optimizer(batches.steps_per_epoch), jit_compile=jit_compile)

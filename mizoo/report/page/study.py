@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ NEIGHBOURS, QUERIES = 8, 10
 THUMBNAIL = 32
 BINS = 40
 _PERPLEXITY, _COMPONENTS = 30, 50
-_FORMAT = 1  # another one where the arrays come to mean something else
+_FORMAT = 2  # another one where the arrays come to mean something else
 
 
 def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> Arrays:
@@ -65,31 +65,31 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         **({"start": subject.start} if subject.start else {}),
         **({"prior": subject.prior} if subject.prior == "gaussian" else {}),  # the histogram of others is as it was
     }
-    return kept(cache, determining, lambda: _compute(subject, endpoint, progress), _complete)
-
-
-def _complete(arrays: Arrays) -> bool:
-    """Whether everything was at hand that the arrays are made of."""
-    return not arrays or arrays["picks"][2] >= 0
+    arrays = kept(cache, determining, lambda: _compute(subject, endpoint, progress))
+    if not arrays:
+        return {}
+    # Apart, as only this needs the training data: where they are away it is unknown, and computed once they are back.
+    memory = kept(
+        cache,
+        {**determining, "part": "memory"},
+        lambda: _memory(subject, str(arrays["endpoint"])),
+        lambda found: bool(found["picks"][2] >= 0),
+    )
+    return arrays | memory
 
 
 def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
-    line = progress.start(f"{subject.name}: loading encoder and pictures", 7)
+    line = progress.start(f"{subject.name}: loading encoder and pictures", 5)
     encoder, _ = load_hashed(subject.given)
     if interface.kind(encoder) != "pictures":
         line.finish("no pictures")
         return {}
     names = interface.endpoint_names(encoder)
     endpoint = endpoint if endpoint in names or not names else names[-1]
-    of = (subject.dataset, subject.source)
-    bank, shown = _pictures(*of, interface.picture_shape(encoder), subject.depth, subject.without)
+    bank, shown = _shown(subject, encoder)
     line.advance(1)
 
-    def encode(model: Any, images: np.ndarray) -> np.ndarray:
-        """One endpoint of the pictures, float32 (N, D)."""
-        found = features(model, images, endpoints=[endpoint] if names else None)
-        return next(iter(found.values())).astype("float32")
-
+    encode = _encoding(endpoint if names else None)
     made = encode(encoder, shown.images)
     arrays: Arrays = {
         "thumbnails": _thumbnails(shown.images),
@@ -106,10 +106,31 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
     arrays["place"] = _map(made)
     line.advance(1)
     arrays |= _recognised(subject, encoder, bank, shown, made, encode)
-    line.advance(2)
-    arrays["picks"] = _picks(subject, encoder, shown, encode)
     line.finish()
     return arrays
+
+
+def _memory(subject: Subject, endpoint: str) -> Arrays:
+    encoder, _ = load_hashed(subject.given)
+    named = interface.endpoint_names(encoder)
+    _, shown = _shown(subject, encoder)
+    return {"picks": _picks(subject, encoder, shown, _encoding(endpoint if named else None))}
+
+
+def _encoding(endpoint: str | None) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """From an encoder and pictures to one endpoint of them, float32 (N, D); None for an encoder's only output."""
+
+    def encode(model: Any, images: np.ndarray) -> np.ndarray:
+        """The features."""
+        found = features(model, images, endpoints=None if endpoint is None else [endpoint])
+        return next(iter(found.values())).astype("float32")
+
+    return encode
+
+
+def _shown(subject: Subject, encoder: Any) -> tuple[Dataset, Dataset]:
+    of = (subject.dataset, subject.source)
+    return _pictures(*of, interface.picture_shape(encoder), subject.depth, subject.without)
 
 
 @functools.lru_cache(maxsize=2)  # the encoders of a page are shown on the same pictures
