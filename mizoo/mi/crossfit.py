@@ -108,6 +108,10 @@ def fit_and_score(
     """Fit to the folds in turn and score what each leaves out; x (N, d_x) and y (N, d_y), float32."""
     rng, pairing = np.random.default_rng(plan.seed), np.random.default_rng((plan.seed, 1))
     splits = list(split(len(x), plan.folds, rng, groups))
+    if plan.permutations and groups is not None:
+        preview = np.random.default_rng((plan.seed, 1))
+        blocks = [block for _, _, test in splits for block in scoring.whole_blocks(test, groups, preview)]
+        scoring.check_arrangements([groups[block] for block in blocks])
     batch_size = min(plan.schedule.batch_size, min(len(train) for train, _, _ in splits))
     with _fitter(plan, x.shape[1], y.shape[1], batch_size) as (fitter, variates):
         return _fit_and_score(fitter, variates, x, y, plan, groups, splits, (rng, pairing), progress)
@@ -253,7 +257,9 @@ def _score(scored: Scored, model, plan: Plan, data, train, test, groups, pairing
     bound = "infonce" if plan.bound == "auto" else plan.bound
     for block in scoring.blocks(len(test)):
         rows = test[block]
-        scores = scoring.scores(model, x[rows], y[rows]) if bound != "doe" or plan.permutations else None
+        scores = None
+        if bound != "doe" or (plan.permutations and groups is None):
+            scores = scoring.scores(model, x[rows], y[rows])
         if bound == "doe":
             share = scoring.log_ratios(model, x[rows], y[rows])
             value, varied = float(share.mean()), True
@@ -264,12 +270,21 @@ def _score(scored: Scored, model, plan: Plan, data, train, test, groups, pairing
         scored.sizes.append(len(rows))
         scored.shares[rows] = share
         scored.varied |= varied
-        if plan.permutations:
-            if not varied:  # a critic that found nothing: test by correlations, spurious or not
-                scores = _spare_scores(train, x[rows], y[rows])
-            own = None if groups is None else groups[rows]
-            drawn = [scoring.permutation(own, len(rows), pairing) for _ in range(plan.permutations)]
-            scored.statistics = scored.statistics + scoring.permuted(scores, drawn)
+        if plan.permutations and groups is None:
+            scored.statistics = scored.statistics + _permuted(scores, varied, train, (x[rows], y[rows]), plan, pairing)
+    for rows in scoring.whole_blocks(test, groups, pairing) if plan.permutations and groups is not None else ():
+        scores = scoring.scores(model, x[rows], y[rows])
+        varied = bool(np.ptp(scores) > LEAST_DIFFERENCE)
+        data = x[rows], y[rows]
+        scored.statistics = scored.statistics + _permuted(scores, varied, train, data, plan, pairing, groups[rows])
+
+
+def _permuted(scores, varied: bool, train, data, plan: Plan, pairing, groups=None) -> np.ndarray:
+    """Statistics (1 + B,) of a block with these scores (N, 1, N), as it is and permuted."""
+    if not varied:  # a critic that found nothing: test by correlations, spurious or not
+        scores = _spare_scores(train, *data)
+    drawn = [scoring.permutation(groups, len(scores), pairing) for _ in range(plan.permutations)]
+    return scoring.permuted(scores, drawn)
 
 
 def _spare_scores(train, x, y) -> np.ndarray:

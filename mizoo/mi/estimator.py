@@ -11,6 +11,7 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.mi import messages
+from mizoo.mi.copies import without_copies
 from mizoo.mi.inputs import (
     check_groups,
     check_pairs,
@@ -18,7 +19,6 @@ from mizoo.mi.inputs import (
     one_hot_columns,
     rescale,
     spread_ties,
-    without_copies,
 )
 from mizoo.mi.settings import BOUNDS, KIND_OF_BOUND, check_settings, seed_of_repeat
 
@@ -152,10 +152,11 @@ def estimate(
             rows, one every 50 steps.
         groups: (N,) labels of rows that belong together: copies, frames of one film, blocks of a time series. They
             stay in one fold, count as one draw in the standard error, and are no neighbours of each other. "ksg"
-            leaves copies of a row within its group out where the values are continuous, and keeps equal rows of
-            discrete values, which are frequencies.
-        permutations: test independence by as many permutations of the scored rows (of whole groups) under the fitted
-            critic, without fitting it anew: `Estimate.p_value`. 199 make p-values from 0.005 on.
+            leaves copies of a row within its group out, and keeps equal rows of discrete values, which are
+            frequencies: more frequent than in other groups they are not.
+        permutations: test independence by as many permutations of the scored rows under the fitted critic, without
+            fitting it anew: `Estimate.p_value`. 199 make p-values from 0.005 on. With `groups`, whole groups of equal
+            size are exchanged, and a group whose size no other has stays where it is.
         repeats: estimate as often, with other splits, weights and orders, and average: the estimate then varies less
             with the fits, and the standard error holds how much they differ. Only the first is compiled.
         progress: show progress on standard error.
@@ -165,8 +166,8 @@ def estimate(
 
     Raises:
         UserError: for arrays that are not paired, finite, real rows of more than half precision with columns that
-            vary, for an unknown or contradictory setting, and for "ksg" with `groups` that hold many copies of rows
-            beside many equal rows that may be none.
+            vary, for an unknown or contradictory setting, for "ksg" with `groups` that hold many equal rows which may
+            be copies or not, and for `permutations` of `groups` of which fewer than 20 other arrangements exist.
 
     Warns:
         UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near
@@ -276,6 +277,8 @@ def _by_neighbours(x, y, neighbours: int, groups, kept: np.ndarray, permutations
     if neighbours + largest > len(x):
         apart = "" if groups is None else f" without copies, {largest} in one group, which are no neighbours"
         raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows{apart}.")
+    if permutations and groups is not None:
+        scoring.check_arrangements([groups])
     rng = np.random.default_rng((seed, 3))
     terms = ksg.ksg(x, y, neighbours, groups)
     p_value = None

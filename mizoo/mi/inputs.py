@@ -12,8 +12,6 @@ MINIMUM_ROWS = 50
 LARGEST_RATIO = 1000.0
 LARGEST_POINT_MASS = 0.05
 """Share of the rows above which a value is an atom of its column for a density."""
-MOST_UNDECIDED = 0.05
-"""Share of the rows up to which it does not matter whether they are copies or frequent values."""
 
 
 def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
@@ -181,73 +179,6 @@ def for_density(values: np.ndarray, how: str, rng: np.random.Generator) -> tuple
     for i in vary:
         scaled[free[i], i] = (rescale(parts[i], how) if unit is None else (parts[i] - parts[i].mean()) / unit)[:, 0]
     return np.concatenate([scaled, hits.astype("float32")], axis=1), columns
-
-
-def coinciding(x: np.ndarray, y: np.ndarray) -> int:
-    """How many rows equal another in all columns of x and y, where a column of continuous values says that it is no
-    accident. A value that also other rows have in that column is a point mass, not a copy.
-    """
-    both = np.concatenate([x, y], axis=1)
-    _, row, copies = np.unique(both, axis=0, return_inverse=True, return_counts=True)
-    copies = copies[row.reshape(-1)]
-    if copies.max() == 1:
-        return 0
-    copied = np.zeros(len(both), bool)
-    for column in both.T:
-        distinct, place, counts = np.unique(column, return_inverse=True, return_counts=True)
-        if _continuous(distinct):
-            copied |= (counts[place] == copies) & (copies > 1) & (copies < len(both) / 4)
-    return int(copied.sum())
-
-
-def _continuous(distinct: np.ndarray) -> bool:
-    """Whether the different values of a column, in order, are continuous: the gaps between them are nearly all of
-    another size. Whole numbers and decimals have few sizes of gaps.
-    """
-    gaps = np.unique(np.round(np.diff(distinct) / (np.ptp(distinct) or 1.0), 9))
-    return len(distinct) >= 20 and len(gaps) > 0.5 * (len(distinct) - 1)
-
-
-def without_copies(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The rows, in order, that are left when each copy of a row within its group is left out.
-
-    Equal rows are copies if a column says so whose values are continuous or all of one group only: each of its values
-    that occurs several times within one group comes with the same row. What is measured once for each group comes
-    with different rows, and a value that several groups have is frequent: such rows are equal because values are.
-
-    Args:
-        x, y: (N, d_x) and (N, d_y).
-        groups: (N,) int from 0 on.
-
-    Raises:
-        UserError: for copies beside many equal rows of which no column says whether they are copies.
-    """
-    both = np.concatenate([x, y], axis=1)
-    labelled = np.column_stack([groups, both])
-    _, first, row, copies = np.unique(labelled, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    copies = copies[row.reshape(-1)]
-    copied = np.zeros(len(both), bool)
-    for column in both.T if copies.max() > 1 else ():
-        distinct, place, counts = np.unique(column, return_inverse=True, return_counts=True)
-        lowest, highest = np.full(len(distinct), len(both)), np.zeros(len(distinct), int)
-        np.minimum.at(lowest, place, groups)
-        np.maximum.at(highest, place, groups)
-        of_one_group = lowest == highest
-        repeated = (of_one_group & (counts > 1))[place]
-        if (_continuous(distinct) or of_one_group.all()) and np.all(copies[repeated] == counts[place][repeated]):
-            copied |= repeated
-    later = np.ones(len(both), bool)
-    later[first] = False
-    kept = np.flatnonzero(~(copied & later))
-    undecided = int(((copies > 1) & ~copied).sum())
-    if (copied & later).mean() > MOST_UNDECIDED and undecided > MOST_UNDECIDED * len(kept):
-        raise UserError(
-            "`x` and `y` hold copies of rows within `groups`, and equal rows whose values other groups have, too (such "
-            "as the zeros of a ReLU): whether these are copies cannot be told. Leave the copies out first, or take a "
-            f"bound with a critic, such as 'infonce'. Received: {len(both) - len(kept)} copies and {undecided} rows "
-            f"of the other kind among {len(both)}."
-        )
-    return kept
 
 
 def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from mizoo.mi.inputs import coinciding, split_atoms
+from mizoo.mi.copies import coinciding
+from mizoo.mi.inputs import split_atoms
 
 NEAR_CEILING = 0.1
 FEWEST_SCORED = 100

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
 
 from mizoo.bounds import LARGEST_EXPONENT
+from mizoo.errors import UserError
 from mizoo.mi.models import REPORTED, smile_tau
 
 BLOCK = 1024  # candidates at most: larger score matrices cost more and change little
+FEWEST_ARRANGEMENTS = 20
+"""Of groups, other than the one received, that a test by permutation takes: its p-values are from 0.05 on then."""
 
 
 def blocks(rows: int) -> list[slice]:
@@ -128,15 +132,61 @@ def permuted(scores: np.ndarray, permutations: list[np.ndarray]) -> np.ndarray:
 
 
 def permutation(groups: np.ndarray | None, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """A random pairing of `rows` rows; whole groups are exchanged, each in its own order."""
+    """A random pairing of `rows` rows; whole groups of equal size are exchanged, each in its own order.
+
+    A group whose size no other has stays where it is: in the place of another it would lie across several, which then
+    would share less than groups do, and chance would look smaller than it is.
+    """
     if groups is None:
         return rng.permutation(rows)
-    order = np.argsort(groups, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    moved = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
-    pairing = np.empty(rows, int)
-    pairing[order] = moved
+    pairing = np.arange(rows)
+    parts = _parts(groups)
+    sizes = np.array([len(part) for part in parts])
+    for size in np.unique(sizes):
+        alike = np.stack([parts[i] for i in np.flatnonzero(sizes == size)])
+        pairing[alike] = alike[rng.permutation(len(alike))]
     return pairing
+
+
+def _parts(groups: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group of groups (N,)."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
+def check_arrangements(together: Sequence[np.ndarray]) -> None:
+    """Refuse a test for independence whose groups can hardly be exchanged.
+
+    Args:
+        together: the groups (N_b,) of the rows of each block, within which `permutation` exchanges them.
+
+    Raises:
+        UserError: for fewer than 20 arrangements other than the one received.
+    """
+    alike = [np.unique([len(part) for part in _parts(groups)], return_counts=True)[1] for groups in together]
+    ways = math.prod(math.factorial(min(count, 5)) for counts in alike for count in counts.tolist())
+    if ways <= FEWEST_ARRANGEMENTS:
+        raise UserError(
+            "`permutations` exchange whole `groups` of equal size that are scored together, and there are "
+            f"{FEWEST_ARRANGEMENTS} other arrangements of them at least. Received: {ways - 1}, of "
+            f"{sum(int(counts.sum()) for counts in alike)} groups of {sum(map(len, alike))} sizes. Cut the groups to "
+            "fewer sizes, use more groups, or leave `permutations` out."
+        )
+
+
+def whole_blocks(rows: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """The scored rows (M,) in blocks of `BLOCK` at most for `permutation`, with groups (N,) of all rows kept whole.
+
+    Groups of one size come together, at random. Of a group of more than a quarter of a block some rows are left out.
+    """
+    rows = np.sort(rows)
+    parts = [rows[part][: BLOCK // 4] for part in _parts(groups[rows])]
+    found: list[list[np.ndarray]] = [[]]
+    for i in sorted(rng.permutation(len(parts)), key=lambda i: len(parts[i])):
+        if sum(map(len, found[-1])) + len(parts[i]) > BLOCK:
+            found.append([])
+        found[-1].append(parts[i])
+    return [np.concatenate(block) for block in found]
 
 
 def p_value(statistics: np.ndarray) -> float:
