@@ -128,3 +128,20 @@ def test_a_critic_is_tested_on_whole_groups(rng):
     quick = {"critic": "bilinear", "max_steps": 50, "progress": False, "groups": group}
     found = mizoo.mi.estimate(x, x + rng.standard_normal(len(group)), "infonce", permutations=19, **quick)
     assert found.p_value == pytest.approx(0.05)
+
+
+def test_groups_of_any_labels(rng):
+    x, y = pair(rng, 400, 0.6)
+    numbers = np.repeat(np.arange(100), 4)
+    mixed = np.array([f"film {n}" if n % 2 else int(n) for n in numbers], dtype=object)
+    found = [mizoo.mi.estimate(x, y, "ksg", groups=groups) for groups in (numbers, mixed)]
+    assert found[0].nats == found[1].nats
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_rows_without_a_group_are_refused(rng, nothing):
+    x, y = pair(rng, 400, 0.6)
+    groups = np.repeat(np.arange(100), 4).astype(object)
+    groups[7] = nothing
+    with pytest.raises(UserError, match="missing values.* 1 of them, the first in row 7"):
+        mizoo.mi.estimate(x, y, "ksg", groups=groups)

@@ -192,6 +192,14 @@ def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:
     labels = to_numpy(groups, "groups")
     if labels.shape != (rows,):
         raise UserError(f"`groups` has one label for each of the {rows} rows. Received: shape {labels.shape}.")
+    missing = np.array([_is_missing(label) for label in labels.tolist()])
+    if missing.any():
+        raise UserError(
+            "`groups` has missing values: leave these rows out, or give each of them a group of its own. Received: "
+            f"{int(missing.sum())} of them, the first in row {int(missing.argmax())}."
+        )
+    if labels.dtype == object:  # text and numbers in one column have no order
+        labels = np.array([f"{type(label).__name__} {label}" for label in labels])
     distinct, numbers = np.unique(labels, return_inverse=True)
     if len(distinct) < 2 * max(folds, 3):
         raise UserError(
@@ -199,6 +207,11 @@ def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:
             f"Received: {len(distinct)} different ones."
         )
     return numbers.reshape(-1)
+
+
+def _is_missing(label) -> bool:
+    """Whether a label is None, NaN or what pandas has in their place."""
+    return label is None or type(label).__name__ == "NAType" or label != label
 
 
 def one_hot_columns(name: str, values) -> tuple[object, tuple[str, ...] | None]:
