@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from mizoo._tools.moved import MOVED, find_old_paths
@@ -58,7 +59,33 @@ _PUBLIC = {
     "zoo": ("mizoo.zoo", None),
 }
 
-__all__ = ["__version__", *_PUBLIC]
+# What an extra brings -> the public names that cannot be had without it.
+_NEEDED_BY = {
+    "apache_beam": {"beam"},
+    "keras": {
+        *("AAE", "CPC", "DeepCoTraining", "DeepInfoMax", "Distillation", "InformationMaximization", "SimCLR"),
+        *("Supervised", "VAE", "augment", "bounds", "callbacks", "critics", "densities", "encoders", "objectives"),
+        *("optimizers", "pretrain"),
+    },
+    "pydantic": {"new", "pretrain", "publish", "push", "recipes", "report", "tuning"},
+    "sklearn": {"sklearn"},
+}
+
+
+def _installed() -> list[str]:
+    """The public names whose packages are there, found without importing them: what `import *` and `help` look up."""
+    missing: set[str] = set()
+    for package, names in _NEEDED_BY.items():
+        try:
+            found = importlib.util.find_spec(package)
+        except (ImportError, ValueError):  # of a finder, or of a module that was put in its place
+            found = None
+        if found is None:
+            missing |= names
+    return [name for name in _PUBLIC if name not in missing]
+
+
+__all__ = ["__version__", *_installed()]
 
 if TYPE_CHECKING:
     from mizoo import (  # noqa: F401

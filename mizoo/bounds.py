@@ -158,6 +158,7 @@ def infonce_views(scores, siblings):
     """
     scores = _float32(scores, 2)
     _check_columns(siblings, scores.shape[1])
+    siblings = ops.convert_to_tensor(siblings)
     picture = ops.max(ops.one_hot(siblings, ops.shape(scores)[1], dtype="float32"), axis=1)
     others = ops.where(picture > 0, -float("inf"), scores)
     candidates = 1.0 + ops.sum(ops.cast(others != -float("inf"), "float32"), axis=1, keepdims=True)

@@ -100,7 +100,7 @@ def train(
     budget = budget or Budget()
     model, sha256 = read_keras(encoder)
     notes: list[str] = []
-    train_data, test_data = _load(data, interface.side(model), depth, notes)
+    train_data, test_data = _load(data, interface.picture_shape(model), depth, notes)
     notes += _check_classes(train_data, class_weights)
     names = _names(train_data)
     with Progress(progress) as display:
@@ -142,17 +142,19 @@ def with_probabilities(model: Any) -> Any:
     return keras.Model(model.inputs[0], softmax(model.outputs[0]), name=model.name)
 
 
-def _load(data: Any, side: int | None, depth: int | None, notes: list[str]) -> tuple[Dataset, Dataset | None]:
+def _load(
+    data: Any, shape: interface.Shape | None, depth: int | None, notes: list[str]
+) -> tuple[Dataset, Dataset | None]:
     """The pictures to train on and those to score, if there are some; what is left out is added to `notes`."""
     without: tuple[str, ...] = ()
     if isinstance(data, (str, os.PathLike)):
         folder = files.user_path(data)
         if folder.is_dir() and not packed.is_packed(folder):
-            found = duplicates.copies(folder)
+            found = duplicates.copies(folder, shape[2] if shape else None)
             without = found.without
             notes += _about(found)
-    train_data = load(data, "train", side, depth, without=without)
-    test_data = load(data, "test", side, depth, without=without) if "test" in splits(data) else None
+    train_data = load(data, "train", shape, depth, without=without)
+    test_data = load(data, "test", shape, depth, without=without) if "test" in splits(data) else None
     return train_data, test_data
 
 

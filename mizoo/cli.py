@@ -45,6 +45,8 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
     if "--verbose" not in sys.argv[1:]:
         quieten_tensorflow()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be UTF-8
     sys.path.append(os.getcwd())  # a class or a protocol of the user's own is named by import path
     try:
         app()
@@ -245,11 +247,12 @@ def bench(
     ] = None,
 ) -> None:
     """Run the staircase: every estimator at 2, 4, 6, 8 and 10 nats. The same command resumes an interrupted run."""
+    from mizoo._tools.files import user_path
     from mizoo.mi import staircase
 
     kinds = kind or staircase.KINDS
     staircase.staircase(out, estimator or staircase.ESTIMATORS, kinds, steps, batch_size, seed, tau)
-    print((out / "staircase.md").read_text(encoding="utf-8"))
+    print((user_path(out) / "staircase.md").read_text(encoding="utf-8"))
 
 
 @mi_app.command("estimate")
@@ -274,6 +277,8 @@ def mi_estimate(
 
     read = tables.read(table, [x, y, *filter(None, [given, groups])])
     options: dict[str, Any] = {"bound": bound, "seed": seed}
+    options |= {"permutations": permutations} if permutations else {}
+    options |= {"repeats": repeats} if repeats > 1 else {}
     if groups is not None:
         options["groups"] = tables.labels(read, groups)
     rows, columns = tables.side(read, x), tables.side(read, y)
@@ -282,7 +287,7 @@ def mi_estimate(
         if given is not None:
             result = conditional(rows, columns, tables.side(read, given), **options)
         else:
-            result = estimate(rows, columns, permutations=permutations, repeats=repeats, **options)
+            result = estimate(rows, columns, **options)
     print(result)
     for message in result.warnings:
         print(f"warning: {message}", file=sys.stderr)

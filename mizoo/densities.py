@@ -127,8 +127,8 @@ class Marginal(layers.Layer):
     def __init__(self, size: int, family: str = "gaussian", name: str | None = None, atoms: Sequence[int] = ()) -> None:
         super().__init__(dtype="float32", name=name)
         check_choice(family, "family", FAMILIES)
-        check_size(size, "size")
-        self.family, self.size = family, size
+        self.family, self.size = family, check_size(size, "size")
+        size = self.size
         self.atoms = Atoms(size, atoms)
         self.mean = self.add_weight(shape=(size,), initializer="zeros", name="mean")
         unit = keras.initializers.Constant(_UNIT_SCALE[family])
@@ -189,7 +189,7 @@ class PairMoments(layers.Layer):
 
     def __init__(self, size: int, momentum: float = 0.5, name: str | None = None) -> None:
         super().__init__(dtype="float32", name=name)
-        self.size = check_size(size, "size")
+        self.size = size = check_size(size, "size")
         self.momentum = check_real(momentum, "momentum", minimum=0, below=1)
         fixed = {"initializer": "zeros", "trainable": False, "aggregation": "mean"}
         self.covariance = self.add_weight(shape=(size, size), name="covariance", **fixed)
@@ -261,8 +261,8 @@ class Conditional(layers.Layer):
         atoms: Sequence[int] = (),
     ) -> None:
         super().__init__(dtype="float32", name=name)
-        check_size(condition, "condition")
-        self.size = check_size(size, "size")
+        condition, size = check_size(condition, "condition"), check_size(size, "size")
+        self.size = size
         self.scale_range = check_real(scale_range, "scale_range", minimum=0)
         hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
         self.base = Marginal(size, family, atoms=atoms)

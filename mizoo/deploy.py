@@ -5,7 +5,6 @@ What is in 8 bits is written only if a probe on its features keeps its accuracy.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from mizoo.export.bundle import is_published
 from mizoo.export.onnx import save_onnx
 from mizoo.export.parity import check_tolerance, compare, run_keras
 from mizoo.export.samples import sample_inputs
-from mizoo.zoo import interface
+from mizoo.zoo import interface, manifests
 from mizoo.zoo.labels import class_names
 from mizoo.zoo.loading import read_keras
 from mizoo.zoo.onnx_encoder import OnnxEncoder
@@ -58,7 +57,7 @@ def deploy(
     fit on and the last 5,000 to score, or a tenth, a half and a quarter of fewer.
 
     A `manifest.json` in the folder that describes the file with another hash, of an earlier `mizoo.export.export`, is
-    removed.
+    removed. Beside an "encoder.onnx" without one, a `manifest.json` says of which Keras file it was made.
 
     Args:
         encoder: as for `mizoo.export.export`.
@@ -76,8 +75,9 @@ def deploy(
         `int8` in percent, and `train` and `test` sizes.
 
     Raises:
-        UserError: for an encoder of sounds or series, a form that differs, a probe that loses more than 0.5 point, or a
-            file that would replace a published one by other bytes; nothing is written then.
+        UserError: for an encoder of sounds or series, a form that differs, pictures for the probe that are too few or
+            of one class, a probe that loses more than 0.5 point, or a file that would replace a published one by other
+            bytes; nothing is written then.
     """
     check_choice(form, "form", FORMS)
     check_choice(inputs, "inputs", INPUTS)
@@ -86,7 +86,7 @@ def deploy(
         raise UserError("`inputs='uint8'` (--input uint8) is for ONNX. Received: form='litert'")
     import keras
 
-    model = encoder if isinstance(encoder, keras.Model) else read_keras(encoder)[0]
+    model, digest = (encoder, None) if isinstance(encoder, keras.Model) else read_keras(encoder)
     quantization.check_pictures(model)
     name = interface.encoder_name(encoder)
     parts = ["encoder", *(["int8"] if quantize == "int8" else []), *(["uint8"] if inputs == "uint8" else [])]
@@ -109,22 +109,33 @@ def deploy(
         else:
             facts["probe"] = _probe(OnnxEncoder(plain).predict, run, data, line)
             _check_probe(name, facts["probe"])
-        is_published(target, facts["sha256"])
+        published = is_published(target, facts["sha256"])
         _forget_manifest(target, facts["sha256"])
         with files.atomic(target) as temporary:
             temporary.write_bytes(written.read_bytes())
+        if digest is not None and target.name == interface.FILES["onnx"] and not published:
+            _name_source(target, name, digest)
     return facts
 
 
 def _forget_manifest(target: Path, sha256: str) -> None:
     """Remove the manifest of an export whose file, as it describes it, is about to be replaced by another."""
-    manifest = target.with_name("manifest.json")
+    manifest = target.with_name(manifests.FILE)
     try:
-        described = json.loads(manifest.read_text(encoding="utf-8"))["files"][target.name]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):  # none, or none of this file
+        described = manifests.read(manifest)["files"][target.name]["sha256"]
+    except (KeyError, TypeError):  # none, or none of this file
         return
     if described != sha256:
         manifest.unlink()
+
+
+def _name_source(target: Path, name: str, digest: str) -> None:
+    """Say in the manifest beside an ONNX file, which is made where there is none, of which Keras file it is."""
+    path = target.with_name(manifests.FILE)
+    described = manifests.read(path) or {"entry": name, "files": {}}
+    if target.name not in described.get("files", {}):
+        described["files"] = {**described.get("files", {}), target.name: files.facts(target)}
+    files.write_json(path, {**described, manifests.SOURCE: {"sha256": digest}})
 
 
 def _write(form: str, inputs: str, model: Any, plain: Path, written: Path, calibration: np.ndarray | None) -> None:
@@ -149,7 +160,11 @@ def _runner(form: str, path: Path) -> Run:
 
 
 def _split(dataset: Any, model: Any) -> dict[str, Any]:
-    """Pictures to calibrate on, to fit on and to score, of the training split."""
+    """Pictures to calibrate on, to fit on and to score, of the training split.
+
+    Raises:
+        UserError: for data without labels, too few pictures, or a single class among those to fit on.
+    """
     from mizoo import data
 
     whole = data.load(dataset, "train", size=interface.picture_shape(model))
@@ -164,6 +179,11 @@ def _split(dataset: Any, model: Any) -> dict[str, Any]:
         raise UserError(f"8 bits are checked by a probe, for which {len(order)} pictures are too few.")
     parts = np.split(order, np.cumsum(sizes))[:3]
     calibration, train, test = ((whole.images[part], whole.labels[part]) for part in parts)
+    if (classes := len(np.unique(train[1]))) < 2:
+        raise UserError(
+            f"8 bits are checked by a probe, which tells classes apart. The {len(train[1])} pictures of {whole.name} "
+            f"that it is fitted on are of {classes} class: pass a `dataset` (--dataset) of several."
+        )
     return {"name": whole.name, "calibration": calibration[0], "train": train, "test": test}
 
 

@@ -26,7 +26,7 @@ from mizoo.data import pictures, search
 from mizoo.data.crops import parse as crop_grid
 from mizoo.data.feature_shards import ShardWriter
 from mizoo.errors import UserError
-from mizoo.zoo import entries, hub, interface
+from mizoo.zoo import entries, hub, interface, manifests
 from mizoo.zoo.file_features import FileFeatures
 from mizoo.zoo.loading import encoder_file, load
 
@@ -109,8 +109,8 @@ def embed(
         output: the .npz file; its folder is created. Written under another name and renamed when complete. Or a folder
             of shards, a name without a suffix.
         endpoint: write this endpoint only; all of them if None.
-        runtime: "onnx" (ready at once), "keras", or "auto": ONNX Runtime where there is an ONNX form, otherwise Keras,
-            with a line on standard error.
+        runtime: "onnx" (ready at once), "keras", or "auto": ONNX Runtime where there is an ONNX form that was not made
+            of an older Keras file than the one beside it, otherwise Keras, with a line on standard error.
         batch_size: pictures read and encoded at a time.
         progress: show a progress bar if the error stream is a terminal.
         sampling_rate: in Hz, that an encoder of sounds takes; needed only where its folder does not give it.
@@ -286,7 +286,7 @@ def _check_output(output: str | os.PathLike) -> Path:
 
 
 def choose_runtime(name: str | os.PathLike, runtime: str) -> str:
-    """The runtime that is meant; "auto" is Keras, said on standard error, where there is the Keras form alone."""
+    """The runtime that is meant; "auto" is Keras, said on standard error, where there is no ONNX form of that file."""
     if runtime not in RUNTIMES:
         raise UserError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}. Received: {runtime!r}")
     if runtime != "auto":
@@ -295,11 +295,14 @@ def choose_runtime(name: str | os.PathLike, runtime: str) -> str:
         return "onnx"
     path = hub.fetch(name, *interface.FILES.values()) if hub.is_address(name) else user_path(name)
     onnx, keras = (path / interface.FILES[each] if path.is_dir() else path for each in ("onnx", "keras"))
-    if keras.suffix.lower() != ".keras" or not keras.is_file() or (onnx != keras and onnx.is_file()):
+    if keras.suffix.lower() != ".keras" or not keras.is_file():
+        return "onnx"
+    stale = manifests.why_stale(path)
+    if onnx != keras and onnx.is_file() and stale is None:
         return "onnx"
     print(
-        f"{name} has no ONNX form: {keras.name} is run on Keras, which takes longer to start. `mizoo export` makes the "
-        "ONNX form.",
+        f"{stale or f'{name} has no ONNX form'}: {keras.name} is run on Keras, which takes longer to start. `mizoo "
+        "export` makes the ONNX form.",
         file=sys.stderr,
     )
     return "keras"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mizoo._tools.arrays import to_numpy
+from mizoo._tools.arrays import check_whole, to_numpy
 from mizoo._tools.checks import check_choice, check_real, check_seed, check_sizes
 from mizoo._tools.keras_backend import fast_precision
 from mizoo._tools.keras_private import all_layers
+from mizoo.data.pictures import check_images
 from mizoo.data.sampling import shuffled_batches, stratified
 from mizoo.errors import UserError
 from mizoo.zoo import interface
@@ -77,12 +78,21 @@ class Finetuned:
     settings: dict[str, Any]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Logits (N, classes) of pictures (N, H, W, C), in inference mode."""
-        return _logits(self.model, images)
+        """Logits (N, classes) of pictures (N, H, W, C), 0..255, in inference mode.
+
+        Raises:
+            UserError: as of `mizoo.data.pictures.check_images`.
+        """
+        return _logits(self.model, check_images(images, interface.input_shape(self.model), cast=False))
 
     def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Top-1 accuracy in percent."""
-        return 100 * float(np.mean(self.logits(images).argmax(axis=1) == labels))
+        """Top-1 accuracy in percent, of pictures as of `logits` and their classes (N,).
+
+        Raises:
+            UserError: as of `logits`; for labels that are not one whole number for each picture.
+        """
+        logits = self.logits(images)
+        return 100 * float(np.mean(logits.argmax(axis=1) == _check_labels(labels, len(logits))))
 
 
 def finetune(
@@ -112,8 +122,8 @@ def finetune(
             same architecture from new weights, batch normalisation and layers that pretraining held fixed included.
         endpoint: what the linear layer is put on, flattened; by default `fc`, else `global`, else the only output.
         budget: by default `Budget()`.
-        validation: pictures and labels that decide when training ends and which weights are kept; by default a
-            stratified part of `images`, which is then not trained on.
+        validation: pictures and labels, as `images` and `labels`, that decide when training ends and which weights are
+            kept; by default a stratified part of `images`, which is then not trained on.
         seed: of the new weights, the order of the pictures, their augmentation and the validation part.
         precision: dtype policy of Keras for the training; by default bfloat16 products where the machine is fast at
             them. The result is in float32.
@@ -133,7 +143,11 @@ def finetune(
     mode = check_choice(mode, "mode", MODES)
     check_seed(seed)
     endpoint = _endpoint(encoder, endpoint)
-    labels, classes = _check_labels(encoder, images, labels, classes)
+    shape = interface.input_shape(encoder)
+    images = check_images(images, shape, cast=False)
+    labels, classes = _check_classes(labels, len(images), classes)
+    if validation is not None:
+        validation = _check_validation(validation, shape, classes)
     weights = _class_weights(class_weights, labels, classes)
     precision = precision or fast_precision()
     augmentation = augment.preset(budget.augment, channels=np.shape(images)[-1])
@@ -259,27 +273,38 @@ def _endpoint(encoder: Any, endpoint: str | None) -> str:
     return endpoint
 
 
-def _check_labels(encoder: Any, images: Any, labels: Any, classes: int | None) -> tuple[np.ndarray, int]:
+def _check_labels(labels: Any, count: int, classes: int | None = None) -> np.ndarray:
+    """Labels as int64 (N,), once they are one for each of `count` pictures, and of `classes`."""
     if labels is None:
         raise UserError("Training with labels needs them. Received: labels=None")
     labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != count:
+        remedy = ""
+        if labels.ndim == 2:
+            remedy = " Take `labels[:, 0]`." if labels.shape[1] == 1 else " Of one-hot rows: `labels.argmax(axis=1)`."
         raise UserError(
-            f"`labels` holds one whole number for each of {len(images)} pictures. Received: {labels.dtype} of shape "
-            f"{labels.shape}."
+            f"`labels` holds one whole number for each of {count} pictures. Received: {labels.dtype} of shape "
+            f"{labels.shape}.{remedy}"
         )
+    if classes is not None and (labels.min() < 0 or labels.max() >= classes):
+        raise UserError(f"Labels are from 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}")
+    return labels.astype("int64")
+
+
+def _check_classes(labels: Any, count: int, classes: int | None) -> tuple[np.ndarray, int]:
+    """Labels to train with, and the number of classes."""
+    labels = _check_labels(labels, count)
     if len(np.unique(labels)) < 2:
         raise UserError("A classifier distinguishes classes, and these labels are all of one.")
-    count = int(labels.max()) + 1 if classes is None else int(classes)
-    if labels.min() < 0 or labels.max() >= count:
-        raise UserError(f"Labels are from 0 to {count - 1}. Received: {labels.min()} to {labels.max()}")
-    shape, given = interface.input_shape(encoder), np.shape(images)[1:]
-    if len(given) != 3 or any(size not in (None, other) for size, other in zip(shape, given)):
-        raise UserError(
-            f"{encoder.name} takes pictures of shape {shape}. Received: {given}. `mizoo.data.load(..., size=)` brings "
-            "them to one size."
-        )
-    return labels.astype("int64"), count
+    number = int(labels.max()) + 1 if classes is None else check_whole(classes, "classes", 1)
+    return _check_labels(labels, count, number), number
+
+
+def _check_validation(given: Any, shape: interface.Shape, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise UserError(f"`validation` is two arrays, pictures and their labels. Received: {type(given).__name__}")
+    images = check_images(given[0], shape, "validation", cast=False)
+    return images, _check_labels(given[1], len(images), classes)
 
 
 def _class_weights(given: str | Sequence[float] | None, labels: np.ndarray, classes: int) -> np.ndarray | None:

@@ -9,6 +9,8 @@ from keras import ops
 
 from mizoo._tools import keras_private
 
+_NO_KERNEL = re.compile(r"(.*_)?bias|gamma|beta")  # whatever the rank: the bias of a GRU is (2, units)
+
 
 @keras.saving.register_keras_serializable("mizoo")
 class Muon(keras.optimizers.Muon):
@@ -16,8 +18,8 @@ class Muon(keras.optimizers.Muon):
 
     Keras's own `Muon` takes 2-D variables only and hands every convolution to Adam, and its scaling reads the first two
     axes of a kernel. Here a kernel (..., in, out) of any rank from 2 on is the matrix (... in, out), in the
-    Newton-Schulz iteration and in the scaling. Biases, gains of normalisations and other variables of rank below 2 go
-    to Adam, with `adam_lr_ratio` times the rate.
+    Newton-Schulz iteration and in the scaling. Biases and gains of normalisations (of any rank, by their names: `bias`,
+    `..._bias`, `gamma`, `beta`) and other variables of rank below 2 go to Adam, with `adam_lr_ratio` times the rate.
 
     The update of a kernel is the rate times sqrt(out / min(rest, out)) times a matrix whose singular values are all
     about 1, so that its Frobenius norm is about rate x sqrt(out). With `fixed_norm` every kernel is held at the norm
@@ -64,6 +66,7 @@ class Muon(keras.optimizers.Muon):
         """Whether Adam trains a variable, as it is no kernel or excluded: the one hook that Keras leaves for it."""
         return (
             len(variable.shape) < 2
+            or _NO_KERNEL.fullmatch(variable.path.rpartition("/")[2]) is not None
             or (self.exclude_embeddings and "embedding" in variable.path.lower())
             or any(re.search(expression, variable.path) for expression in self.exclude_layers)
         )

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from mizoo import recipes
 from mizoo._tools import files
@@ -49,7 +51,8 @@ def publish(
     entry in `mizoo/zoo/registry.json`, last. Both forms hold the same rounded weights, which is checked.
 
     No path of this machine is published: data that were read from a path are described by the name that `dataset`
-    gives them, also in the recipe, and an `init_from` outside the clone by the name of its folder.
+    gives them, also in the recipe, and any other path in it that leads out of the clone, such as an `init_from`, by the
+    name of its file or folder.
 
     Args:
         run_folder: holds `encoder.keras` and `recipe.yaml`. A recipe that the entry has already stays as it is
@@ -79,7 +82,7 @@ def publish(
     if not _NAME.fullmatch(name):
         raise UserError(f"The name of an entry is lower-case words joined by underscores. Received: {name!r}")
     root = _check_root(root)
-    run = check_run(Path(run_folder))
+    run = check_run(run_folder)
     registry_file = root / entries.REGISTRY
     old_entry = _check_registry(registry_file, name, replace, new_version).get(name, {})
     recipe = recipes.load(run / RECIPE)
@@ -188,12 +191,13 @@ def _check_root(root: str | os.PathLike | None) -> Path:
     return clone
 
 
-def check_run(run: Path) -> Path:
-    """A folder, once it is that of a run.
+def check_run(run_folder: str | os.PathLike) -> Path:
+    """The path of a folder, once it is that of a run.
 
     Raises:
         UserError: otherwise.
     """
+    run = files.user_path(run_folder)
     for name in (ENCODER, RECIPE):
         if not (run / name).is_file():
             raise UserError(f"A run folder holds {ENCODER} and {RECIPE}. {run} has no {name}")
@@ -221,8 +225,9 @@ def describe(
     described = given.get("dataset", recipe.data.source)
     if "dataset" not in given and is_path(described):
         raise UserError(
-            f"The data of this run were read from the path {described!r}, which says nothing to others and would be "
-            'published. Give the data a name by dataset= (--dataset-name), such as "my photographs".'
+            f"The data of this run were read from {described!r}, a path and no data set of TFDS, which says nothing to "
+            "others and would be published. Give the data a name by dataset= (--dataset-name), such as "
+            '"my photographs".'
         )
     if "dataset" in given and _OUTSIDE.match(described):
         raise UserError(f"The name of the data is published and is no path. Received: {described!r}")
@@ -243,24 +248,30 @@ def describe(
 
 
 def is_path(source: str) -> bool:
-    """Whether the `data.source` of a recipe is a path, and not the name of a TFDS data set, as "emnist/balanced" is."""
+    """Whether the `data.source` of a recipe is a path, and not the name of a TFDS data set, as "emnist/balanced" is.
+
+    A name that TFDS does not have is that of a folder where the run was trained, whatever the current folder holds;
+    without TFDS, only names with a slash are taken for one.
+    """
     if files.user_path(source).is_dir() or _OUTSIDE.match(source) or source.startswith(".") or source.endswith("/"):
         return True
-    return "/" in source and not _known_to_tfds(source)
+    return not _known_to_tfds(source)
 
 
 def _known_to_tfds(name: str) -> bool:
     try:
         import tensorflow_datasets as tfds
-
-        tfds.builder_cls(name)
-    except Exception:  # not installed, or one of several errors for a name that it does not have
+    except ModuleNotFoundError:
+        return "/" not in name
+    base, *config = name.partition(":")[0].split("/")  # ":" begins a version
+    try:
+        return set(config) <= set(tfds.builder_cls(base).builder_configs)
+    except Exception:  # one of several errors for a name that it does not have
         return False
-    return True
 
 
 def public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
-    """The recipe as it is published: names in the place of paths of this machine."""
+    """The recipe as it is published: names in the place of paths of this machine, in whatever key they stand."""
     changes: dict[str, Any] = {}
     if is_path(recipe.data.source):
         changes["data"] = recipe.data.model_copy(update={"source": dataset})
@@ -269,8 +280,26 @@ def public_recipe(recipe: recipes.Recipe, dataset: str) -> recipes.Recipe:
     if recipe.search and recipe.search.source and is_path(recipe.search.source):
         changes["search"] = None
     if recipe.init_from and _OUTSIDE.match(recipe.init_from):
-        changes["init_from"] = f"runs/{interface.encoder_name(recipe.init_from)}"
-    return recipe.model_copy(update=changes) if changes else recipe
+        changes["init_from"] = f"runs/{_public_name(recipe.init_from)}"
+    return _without_paths(recipe.model_copy(update=changes), kept=("summary",))  # which is prose
+
+
+def _without_paths(value: Any, kept: Sequence[str] = ()) -> Any:
+    """A value of a recipe, or a section of it, with names in the place of paths that lead out of a clone."""
+    if isinstance(value, str):
+        return _public_name(value) if _OUTSIDE.match(value) else value
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={key: _without_paths(each) for key, each in value if key not in kept})
+    if isinstance(value, dict):
+        return {key: _without_paths(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_without_paths, value))
+    return value
+
+
+def _public_name(path: str) -> str:
+    """What a path of any system is called where it does not exist: as of `mizoo.zoo.interface.encoder_name`."""
+    return interface.encoder_name(PureWindowsPath(path).as_posix())
 
 
 def public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -279,10 +308,7 @@ def public_facts(facts: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     public = dict(facts)
     if "teachers" in facts:
-        public["teachers"] = {
-            interface.encoder_name(name) if _OUTSIDE.match(name) else name: digest
-            for name, digest in facts["teachers"].items()
-        }
+        public["teachers"] = {_without_paths(name): digest for name, digest in facts["teachers"].items()}
     if "before" in facts:
         public["before"] = public_facts(facts["before"])
     return public
@@ -297,7 +323,9 @@ def _check_finite(encoder: keras.Model, file: Path) -> None:
 def _check_teachers(name: str, recipe: recipes.Recipe) -> None:
     """Refuse teachers that are not published, or that are the entry itself: nobody could train it again."""
     for teacher, _ in recipe.objective.teacher_endpoints:
-        if teacher not in entries.registry() or teacher == name:
+        if entries.is_entry(teacher):
+            entries.entry(teacher)  # refuses a version that it does not have
+        if not entries.is_entry(teacher) or teacher == name:
             raise UserError(
                 f"The teachers of an entry are other entries, or nobody could train it again. Received: {teacher!r}"
             )

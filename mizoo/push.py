@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,12 +21,13 @@ from mizoo.publish import check_run, describe, public_facts, public_recipe
 from mizoo.report import cards
 from mizoo.runs.folder import ENCODER, RECIPE
 from mizoo.runs.provenance import training_facts
-from mizoo.zoo import entries, interface
+from mizoo.zoo import entries, interface, manifests
 from mizoo.zoo.hub import PREFIX
 from mizoo.zoo.loading import read_keras
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_ROWS, _MANIFEST, _CARD, _ONNX = "results.json", "manifest.json", "README.md", interface.FILES["onnx"]
+_ROWS, _MANIFEST, _CARD, _ONNX = "results.json", manifests.FILE, "README.md", interface.FILES["onnx"]
+_OPTIONAL = (_ONNX, _MANIFEST, _ROWS)
 
 
 def push(
@@ -64,6 +65,7 @@ def push(
                 api.upload_folder(
                     repo_id=repository,
                     folder_path=written,
+                    delete_patterns=list(_OPTIONAL),  # those of an earlier push would be of other weights
                     commit_message=f"{interface.encoder_name(source)}, by mizoo",
                 )
                 advance(1)
@@ -83,18 +85,19 @@ def write_folder(
     """Write the folder that `push` uploads: card, recipe, rows, weights and manifest.
 
     Of a run, whose weights are uploaded as they are, `encoder.onnx` and `manifest.json` go along where `mizoo export`
-    has put them into its folder, and `results.json` where `mizoo evaluate --rows` has. No path of this machine is in
-    what is written: see `mizoo.publish.publish`.
+    has put them into its folder, and `results.json` where `mizoo evaluate --rows` has; those of an earlier push are
+    removed. No path of this machine is in what is written: see `mizoo.publish.publish`.
 
     Args:
         source: an entry, or the folder of a finished run.
-        out: the folder to write; files of the same names are replaced.
+        out: the folder to write, another than `source`; files of the same names are replaced.
         repository: "owner/name", which the card names.
         licence: of the weights of a run, such as "CC-BY-4.0"; an entry has its own.
         dataset: what the data of a run are called, where they were read from a path.
 
     Raises:
-        UserError: an unknown entry, no run folder, no licence, or an encoder that is not of stock layers.
+        UserError: an unknown entry, no run folder, no licence, an encoder that is not of stock layers, or an
+            `encoder.onnx` that was made of another Keras file.
     """
     _check_repository(repository)
     out = files.user_path(out)
@@ -102,7 +105,19 @@ def write_folder(
         if licence is not None or dataset is not None:
             raise UserError(f"{source} is published, with a licence and the name of its data: give neither again.")
         return _write_entry(str(source), out, PREFIX + repository)
-    return _write_run(Path(source), out, repository, licence, dataset)
+    run = check_run(source)
+    if out.resolve() == run.resolve():
+        raise UserError(
+            f"What is pushed is written into a folder of its own: in {run} it would replace the recipe and the rows of "
+            "the run. Name another folder (--out)."
+        )
+    if stale := manifests.why_stale(run):
+        folder = shlex.quote(str(run))
+        raise UserError(
+            f"{stale}, and both would be pushed as one encoder. Make it again with `mizoo export {folder} --out "
+            f"{folder}`, or remove it: it is optional."
+        )
+    return _write_run(run, out, repository, licence, dataset)
 
 
 def _check_repository(repository: str) -> None:
@@ -111,31 +126,34 @@ def _check_repository(repository: str) -> None:
 
 
 def _write_entry(name: str, out: Path, address: str) -> Path:
-    card = cards.card(name, address)
+    card, folder = cards.card(name, address), entries.folder(name)
     for file in entries.info(name)["files"]:
         _write_bytes(out / file, entries.read(name, file).content)
-    for relative in (f"models/{name}/{RECIPE}", f"models/{name}/{_ROWS}", f"export/{name}/{_MANIFEST}"):
+    for relative in (f"models/{folder}/{RECIPE}", f"models/{folder}/{_ROWS}", f"export/{folder}/{_MANIFEST}"):
         _copy(entries.locate(relative), out)
     files.write_text(out / _CARD, card)
     return out
 
 
 def _write_run(run: Path, out: Path, repository: str, licence: str | None, dataset: str | None) -> Path:
-    recipe = recipes.load(check_run(run) / RECIPE)
+    recipe = recipes.load(run / RECIPE)
     fields: dict[str, Any] = describe(recipe, {} if dataset is None else {"dataset": dataset}, licence)
     encoder = read_keras(run / ENCODER)[0]
     check_stock(encoder)
-    info = {**fields, "input": _input(encoder, recipe), "endpoints": _endpoints(encoder)}
+    forms = [file for file in interface.FILES.values() if (run / file).is_file()]
+    info = {**fields, "input": _input(encoder, recipe), "endpoints": _endpoints(encoder), "files": forms}
     public = public_recipe(recipe, info["dataset"])
     rows = [_public_row(row) for row in read_rows(run / _ROWS)] if (run / _ROWS).is_file() else []
     trained = public_facts(training_facts(run, recipe.init_from))
     written = cards.describe(PREFIX + repository, info, public.model_dump(mode="json"), trained, rows)
-    _copy(run / ENCODER, out)
+    if all((out / file).is_file() for file in (_CARD, ENCODER)):  # of an earlier push
+        for left in _OPTIONAL:
+            (out / left).unlink(missing_ok=True)
+    for file in forms:
+        _copy(run / file, out)
     files.write_text(out / RECIPE, public.dump())
     if rows:
         write_rows(out / _ROWS, rows)
-    if (run / _ONNX).is_file():
-        _copy(run / _ONNX, out)
     if (run / _MANIFEST).is_file():
         files.write_json(out / _MANIFEST, _manifest(run / _MANIFEST, out))
     files.write_text(out / _CARD, cards.page(repository.partition("/")[2], info, rows, written))
@@ -148,7 +166,7 @@ def _public_row(row: Row) -> Row:
 
 def _manifest(path: Path, out: Path) -> dict[str, Any]:
     """The manifest of an export, of the files that go along alone."""
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = manifests.read(path)
     listed = {name: facts for name, facts in manifest.get("files", {}).items() if (out / name).is_file()}
     return {**manifest, "files": listed}
 

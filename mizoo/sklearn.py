@@ -108,12 +108,12 @@ class Features(TransformerMixin, BaseEstimator):
 
     def _load(self) -> tuple[Any, int, str]:
         """The encoder, how many values its endpoint has, and the hash of its file; loaded on first use."""
+        check_whole(self.batch_size, "batch_size", 1)
         chosen = (self.name, self.endpoint, self.runtime)
         if getattr(self, "_loaded", (None,))[0] == chosen:
             return self._loaded[1:]
         if not isinstance(self.endpoint, str):
             raise UserError(f"`endpoint` is the name of one endpoint. Received: endpoint={self.endpoint!r}")
-        check_whole(self.batch_size, "batch_size", 1)
         encoder, digest = load_hashed(self.name, self.endpoint, self.runtime)
         if digest != getattr(self, "encoder_sha256_", digest):
             raise UserError(

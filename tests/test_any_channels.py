@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import mizoo
 from mizoo import augment, data, encoders, recipes
-from mizoo.data import pictures
+from mizoo.data import choosing, duplicates, pictures
 from mizoo.embed import embed
 from mizoo.errors import UserError
 from mizoo.pretrain import pretrain
+from mizoo.runs import checks, listing
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -31,6 +35,12 @@ def test_a_file_of_many_channels_is_read_as_it_was_stored_whatever_their_place(m
     tifffile.imwrite(tmp_path / "planes.tif", planes, planarconfig="separate", photometric="minisblack")
     tifffile.imwrite(tmp_path / "pages.tiff", planes, photometric="minisblack", compression="zlib")
     (tmp_path / "pages.tiff").rename(tmp_path / "odd.suffix")
+    with tifffile.TiffWriter(tmp_path / "one by one.tif") as writer:
+        for page in planes:
+            writer.write(page, photometric="minisblack")
+    Image.fromarray(planes[0]).save(
+        tmp_path / "frames.tif", save_all=True, append_images=[Image.fromarray(page) for page in planes[1:]]
+    )
     for file in sorted(tmp_path.iterdir()):
         np.testing.assert_array_equal(pictures.read(file, channels=13), many, err_msg=file.name)
         if file.suffix != ".npy":  # what Pillow does not read has the channels that it has
@@ -102,6 +112,36 @@ def test_arrays_in_a_folder_count_as_pictures_by_their_axes(many, tmp_path):
     assert len(pictures.find(tmp_path, channels=1)) == 2  # two axes are a picture of one channel
     with pytest.raises(UserError, match=r"features.npy: .*shape \(5, 7\)|shape \(20, 30, 13\)"):
         data.load(tmp_path, channels=1, size=8)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1), (1, 20, 30), (20, 30, 3), (3, 20, 30)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_array_of_one_or_three_channels_is_grey_or_rgb_as_a_file_is(shape, channels, rng, tmp_path):
+    (tmp_path / "train").mkdir()
+    np.save(tmp_path / "train/0.npy", rng.integers(0, 256, shape, dtype="uint8"))
+    if len(shape) == 2 and channels == 3:  # which may be anything
+        with pytest.raises(UserError, match="No picture was found"):
+            data.load(tmp_path, channels=channels)
+        return
+    image = pictures.read(tmp_path / "train/0.npy", channels=channels)
+    assert image.shape == (20, 30, channels)
+    np.testing.assert_array_equal(data.load(tmp_path, channels=channels).images[0], image)
+
+
+def test_grey_arrays_of_two_axes_are_counted_listed_and_compared_as_they_are_loaded(rng, tmp_path):
+    for name in ("a/0", "a/1", "b/2", "b/3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / f"{name}.npy", rng.integers(0, 256, (40, 40), dtype="uint8"))
+    shutil.copy(tmp_path / "a/0.npy", tmp_path / "a/again.npy")
+    recipe = recipes.validate(
+        {"name": "grey", "encoder": {"name": "three_stage", "side": 32, "channels": 1}}
+        | {"data": {"source": str(tmp_path)}, "training": {"batch_size": 5}}
+    )
+    assert checks.count(recipe) == 5
+    listing.write_listing(recipe, tmp_path / "run")
+    assert "b/3.npy" in json.loads((tmp_path / "run" / listing.LISTING).read_text())
+    assert len(choosing.load_or_stream(tmp_path, size=(32, 32, 1))) == 5
+    assert duplicates.copies(tmp_path, channels=1).without == ("a/again.npy",)
 
 
 def test_a_folder_is_loaded_with_its_channels_and_brought_to_sides_that_differ(many, tmp_path):

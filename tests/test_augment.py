@@ -51,6 +51,17 @@ def test_translation_and_flip_against_padding_and_slicing(rng):
         np.testing.assert_array_equal(result[i], by_slicing(images[i], i - 4, 4 - i, bool(i % 2)))
 
 
+@pytest.mark.parametrize("height, width", [(5, 3), (2, 1)])
+def test_a_translation_beyond_the_picture_reflects_the_reflection(rng, height, width):
+    image = pictures(rng, 1, height, width)
+    padded = np.pad(image[0], ((9, 9), (9, 9), (0, 0)), mode="reflect")
+    moves = np.arange(-9, 10)
+    noise = np.stack([(moves + 9.5) / 19, (9.5 - moves) / 19], axis=1)
+    result = applied([augment.Translate(9)], np.repeat(image, 19, axis=0), noise)
+    for move, found in zip(moves, result):
+        np.testing.assert_array_equal(found, padded[9 + move :, 9 - move :][:height, :width])
+
+
 def test_occlusion_against_slicing(rng):
     images = pictures(rng, 30)
     noise = rng.random((30, 2))

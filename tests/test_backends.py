@@ -166,7 +166,8 @@ def test_a_compiled_scan_is_the_same_epoch_as_fit_on_jax(each):
 
 def test_batches_that_a_scan_cannot_take_are_refused():
     pytest.importorskip("jax")
-    of_one, too_large, no_number = process("jax")[1]["extra"]["scan"]
+    of_one, too_large, no_number, not_compiled = process("jax")[1]["extra"]["scan"]
+    assert "call `compile`" in not_compiled
     assert "a batch of one trains on nothing" in of_one and "`batch_size`" in no_number
     assert too_large == "One batch takes 5 inputs and there are 4: lower `batch_size`."
 

@@ -141,6 +141,24 @@ def test_the_decoder_mirrors_the_paper_s_encoder_and_one_that_does_not_fit_is_re
         AAE(toy_encoder(), prior="laplace")
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "maps", "message"),
+    [
+        (VAE, 8, ["fc"], r"`fc` is a vector .*\(None, 8, 8, 3\)"),
+        (VAE, 8, ["global"], "`global` is a vector"),
+        (AAE, 8, ["global"], "`global` is a vector"),
+        (VAE, None, [], "pictures of known size"),
+        (AAE, None, [], "pictures of known size"),
+    ],
+)
+def test_encoders_that_no_autoencoder_can_use_are_refused_at_construction(kind, size, maps, message):
+    x = keras.Input((size, size, 3))
+    vector = keras.layers.GlobalAveragePooling2D()(x)
+    encoder = keras.Model(x, {name: x if name in maps else vector for name in ("fc", "global")})
+    with pytest.raises(UserError, match=message):
+        kind(encoder)
+
+
 def test_supervised_training_is_cross_entropy_of_the_targets(rng):
     model = Supervised(toy_encoder(), classes=3)
     pictures, labels = rng.integers(0, 256, (6, 32, 32, 3)).astype("float32"), np.array([0, 1, 2, 2, 1, 0])

@@ -279,3 +279,8 @@ def test_scores_and_columns_that_are_none_are_refused_by_name(bound):
         with pytest.raises(UserError, match="`positives`"):
             function(scores, wrong)
     assert float(function(scores.tolist(), own.tolist())) == pytest.approx(float(function(scores, own)))
+
+
+def test_views_are_taken_as_lists(rng):
+    scores, siblings = rng.standard_normal((4, 4)).astype("float32"), [[0, 2], [1, 3], [2, 0], [3, 1]]
+    assert float(bounds.infonce_views(scores, siblings)) == float(bounds.infonce_views(scores, np.array(siblings)))

@@ -225,4 +225,6 @@ def test_the_size_of_data_is_known_from_names_and_indices(pictures, tmp_path, mo
     )
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     assert (counted("birds"), counted("birds", "test")) == (42, 9)
-    assert counted("fish") is None
+    assert counted("fish") is None and counted("photos**") is None
+    with pytest.raises(UserError, match="There is no folder '/data/photoz'"):
+        counted("/data/photoz")

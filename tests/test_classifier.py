@@ -113,6 +113,15 @@ def test_pictures_of_a_plain_folder_have_no_test_accuracy(encoder, folder, tmp_p
     assert "several classes" in done.notes[0]
 
 
+@pytest.mark.parametrize(("side", "channels"), [((24, 40), 3), (24, 1)])
+def test_pictures_are_read_as_the_encoder_takes_them(side, channels, tmp_path, rng):
+    paint(tmp_path / "data", rng, 2)
+    mizoo.encoders.three_stage(widths=(4, 4, 4), side=side, channels=channels).save(tmp_path / "encoder.keras")
+    budget = Budget(steps=1, batch_size=4, warmup=0, check_every=1)
+    done = train(tmp_path / "encoder.keras", tmp_path / "data", tmp_path / "c.keras", budget=budget, progress=False)
+    assert done.train_size == 6
+
+
 def test_uneven_classes_are_named(encoder, tmp_path, rng):
     paint(tmp_path / "data", rng, 2)
     for i in range(2, 9):

@@ -43,14 +43,41 @@ def test_importing_mizoo_imports_nothing_heavy():
 
 def test_every_public_name_resolves():
     for name in mizoo.__all__:
-        if name == "beam" and importlib.util.find_spec("apache_beam") is None:
-            with pytest.raises(mizoo.UserError, match=r"needs apache_beam(.|\n)*\[beam\]"):
-                mizoo.beam  # noqa: B018
-        else:
-            assert getattr(mizoo, name) is not None
+        assert getattr(mizoo, name) is not None
+    if importlib.util.find_spec("apache_beam") is None:
+        assert "beam" not in mizoo.__all__
+        with pytest.raises(mizoo.UserError, match=r"needs apache_beam(.|\n)*\[beam\]"):
+            mizoo.beam  # noqa: B018
     assert set(mizoo.__all__) <= set(dir(mizoo))
     with pytest.raises(AttributeError, match="nothing"):
         getattr(mizoo, "nothing")  # noqa: B009
+
+
+WITHOUT = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+HIDDEN = sys.argv[1:]
+sys.meta_path.insert(0, Hide())
+import inspect, mizoo
+assert len(inspect.getmembers(mizoo)) > 10
+missing = []
+for name in set(mizoo._PUBLIC) - set(mizoo.__all__) - {"beam"}:
+    try:
+        getattr(mizoo, name)
+    except mizoo.UserError:
+        missing.append(name)
+assert sorted(missing) == sorted(set(mizoo._PUBLIC) - set(mizoo.__all__) - {"beam"}) and missing, missing
+exec("from mizoo import *", {})
+"""
+
+
+def test_what_is_listed_without_the_extras_is_what_can_be_had():
+    hidden = ["keras", "pydantic", "sklearn"]
+    done = subprocess.run([sys.executable, "-c", WITHOUT, *hidden], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +111,14 @@ def test_a_mistake_in_a_process_of_its_own_shows_no_traceback():
     done = mizoo_command("info", "dim_lokal_cifar10")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "dim_local_cifar10" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_name_that_is_not_utf8_is_printed(tmp_path):
+    code = "import sys; from mizoo import cli; sys.argv = ['mizoo', '--version']\n"
+    code += "try:\n    cli.main()\nexcept SystemExit:\n    print('caf\\udce9.png')"
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=strict)
+    assert done.stdout.splitlines()[-1] == r"caf\udce9.png", done.stderr
 
 
 def test_list_info_and_version():

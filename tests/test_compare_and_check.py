@@ -8,6 +8,8 @@ import re
 import numpy as np
 import pytest
 
+from mizoo import zoo
+from mizoo.data import Dataset
 from mizoo.errors import UserError
 from mizoo.evaluate import evaluate, merge_rows, read_rows
 from mizoo.evaluate.checking import Check, check, label, select
@@ -62,7 +64,6 @@ def test_the_error_bar_covers_the_truth_as_often_as_it_says(rng):
 def halves(rng, monkeypatch):
     """Pictures of two kinds of brightness, with labels."""
     from mizoo import data
-    from mizoo.data import Dataset
 
     def part(count):
         labels = rng.integers(0, 2, count)
@@ -100,6 +101,26 @@ def test_a_better_encoder_is_named_and_the_same_one_is_not(halves, tmp_path):
     good.save(tmp_path / "good.keras")
     (same,) = compare(tmp_path / "good.keras", good, "halves", progress=False)
     assert same.difference == 0 and same.p_value == 1 and "no difference is shown" in same.summary()
+
+
+def test_two_encoders_of_one_name_are_told_apart(halves, tmp_path):
+    good, bad = brightness(1.0, "best"), brightness(0.05, "best")
+    (result,) = compare(good, bad, "halves", progress=False, cache=False)
+    assert "best (1) is better" in result.summary()
+    files = [tmp_path / name / "best.keras" for name in ("good", "bad")]
+    for file, model in zip(files, (good, bad)):
+        file.parent.mkdir()
+        model.save(file)
+    (result,) = compare(*files, "halves", progress=False, cache=False)
+    assert f"{files[0]} is better" in result.summary()
+
+
+def test_a_file_of_onnx_is_compared(rng):
+    images = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8")
+    file = zoo.path("cpc_cifar10", "encoder.onnx")
+    data = Dataset("noise", images, np.arange(40) % 2)
+    (same,) = compare(file, "cpc_cifar10", data, ("knn",), split="validation", progress=False, cache=False)
+    assert same.endpoint == "fc" and same.count == 8 and same.first_alone == same.second_alone
 
 
 def test_what_cannot_be_compared_is_refused(halves):
@@ -143,6 +164,8 @@ def test_rows_are_chosen_by_their_words():
     assert select(rows, ["knn"]) == rows[1:3]
     assert select(rows, ["fc/knn", "knn/fc", "labels/10"]) == [rows[1], rows[3]]
     assert label(rows[3]) == "labels/10/fc/published/cifar10/test"
+    clips = [a_row(dataset="spoken_digit/digit"), a_row(dataset="spoken_digit/speaker")]
+    assert select(clips, ["digit"]) == select(clips, [label(clips[0])]) == clips[:1]
     with pytest.raises(UserError, match="svm.*There are:\n  linear/fc"):
         select(rows, ["svm"])
 

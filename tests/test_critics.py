@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mizoo import bounds, critics
+from mizoo import bounds, critics, densities
 from mizoo.errors import UserError
 
 
@@ -177,3 +177,24 @@ def gradients_of(loss_of, variables) -> list[np.ndarray]:
 def test_impossible_critics_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         critics.vector_critic(**{"rows": 3, "columns": 3, **arguments})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        *(
+            lambda size, kind=kind: critics.vector_critic(kind, size, size, (size,), size)
+            for kind in critics.VECTOR_CRITICS
+        ),
+        lambda size: critics.projection(size, size, "net"),
+        lambda size: critics.log_bilinear(size, size, "net"),
+        lambda size: critics.ConcatConvolve(size, size, size),
+        lambda size: critics.Network(size, (size,), size, 0),
+        lambda size: densities.Marginal(size),
+        lambda size: densities.PairMoments(size),
+        lambda size: densities.Conditional(size, size, hidden=(size,)),
+    ],
+)
+def test_sizes_may_be_whole_numbers_of_numpy(build):
+    shapes = [[tuple(v.shape) for v in build(size).variables] for size in (np.int64(4), 4)]
+    assert shapes[0] == shapes[1]

@@ -73,3 +73,11 @@ def test_every_logged_column_is_drawn_under_the_name_of_the_run(tmp_path):
     assert text.count("<!-- ceiling -->") == 2
     with Image.open(plot(run)) as picture:
         assert picture.size[0] == 2 * 660
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    pytest.importorskip("matplotlib")
+    run = tmp_path / r"costs_$5_\frac$"
+    run.mkdir()
+    (run / "log.csv").write_text("epoch,loss\n1,2\n2,1\n")
+    assert run.name in plot(run, run / "curves.svg").read_text()

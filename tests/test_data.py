@@ -50,7 +50,7 @@ def test_order_and_noise_depend_on_seed_epoch_and_step_alone():
 
 def test_slices_follow_tfds(rng):
     images = numbered(20)
-    source = data.Dataset("toy", images, np.arange(20), ("a",))
+    source = data.Dataset("toy", images, np.arange(20))
     part = data.load(source, "train[:-5]")
     rest = data.load(source, "train[-5:]")
     assert part.labels.tolist() == list(range(15)) and rest.labels.tolist() == list(range(15, 20))
@@ -130,7 +130,12 @@ def test_pictures_of_several_sizes_are_brought_to_one(monkeypatch, rng):
     monkeypatch.setattr(_tfds, "_arrays", lambda *_: [{"image": picture, "label": 1} for picture in pictures])
     with pytest.raises(UserError, match="differ in size.*`size`"):
         data.load("any_sizes", "train")
-    assert data.load("any_sizes", "train", size=24).images.shape == (3, 24, 24, 3)
+    loaded = data.load("any_sizes", "train", size=24)
+    assert loaded.images.shape == (3, 24, 24, 3)
+    loaded.labels[:] = 0  # of this data set alone
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.images[:] = 0
+    assert data.load("any_sizes", "train", size=24).labels.tolist() == [1, 1, 1]
 
 
 def test_a_decoder_that_is_missing_is_named(monkeypatch):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mizoo.data import folder, load, splits
+from mizoo._tools.files import write_json
+from mizoo.data import folder, load, splits, stream
 from mizoo.errors import UserError
 
 
@@ -27,6 +30,20 @@ def test_subfolders_are_classes_in_a_fixed_order(tmp_path, photos):
     assert read.labels.dtype == np.int64
     assert read.images.shape == (3, 24, 24, 3)
     assert read.images.dtype == np.uint8
+
+
+def test_class_folders_whose_names_are_no_utf8_have_names_that_can_be_written(tmp_path, photos):
+    try:
+        for name in (b"caf\xe8", b"caf\xe9"):
+            (tmp_path / "pets" / os.fsdecode(name)).mkdir(parents=True)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 alone")
+    for i, below in enumerate(sorted((tmp_path / "pets").iterdir())):
+        Image.fromarray(photos[i]).save(below / "a.png")
+    for read in (folder.read(tmp_path / "pets", size=24), folder.stream(tmp_path / "pets", size=24)):
+        assert read.classes == ("caf\\xe8", "caf\\xe9") and read.labels.tolist() == [0, 1]
+    write_json(tmp_path / "paths.json", {"path": os.fsdecode(b"caf\xe9")})
+    assert json.loads((tmp_path / "paths.json").read_text(encoding="utf-8")) == {"path": os.fsdecode(b"caf\xe9")}
 
 
 def test_pictures_come_back_as_they_were_saved(tmp_path, photos):
@@ -109,8 +126,13 @@ def test_files_can_be_left_out_by_their_paths(tmp_path, photos):
     both = tmp_path / "both"
     sizes = {split: len(load(both, split, 8, without=["train/a/2.png", "test/b/1.png"])) for split in ("train", "test")}
     assert sizes == {"train": 2, "test": 2}
+    (both / "train/stray.png").write_bytes(b"x")
+    for file in both.glob("test/*/*.png"):  # a test part without labels
+        shutil.move(file, both / "test" / f"{file.parent.name}{file.name}")
+    for read in (load, stream):
+        assert sorted(read(both, "train", 8, without=["train/stray.png"]).labels) == [0, 0, 1]
     with pytest.raises(UserError, match="none is left"):
-        load(both, "train", 8, without=[f"train/{name}.png" for name in ("a/1", "a/2", "b/1")])
+        load(both, "train", 8, without=[f"train/{name}.png" for name in ("a/1", "a/2", "b/1", "stray")])
     with pytest.raises(UserError, match="files of a folder"):
         load(rest, without=["a/1.png"])
 

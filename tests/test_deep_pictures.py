@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
+from support.deep import png_of_16_bit_colour
 
 from mizoo import data
 from mizoo.data import depth as depths
@@ -61,6 +62,8 @@ def test_a_float_file_takes_its_range_from_depth_too(tmp_path):
     np.testing.assert_allclose(pictures.read(path, depth=12)[0, :, 0], BRIGHT, atol=1)
     with pytest.raises(UserError, match=r"x.tif.*`depth` \(--depth\)"):
         pictures.read(path)
+    dark = save(tmp_path / "dark.tif", (ramp(4095) % 2).astype(np.float32))  # 0 and 1 of 4095
+    assert pictures.read(dark, depth=12).max() == 0 and pictures.read(dark).max() == 255
 
 
 @pytest.mark.parametrize("depth", [None, 12])
@@ -126,23 +129,6 @@ def test_a_depth_that_is_none_is_refused(tmp_path, depth):
 def test_values_beyond_the_depth_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"x.png.*do not fit into the 10 bits"):
         pictures.read(save(tmp_path / "x.png", ramp(4095)), depth=10)
-
-
-def png_of_16_bit_colour(path, values: np.ndarray):
-    """What Pillow cannot write: a PNG (H, W, C) of 16 bits."""
-    import struct
-    import zlib
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    height, width = values.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[values.shape[2]], 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
-    return path
 
 
 def test_dark_colours_of_16_bits_are_told_and_cannot_be_taken_by_depth(tmp_path):

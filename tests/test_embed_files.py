@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -10,10 +11,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mizoo import embed as module
+from mizoo._tools.files import sha256
 from mizoo.cli import app
 from mizoo.data import folder, load, pictures, sound_files, sounds, splits
 from mizoo.embed import embed
 from mizoo.errors import UserError
+from mizoo.zoo.loading import encoder_file
 
 
 def picture(path, value: int = 90):
@@ -179,6 +182,24 @@ def test_a_folder_or_file_without_the_onnx_form_falls_back_to_keras_and_says_so(
     assert ("has no ONNX form" in capsys.readouterr().err) == (wanted == "keras")
     embed(run / given, tmp_path / "a.png", tmp_path / "f.npz", runtime="onnx")
     assert encoder[-1] == "onnx"
+
+
+def test_an_onnx_form_of_older_weights_is_passed_over_and_said(tmp_path, encoder, capsys):
+    run, form = tmp_path / "run", tmp_path / "run/encoder.onnx"
+    run.mkdir()
+    (run / "encoder.keras").write_text("trained")
+    form.touch()
+    picture(tmp_path / "a.png")
+    source = {"source": {"sha256": sha256(run / "encoder.keras")}}
+    for known in ({}, source):  # a manifest that does not say it is trusted
+        (run / "manifest.json").write_text(json.dumps(known))
+        assert embed(run, tmp_path / "a.png", tmp_path / "f.npz").runtime == "onnx"
+    (run / "encoder.keras").write_text("trained again")
+    assert embed(run, tmp_path / "a.png", tmp_path / "f.npz").runtime == "keras"
+    assert f"{form} was made of another encoder.keras" in capsys.readouterr().err
+    with pytest.raises(UserError, match="mizoo export .* --out"):
+        encoder_file(run, "onnx")
+    assert encoder_file(form, "onnx") == form
 
 
 def test_a_run_folder_is_embedded_without_an_option(tmp_path):

@@ -169,6 +169,29 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(published, album, tmp
         embed(published.onnx_file, album, album, **arguments)
 
 
+@pytest.mark.parametrize("index", ['{"format": "mine"}', "[1]", "no JSON"])
+def test_an_index_of_something_else_is_left_alone(published, album, tmp_path, index):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/index.json").write_text(index)
+    with pytest.raises(UserError, match=r"mine holds other files \(index.json\)"):
+        embed(published.onnx_file, album, tmp_path / "mine")
+    with pytest.raises(UserError, match="holds index.json.*of something else"):
+        list(read_shards(tmp_path / "mine"))
+    assert (tmp_path / "mine/index.json").read_text() == index
+
+
+def test_arrays_of_the_user_beside_shards_are_left_alone(published, album, tmp_path):
+    out = tmp_path / "s"
+    before = embed(published.onnx_file, album, out, batch_size=4, shard_size=4).count
+    for name in ("12.labels.npy", "2024-labels.npy", "12.jsonl"):
+        (out / name).write_bytes(b"mine")
+    (out / "00004.fc.npy").write_bytes(b"of a shard that was not finished")
+    assert embed(published.onnx_file, album, out, batch_size=4, shard_size=4).count == before
+    names = {path.name for path in out.iterdir()}
+    assert names > {"12.labels.npy", "2024-labels.npy", "12.jsonl"} and "00004.fc.npy" not in names
+    assert len(rows(out)[0]) == before
+
+
 def test_if_no_file_can_be_read_no_folder_is_left(published, album, tmp_path):
     with pytest.raises(UserError, match=r"None of 1 files.*\n.*cut\.png"):
         embed(published.onnx_file, album / "b/cut.png", tmp_path / "s")

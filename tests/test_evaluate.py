@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from mizoo.data import Dataset
+from mizoo.data.sampling import fair_sample
 from mizoo.errors import UserError
 from mizoo.evaluate import evaluate, features, pixels, random_copy
 from mizoo.evaluate.protocols import knn, linear, mlp200
+from mizoo.evaluate.splits import fit_and_test_splits
 
 QUICK = mlp200.Schedule(batch_size=64, rate=5e-3, epochs=6, drops=(4,), last=2)
 CLASSES = 4
@@ -184,7 +186,7 @@ def test_linear_shuffles_data_that_lie_in_sorted_parts(rng):
     x, y = planted(rng, 2000)
     parts = [part[np.argsort(y[part], kind="stable")] for part in np.array_split(np.arange(2000), 5)]
     order = np.concatenate(parts)
-    assert not linear.fair_sample(y[order], 1800) and linear.fair_sample(y, 1800)
+    assert not fair_sample(y[order], 1800) and fair_sample(y, 1800)
     _, settings = linear.fit_score(x[order], y[order], x, y, CLASSES)
     shuffled = np.random.default_rng(0).permutation(2000)
     _, expected = linear.fit_score(x[order][shuffled], y[order][shuffled], x, y, CLASSES)
@@ -233,6 +235,22 @@ def test_features_are_flat_float16_in_inference_mode_whatever_the_batch(rng):
     assert sum(done) == 23
     assert list(found) == ["maps", "flat"]
     assert list(features(encoder, images, endpoints=["flat"])) == ["flat"]
+
+
+def test_an_array_goes_by_the_one_endpoint_that_its_encoder_names(rng):
+    """As an encoder on ONNX Runtime that was loaded with one endpoint does."""
+
+    class OneEndpoint:
+        endpoints = ("fc",)
+
+        def __call__(self, images):
+            return images.mean(axis=(1, 2))
+
+    images = rng.integers(0, 256, (3, 4, 4, 3), dtype="uint8")
+    for endpoints in (None, ["fc"]):
+        assert {name: value.shape for name, value in features(OneEndpoint(), images, endpoints=endpoints).items()} == {
+            "fc": (3, 3)
+        }
 
 
 def test_features_beyond_half_precision_are_kept_in_single(rng):
@@ -383,6 +401,19 @@ def test_a_folder_of_sorted_classes_is_probed_on_both_splits(tmp_path, rng):
     assert raw.value >= 90
 
 
+def test_the_validation_part_of_pictures_sorted_by_class_has_all_classes(rng):
+    """Of the last alone a probe would be scored on one class, at 100 % of noise."""
+    images, labels = rng.integers(0, 256, (200, 2, 2, 3), dtype="uint8"), np.repeat([0, 1, 2, 3], 50)
+    fitted, scored = fit_and_test_splits(Dataset("sorted", images, labels), "validation", "train", None)
+    assert len(scored) == 40 and set(scored.labels) == set(fitted.labels) == {0, 1, 2, 3}
+    of_label = {image.tobytes(): label for image, label in zip(images, labels)}
+    for part in (fitted, scored):
+        assert [of_label[image.tobytes()] for image in part.images] == part.labels.tolist()
+    fair = rng.permutation(200)
+    _, scored = fit_and_test_splits(Dataset("fair", images[fair], labels[fair]), "validation", "train", None)
+    np.testing.assert_array_equal(scored.images, images[fair][160:])
+
+
 def test_linear_chooses_on_all_classes_and_refits_one_that_only_the_last_tenth_had(rng):
     x, y = planted(rng, 400)
     order = np.argsort(y, kind="stable")
@@ -391,7 +422,7 @@ def test_linear_chooses_on_all_classes_and_refits_one_that_only_the_last_tenth_h
     rare = np.concatenate([np.flatnonzero(y != 3), np.flatnonzero(y == 3)[:1]])
     y_rare = y[rare]
     cut = len(rare) - round(0.1 * len(rare))
-    assert len(np.unique(y_rare[:cut])) == 3 and linear.fair_sample(y_rare, cut)
+    assert len(np.unique(y_rare[:cut])) == 3 and fair_sample(y_rare, cut)
     scores, _ = linear.fit_score(x[rare], y_rare, x, y, CLASSES)
     assert scores[0] >= 85  # 75 without the class
     for labels in ([0, 1], 18 * [0] + [1, 0]):

@@ -196,3 +196,28 @@ def test_the_page_of_recipes_describes_every_objective(name):
     names, _, table = text.partition("| objective |")
     assert f"`{name}`" in names and f"\n| `{name}` |" in table
     assert all(f"`{key}`" in table for key in OBJECTIVES[name].model_fields if key != "name")
+
+
+def numpy_whole(value):
+    """A value with NumPy's whole numbers in the place of Python's."""
+    if isinstance(value, (list, tuple)):
+        return [numpy_whole(each) for each in value]
+    return np.int64(value) if type(value) is int else value
+
+
+@pytest.mark.parametrize("table, name", ALL)
+def test_whole_numbers_of_numpy_are_those_of_python(table, name):
+    """Such as arguments that were read from the shape of an array."""
+    settings = settings_of(name)
+    if table is ENCODERS:
+        build = import_object(settings.builds)
+        assert build(**numpy_whole(SMALL[name])).output_shape == build(**SMALL[name]).output_shape
+        return
+    _, encoder, _ = toys(name)[0]
+    views = augment.preset("views") if settings.views > 1 else None
+    takes_targets = settings.teacher_endpoints or settings.takes_labels
+    model = settings.build(encoder, views, 0, TARGET_SIZE if takes_targets else None)
+    given = {key: getattr(model, key) for key in model.settings}
+    again = type(model)(encoder, augment=views, **{key: numpy_whole(value) for key, value in given.items()})
+    assert {key: getattr(again, key) for key in model.settings} == given
+    assert [v.shape for v in again.variables] == [v.shape for v in model.variables]

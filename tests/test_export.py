@@ -202,6 +202,7 @@ def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half,
     assert json.loads((tmp_path / "out/manifest.json").read_text()) == manifest
     assert sorted(os.listdir(tmp_path / "out")) == ["encoder.onnx", "manifest.json", "saved_model"]
     assert manifest["entry"] == "my_run"
+    assert manifest["source"]["sha256"] == files.sha256(tmp_path / "my_run/encoder.keras")
     assert manifest["pictures"] == 7
     assert list(manifest["endpoints"]) == list(ENDPOINTS)
     for file, facts in manifest["files"].items():

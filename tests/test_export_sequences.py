@@ -87,6 +87,34 @@ def test_an_exported_run_says_its_sampling_rate(exported, tmp_path, quick_forms)
     assert max(manifest["differences"]["onnx"].values()) < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(800,), (16, 3)])
+def test_an_encoder_of_sounds_or_series_of_one_length_is_exported(tmp_path, quick_saved_model, shape, rng):
+    inputs = keras.Input(shape)
+    steps = keras.layers.Reshape((*shape, 1))(inputs) if len(shape) == 1 else inputs
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Conv1D(4, 3)(steps))
+    encoder = keras.Model(inputs, {"fc": pooled}, name="fixed")
+    assert max(export.export(encoder, tmp_path, half=False)["differences"]["onnx"].values()) < 1e-4
+    fast, batch = zoo.load(tmp_path, runtime="onnx"), rng.uniform(-1, 1, (2, *shape)).astype("float32")
+    assert fast.input_shape == (None, *shape)
+    np.testing.assert_allclose(fast(batch)["fc"], np.asarray(encoder(batch)["fc"]), atol=1e-5)
+    with pytest.raises(UserError, match=f"B, {shape[0]}"):
+        fast(batch[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("manifest.json", "{", "damaged"),
+        ("recipe.yaml", "a: [", "not YAML"),
+        ("recipe.yaml", "encoder:\n", "No sampling"),
+    ],
+)
+def test_a_damaged_record_of_the_sampling_rate_is_named(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=says):
+        zoo.sampling_rate(tmp_path)
+
+
 def test_an_encoder_of_sounds_alone_is_exported_without_a_rate(exported, tmp_path, quick_forms):
     _, encoder, _ = exported("waveform")
     encoder.save(tmp_path / "mine.keras")

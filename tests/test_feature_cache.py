@@ -8,11 +8,14 @@ import os
 import numpy as np
 import pytest
 from support.encoders import toy_encoder
+from support.rows import a_row
 
 from mizoo.data import Dataset
 from mizoo.errors import UserError
 from mizoo.evaluate import Protocol, Score, cache, evaluate, features, random_copy, read_rows
 from mizoo.evaluate.cache import FeatureCache, open_cache
+from mizoo.evaluate.unfinished import Unfinished
+from mizoo.report import table
 
 
 @pytest.fixture(scope="module")
@@ -346,3 +349,34 @@ def test_what_trains_the_encoder_and_what_restores_the_pictures_become_rows(
     assert [row.train_size for row in rows] == [120, 60, 120]
     assert rows[2].settings["scales"] == 2 and -1 <= rows[2].value <= 1
     assert "labels_scratch:50" in rows[1].command
+
+
+def test_variants_of_a_protocol_of_ones_own_have_rows_and_tables_of_their_own(tmp_path, encoder, pictures):
+    def run(task, options, progress):
+        value = {"near": 10.0, "far": 20.0}[options.variant]
+        return Score(value, {"labels": "coarse", "count": np.int64(3), "weights": np.ones(2, "float32")})
+
+    columns = (("near", "near"), ("far", "far"))
+    mine = Protocol("reach", "`reach`: how far", "steps", "higher", ("labels", "features"), run, True, columns=columns)
+    kept = tmp_path / "rows.json"
+    evaluate(encoder, "halves", [mine], ["fc"], progress=False, cache=False, rows=kept)
+    rows = {row.settings["variant"]: row for row in read_rows(kept)}
+    assert {name: row.value for name, row in rows.items()} == {"near": 10.0, "far": 20.0}
+    settings = rows["near"].settings
+    assert (settings["labels"], settings["count"], settings["weights"]) == ("coarse", 3, [1, 1])
+    assert rows["near"].train_size == 120
+    text = table(rows.values())
+    assert text.count("Protocol `reach`") == 2 and "variant `near`" in text and "variant `far`" in text
+
+
+def test_a_second_interruption_loses_no_row_of_the_first(tmp_path):
+    rows = [a_row(value=1.0), a_row(value=2.0, endpoint="conv")]
+
+    def begun() -> Unfinished:
+        again = Unfinished(tmp_path, ("hash",))
+        again.begin({})
+        return again
+
+    begun().add(rows)
+    begun().add(rows[1:])  # interrupted as soon as one row is taken over
+    assert sorted(row.value for row in begun().earlier) == [1.0, 2.0]

@@ -143,7 +143,8 @@ def test_a_validation_part_of_ones_own_is_used(colours):
         ({"classes": 2}, "from 0 to 1"),
         ({"mode": "thawed"}, "frozen, unfrozen, scratch"),
         ({"endpoint": "middle"}, "local, conv, fc, global"),
-        ({"images": np.zeros((240, 16, 16, 3), "uint8")}, r"\(32, 32, 3\).*\(16, 16, 3\)"),
+        ({"images": np.zeros((240, 16, 16, 3), "uint8")}, r"B, 32, 32, 3\).*\(240, 16, 16, 3\)"),
+        ({"classes": 3.5}, "whole number"),
         ({"encoder": lambda images: images}, "Keras model"),
     ],
 )
@@ -151,6 +152,38 @@ def test_what_cannot_be_trained_is_refused(colours, change, message):
     given = {"encoder": toy_encoder(), "images": colours[0], "labels": colours[1], **change}
     with pytest.raises(UserError, match=message):
         finetune(**given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, y[:, None]), r"labels\[:, 0\]"),  # as keras.datasets gives them; 240 x 240 comparisons
+        (lambda x, y: (x, np.eye(3)[y]), "argmax"),
+        (lambda x, y: (x, y / 1), "one whole number"),
+        (lambda x, y: (x[:10], y), "each of 10"),
+        (lambda x, y: (x[:, :16], y), r"must have the shape"),
+        (lambda x, y: (x[:0], y[:0]), "no picture"),
+    ],
+)
+def test_labels_and_pictures_that_do_not_fit_are_refused_where_they_are_scored(colours, change, message):
+    given = change(*colours)
+    trained = engine.Finetuned(engine.build_classifier(toy_encoder(), 3, "frozen", "fc", 0, None), None, 1, (), {})
+    with pytest.raises(UserError, match=message):
+        trained.accuracy(*given)
+    with pytest.raises(UserError, match=message):
+        finetune(toy_encoder(), *colours, budget=QUICK, validation=given)
+
+
+def test_a_class_that_was_not_trained_on_is_not_validated_by(colours):
+    images, labels = colours
+    with pytest.raises(UserError, match="from 0 to 2"):
+        finetune(toy_encoder(), images, labels, budget=QUICK, validation=(images, labels + 1))
+
+
+def test_pictures_divided_by_255_are_warned_of(colours):
+    images, labels = colours
+    with pytest.warns(UserWarning, match="0..255"):
+        finetune(toy_encoder(), images / 255, labels, mode="frozen", budget=Budget(steps=1))
 
 
 def test_a_budget_that_is_none_is_refused():

@@ -200,6 +200,34 @@ def test_shapes_of_batches_and_of_views_are_told_while_the_step_is_traced(model)
     assert np.isfinite(enlarging.fit(pictures(4, 40), verbose=0).history["loss"]).all()
 
 
+def test_weights_of_inputs_and_a_loss_of_the_callers_are_refused_and_labels_pass(model):
+    images, ones = pictures(), np.ones(4, "float32")
+    weighted = tf.data.Dataset.from_tensor_slices((images, ones, ones)).batch(2)
+    for words, call in [
+        ("sample_weight", lambda: model.fit(images, sample_weight=ones, verbose=0)),
+        ("class_weight", lambda: model.fit(images, ones, class_weight={1: 2.0}, verbose=0)),
+        ("sample_weight", lambda: model.train_on_batch(images, None, ones)),
+        ("sample_weight", lambda: model.fit(weighted, verbose=0)),
+        *((name, lambda name=name: model.compile("sgd", **{name: ["mse"]})) for name in ("loss", "metrics")),
+        ("weighted_metrics", lambda: model.compile("sgd", weighted_metrics=["accuracy"])),
+    ]:
+        with pytest.raises(UserError, match=words):
+            call()
+    assert np.isfinite(model.fit(images, ones, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("known", [(None, None, None, 3), None], ids=["any size", "any rank"])
+def test_pictures_of_unknown_size_are_refused_with_the_way_to_fix_it(known):
+    made = SimCLR(toy_encoder(), augment=VIEWS)
+    made.compile(keras.optimizers.SGD(0.1))
+    unknown = tf.data.Dataset.from_generator(lambda: iter([pictures()]), output_signature=tf.TensorSpec(known, "uint8"))
+    with pytest.raises(UserError, match=r"tf.ensure_shape\(x, \(None, 32, 32, 3\)\)"):
+        made.fit(unknown, verbose=0)
+    fixed = unknown.map(lambda x: tf.ensure_shape(x, (None, 32, 32, 3)))
+    made.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    assert np.isfinite(made.fit(fixed, verbose=0).history["loss"]).all()
+
+
 def test_predict_takes_no_endless_batches(model):
     with pytest.raises(UserError, match="have no end"):
         model.predict(mizoo.data.batches(pictures(), batch_size=2))

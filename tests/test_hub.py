@@ -17,6 +17,7 @@ pytest.importorskip("huggingface_hub")
 from support.hub import COMMIT, hub
 
 from mizoo import push, zoo
+from mizoo._tools import files
 from mizoo.cli import app
 from mizoo.errors import UserError
 from mizoo.zoo.hub import parse
@@ -105,7 +106,8 @@ class Recorder:
         self.calls.append(("create", repository, settings))
         return f"https://example.org/{repository}"
 
-    def upload_folder(self, *, repo_id, folder_path, commit_message):
+    def upload_folder(self, *, repo_id, folder_path, commit_message, delete_patterns):
+        assert set(delete_patterns) == {"encoder.onnx", "manifest.json", "results.json"}
         content = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
         self.calls.append(("upload", repo_id, content))
 
@@ -182,6 +184,65 @@ def test_a_run_goes_up_without_paths_of_this_machine(run, tmp_path, recorder):
     assert (result.metric_type, result.metric_value, result.dataset_name) == ("accuracy", 61.5, "pictures")
     assert "| **`mine`** | 61.50 |" in card.text
     assert zoo.load(push.write_folder(run, tmp_path / "out", "a/b", licence="MIT", dataset="x")).name == "out"
+
+
+def test_no_key_of_a_recipe_leaks_a_path_into_card_or_recipe(run, tmp_path):
+    (run / "recipe.yaml").write_text(
+        "name: mine\nsummary: ~10 % of it\nencoder: {name: 'mymod:build', weights: /home/alice/secret.h5}\n"
+        "objective: {name: distillation, teachers: [['/home/alice/secrets/teacher', fc], ['C:\\alice\\other', fc]]}\n"
+        "data: {source: cifar10}\n"
+    )
+    out = push.write_folder(run, tmp_path / "out", "a/b", licence="MIT")
+    text = (out / "recipe.yaml").read_text()
+    assert "secret.h5" in text and "teacher" in text and "other" in text and "~10 % of it" in text
+    for name in ("recipe.yaml", "README.md"):
+        assert "alice" not in (out / name).read_text(), name
+
+
+def test_a_run_is_not_pushed_over_itself_nor_with_the_onnx_form_of_older_weights(run, tmp_path):
+    before = (run / "recipe.yaml").read_text()
+    with pytest.raises(UserError, match="of its own"):
+        push.write_folder(run, run, "a/b", licence="MIT", dataset="x")
+    assert (run / "recipe.yaml").read_text() == before
+    (run / "encoder.onnx").touch()
+    (run / "manifest.json").write_text('{"source": {"sha256": "ab"}}')
+    with pytest.raises(UserError, match="another encoder.keras.*mizoo export"):
+        push.write_folder(run, tmp_path / "out", "a/b", licence="MIT", dataset="x")
+    (run / "manifest.json").write_text(json.dumps({"source": {"sha256": files.sha256(run / "encoder.keras")}}))
+    out = push.write_folder(run, tmp_path / "out", "a/b", licence="MIT", dataset="x")
+    assert {"encoder.onnx", "manifest.json", "results.json"} < set(os.listdir(out))
+    for name in ("encoder.onnx", "manifest.json", "results.json"):
+        (run / name).unlink()
+    push.write_folder(run, out, "a/b", licence="MIT", dataset="x")
+    assert sorted(os.listdir(out)) == ["README.md", "encoder.keras", "recipe.yaml"]  # nothing of the earlier one
+    assert "onnx" not in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((None, None, 3), ["pictures (of any size, decoded values 0 to 255)", "It takes pictures of any size"]),
+        ((None, 3), ["series (3 values a step)", "It takes series of 3 values a step"]),
+        ((None,), ["sounds (samples in -1 to 1)", "is not recorded"]),
+    ],
+)
+def test_the_card_of_a_run_says_what_goes_in_whatever_that_is(run, tmp_path, shape, says):
+    import keras
+
+    inputs = keras.Input(shape)
+    pooled = keras.layers.Reshape((-1, shape[-1] or 1))(inputs) if len(shape) < 3 else inputs
+    pool = keras.layers.GlobalAveragePooling2D() if len(shape) == 3 else keras.layers.GlobalAveragePooling1D()
+    keras.Model(inputs, {"fc": keras.layers.Dense(2)(pool(pooled))}).save(run / "encoder.keras")
+    text = (push.write_folder(run, tmp_path / "out", "a/b", licence="MIT", dataset="x") / "README.md").read_text()
+    for words in says:
+        assert words in text
+    assert "onnx" not in text and "None" not in text.split("## Training")[0] + text.split("## Limits")[1]
+
+
+def test_a_version_of_an_entry_goes_up_as_the_entry_does(shelf, tmp_path):
+    out = push.write_folder(f"{NAME}@1", tmp_path / "out", "someone/sounds")
+    for path in (shelf / "someone/sounds").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_what_cannot_go_up_is_said_before_anything_is_sent(run, recorder, monkeypatch):

@@ -245,6 +245,13 @@ def test_labels_that_number_no_classes_are_refused_at_construction(labels, says)
         data.Dataset("mine", PICTURES, labels)
 
 
+def test_labels_that_number_no_class_of_those_given_are_refused_at_construction():
+    with pytest.raises(UserError, match="labels from 1 to 4 with 4 classes. They count from 1: subtract 1"):
+        data.Dataset("mine", PICTURES, np.arange(8) // 2 + 1, "a b c d".split())
+    with pytest.raises(UserError, match="labels from 0 to 7 with 2 classes"):
+        data.Dataset("mine", PICTURES, np.arange(8), ("a", "b"))
+
+
 def test_names_of_classes_are_numbered():
     names = ["dog", "cat", "dog", "emu"] * 2
     dataset = data.Dataset("mine", PICTURES, names)

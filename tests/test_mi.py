@@ -218,6 +218,7 @@ def test_sums_of_estimates_refuse_bad_rows_by_name(rng, values, message):
         ({"critic": "dot"}, "separable, bilinear"),
         ({"bound": "ksg", "critic": "concat"}, "has no critic"),
         ({"bound": "ksg", "neighbours": 100}, "below the number of rows"),
+        ({"bound": "ksg", "repeats": 5}, "leave `repeats` out"),
         ({"preprocess": "whiten"}, "rank, standardise, none"),
         ({"folds": 2}, "1, or 3 to 10"),
         ({"batch_size": 1}, "2 or more"),

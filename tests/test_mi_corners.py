@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import time
 import warnings
 
 import numpy as np
@@ -216,7 +218,7 @@ def test_of_200_independent_pairs_4_to_18_have_p_below_5_percent(bound):
     p = []
     for seed in range(200):
         x, y = np.random.default_rng(seed).standard_normal((2, 200, 2))
-        options = {"critic": "separable", "hidden": (8,), "max_steps": 50, "folds": 3} if bound == "infonce" else {}
+        options = {"critic": "separable", "hidden": (8,), "max_steps": 50, "folds": 1} if bound == "infonce" else {}
         p.append(mizoo.mi.estimate(x, y, bound, permutations=99, progress=False, **options).p_value)
     assert 4 <= np.sum(np.array(p) < 0.05) <= 18
 
@@ -382,21 +384,79 @@ def test_lists_and_data_frames_are_taken(rng):
         mizoo.mi.estimate(frame, y)
 
 
-def test_a_table_is_estimated_from_the_command_line(rng, tmp_path, capsys, monkeypatch):
+def test_a_column_of_text_is_one_variable(rng):
+    """Three colours beside an independent size: no total correlation, of which their dummy columns have some."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"colour": rng.choice(["red", "green", "blue"], 900), "size": rng.standard_normal(900)})
+    found = mizoo.mi.total_correlation(frame, **{"bound": "infonce", **QUICK})
+    assert found.nats == mizoo.mi.total_correlation(frame[["colour"]], frame["size"], bound="infonce", **QUICK).nats
+    assert abs(found.nats) < 0.05
+    for alone in (frame["colour"], frame[["colour"]]):
+        with pytest.raises(UserError, match="two variables or more. Received: 1"):
+            mizoo.mi.total_correlation(alone)
+
+
+@pytest.fixture
+def mi_estimate(monkeypatch, capsys):
+    """`mizoo mi estimate` with some arguments: its exit status, what it printed and what it said of a mistake."""
     from mizoo import cli
 
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["mizoo", "mi", "estimate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def test_a_table_is_estimated_from_the_command_line(rng, tmp_path, mi_estimate, monkeypatch):
     x, y = pair(rng, 600)
     lines = ["a,b,kind", *(f"{p},{q},{'up' if p > 0 else 'down'}" for p, q in zip(x[:, 0], y[:, 0]))]
     (tmp_path / "data.csv").write_text("\n".join(lines))
-    arguments = ["mizoo", "mi", "estimate", str(tmp_path / "data.csv"), "--x", "a,kind", "--y", "b", "--bound", "ksg"]
-    monkeypatch.setattr("sys.argv", arguments)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code and "nats (ksg" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", [*arguments[:-3], "c", *arguments[-2:]])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2 and "columns a, b, kind. Received: c" in capsys.readouterr().err
+    (tmp_path / "data.TSV").write_text("\n".join(lines).replace(",", "\t"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = ("--x", "a,kind", "--bound", "ksg", "--y")
+    found = [mi_estimate(path, *options, "b") for path in (tmp_path / "data.csv", "~/data.csv", "~/data.TSV")]
+    assert found[0][0] == 0 and "nats (ksg" in found[0][1] and found[0] == found[1] == found[2]
+    code, _, said = mi_estimate(tmp_path / "data.csv", *options, "c")
+    assert code == 2 and "columns a, b, kind. Received: c" in said
+    for option, name in (("--permutations", "permutations"), ("--repeats", "repeats")):
+        code, _, said = mi_estimate(tmp_path / "data.csv", "--x", "a", "--y", "b", "--given", "kind", option, "9")
+        assert code == 2 and f"of a single estimate, not of a sum of several. Received: {name}" in said
+
+
+COLUMN = np.arange(60.0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "options", "message"),
+    [
+        (b"a,b\n\xe9t\xe9,1\n", (), "cannot be read as a table in UTF-8"),
+        (b"a,b,g\n1,2,3\n", ("--groups", "g,a"), "`groups` is the name of one column. Received: 'g,a'"),
+        (b"a,b,g\n1,2,3\n", ("--groups", ""), "`groups` is the name of one column. Received: ''"),
+        (b"no archive", (".npz",), "cannot be read as an .npz file"),
+        ({"a": COLUMN.astype(object), "b": COLUMN}, (), "cannot be read as an .npz file"),
+        (COLUMN, (), "cannot be read as an .npz file"),
+        ({"a": COLUMN, "c": COLUMN}, (), "has the columns a, c. Received: b"),
+        ({"a": COLUMN, "b": COLUMN[1:]}, (), "of one length. Received: 'a' of 60 rows, 'b' of 59 rows"),
+        ({"a": COLUMN, "b": np.float64(3)}, (), r"Received: 'b' in .*, of shape \(\) and"),
+        ({"a": COLUMN, "b": COLUMN.reshape(60, 1, 1)}, (), "Received: 'b'.* shape"),
+        ({"a": COLUMN, "b": COLUMN.astype(str).reshape(30, 2)}, (), "'b'.*dtype <U"),
+    ],
+)
+def test_tables_that_are_none_are_refused_in_one_line(tmp_path, mi_estimate, stored, options, message):
+    path = tmp_path / ("data.csv" if isinstance(stored, bytes) and ".npz" not in options else "data.npz")
+    with open(path, "wb") as stream:
+        if isinstance(stored, bytes):
+            stream.write(stored)
+        elif isinstance(stored, dict):
+            np.savez(stream, **stored)
+        else:
+            np.save(stream, stored)
+    options = [each for each in options if each != ".npz"]
+    code, _, said = mi_estimate(path, "--x", "a", "--y", "b", "--bound", "ksg", *options)
+    assert code == 2 and len(said.splitlines()) == 1 and re.search(message, said)
 
 
 def test_an_estimate_is_drawn(rng, tmp_path):
@@ -425,3 +485,32 @@ def test_neighbours_with_groups_are_their_definition(rng):
         counts = [(side[i, others] < radius).sum() for side in apart]
         expected.append(digamma(3) + digamma(len(others) + 1) - digamma(counts[0] + 1) - digamma(counts[1] + 1))
     np.testing.assert_allclose(ksg.ksg(x, y, 3, groups), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("decimals", [1, 9])  # with ties and without
+@pytest.mark.parametrize("sizes", [[40, 30, 50], [1] * 60 + [60], [3] * 40, [9, 111]])
+def test_neighbours_with_groups_of_any_size_are_those_of_the_whole_matrix(rng, sizes, decimals):
+    from scipy.special import digamma
+
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    x, y = (np.round(scale * side, decimals) for scale, side in zip((1.0, 30.0), pair(rng, len(groups), columns=2)))
+    apart = np.array([np.abs(side[:, None] - side[None]).max(axis=-1) for side in (x, y)])
+    apart[:, groups[:, None] == groups[None]] = np.inf
+    radius = np.sort(apart.max(axis=0), axis=1)[:, 4, None]
+    counts = (apart < radius).sum(axis=-1)
+    others = len(groups) - np.bincount(groups)[groups]
+    expected = digamma(5) + digamma(others + 1) - digamma(counts + 1).sum(axis=0)
+    np.testing.assert_allclose(ksg.ksg(x, y, 5, groups), expected, rtol=1e-9)
+
+
+def test_a_few_large_groups_take_hardly_longer_than_none(rng):
+    x, y = pair(rng, 12000)
+    started = time.process_time()
+    ksg.ksg(x, y, 5, np.arange(12000) % 6)
+    assert time.process_time() - started < 5  # 55 seconds with a matrix of each group
+
+
+def test_estimates_of_one_seed_are_equal(rng):
+    x, y = pair(rng, 300)
+    one, same, other = (mizoo.mi.estimate(x, y, "infonce", seed=seed, **QUICK) for seed in (0, 0, 1))
+    assert one == same and hash(one) == hash(same) and one != other and len({one, same, other}) == 2

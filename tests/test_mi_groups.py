@@ -103,16 +103,24 @@ def test_only_groups_of_equal_size_are_exchanged(rng):
     np.testing.assert_array_equal(pairing[groups == 0], np.flatnonzero(groups == 0))
 
 
-@pytest.mark.parametrize("bound", ["ksg", "infonce"])
-def test_groups_that_cannot_be_exchanged_are_not_tested(rng, bound):
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [
+        ("ksg", "20 other arrangements.*Received: 0, of 12 groups"),
+        ("infonce", "40 other arrangements.*in each fold.*Received: 0, of 4 groups"),
+    ],
+)
+def test_groups_that_cannot_be_exchanged_are_not_tested(rng, bound, message):
     groups = np.repeat(np.arange(12), np.arange(3, 15))
     x, y = pair(rng, len(groups), 0.5)
-    with pytest.raises(UserError, match="20 other arrangements.*Received: 0, of 12 groups"):
+    with pytest.raises(UserError, match=message):
         mizoo.mi.estimate(x, y, bound, groups=groups, permutations=19, progress=False)
-    scoring.check_arrangements([np.arange(4)])  # 4! - 1 = 23
-    scoring.check_arrangements([np.arange(3), np.arange(3)])
-    with pytest.raises(UserError, match="Received: 5, of 3 groups"):
-        scoring.check_arrangements([np.arange(3)])
+    scoring.check_arrangements([[np.arange(4)]])  # 4! - 1 = 23
+    scoring.check_arrangements([[np.arange(3), np.arange(3)]])
+    scoring.check_arrangements([[np.arange(5)]] * 3)
+    for folds, received in (([[np.arange(3)]], "5, of 3"), ([[np.arange(5)], [np.arange(4)]], "23, of 4")):
+        with pytest.raises(UserError, match=f"Received: {received} groups"):
+            scoring.check_arrangements(folds)
 
 
 def test_a_critic_is_tested_on_whole_groups(rng):
@@ -126,7 +134,7 @@ def test_a_critic_is_tested_on_whole_groups(rng):
     group = np.repeat(np.arange(60), [10] * 30 + [4] * 30)
     x = rng.standard_normal(60)[group] + 0.05 * rng.standard_normal(len(group))
     quick = {"critic": "bilinear", "max_steps": 50, "progress": False, "groups": group}
-    found = mizoo.mi.estimate(x, x + rng.standard_normal(len(group)), "infonce", permutations=19, **quick)
+    found = mizoo.mi.estimate(x, x + rng.standard_normal(len(group)), "infonce", permutations=39, **quick)
     assert found.p_value == pytest.approx(0.05)
 
 

@@ -128,3 +128,20 @@ def test_the_better_of_two_fits_is_kept(rng):
     assert auto.settings["starts"][0].startswith("waves") and auto.nats > max(plain.nats, 0.6)
     x, noise = rng.standard_normal((2, 3000))
     assert mizoo.mi.estimate(x, 0.8 * x + 0.6 * noise, "auto", **few).settings["starts"][0].startswith("canonical")
+
+
+def test_more_validation_rows_than_it_takes_to_choose_change_nothing(rng, monkeypatch):
+    """Their scores are a matrix of all with all."""
+    x = rng.standard_normal((2000, 2))
+    y = 0.6 * x + 0.8 * rng.standard_normal((2000, 2))
+    largest = []
+    infonce = starts._infonce
+    monkeypatch.setattr(starts, "_infonce", lambda scores: largest.append(len(scores)) or infonce(scores))
+    kept, fitted = 300, 1000
+    monkeypatch.setattr(starts, "MOST_CHOOSING", kept)
+    for kinds in (starts.GAUSSIAN, starts.OTHERS):
+        every, first = (
+            starts.choose(x[:fitted], y[:fitted], x[fitted:stop], y[fitted:stop], kinds) for stop in (2000, 1300)
+        )
+        assert (every.name, every.value) == (first.name, first.value)
+    assert max(largest) == kept

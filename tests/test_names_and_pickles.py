@@ -156,6 +156,12 @@ def test_an_existing_name_is_taken_as_it_is(published, tmp_path, monkeypatch):
     assert (tmp_path / "home" / "out.keras").is_file()
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "photo\0graphs"])
+def test_what_can_be_no_name_of_a_file_is_refused(name):
+    with pytest.raises(UserError, match="name of a file or folder"):
+        zoo.load(name)
+
+
 IMPORT_FROM_ABOVE = """
 import site, sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]

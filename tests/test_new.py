@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
+from support.deep import png_of_16_bit_colour
 
-from mizoo import recipes
+from mizoo import data, recipes
 from mizoo.errors import UserError
 from mizoo.new import Cost, Survey, Wishes, choose, new, refuse, survey, words
 from mizoo.new import run as running
@@ -317,6 +318,12 @@ def test_grey_scans_of_12_bits_get_their_depth(tmp_path, rng, quick):
     written = new(tmp_path / "my.yaml", tmp_path / "scans", progress=False)
     assert recipes.load(written.written).data.depth == 12
     assert "12 bits" in written.written.read_text() and "the pictures are grey" in written.written.read_text()
+    # A depth is refused for colours of 16 bits; the name of the file is one that YAML could take for a number.
+    png_of_16_bit_colour(tmp_path / "scans" / "colour.png", rng.integers(0, 65536, (40, 40, 3)))
+    recipe = recipes.load(new(tmp_path / "1e3.yaml", tmp_path / "scans", progress=False).written)
+    assert (recipe.name, recipe.data.depth, recipe.data.without_files) == ("1e3", 12, ("colour.png",))
+    loaded = data.load(tmp_path / "scans", depth=recipe.data.depth, without=recipe.data.without_files)
+    assert len(loaded) == 100 and loaded.images.max() == 255
 
 
 def test_a_few_steps_are_measured():

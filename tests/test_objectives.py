@@ -124,6 +124,23 @@ def test_a_last_batch_of_one_picture_leaves_weights_finite(rng, bound):
     assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.trainable_variables)
 
 
+class Brightness(Objective):
+    term_names = ("mean",)
+
+    def compute_terms(self, images, noise):
+        mean = ops.mean(images)
+        return 0.0 * ops.mean(self.encoder.trainable_variables[0]) + mean, {"mean": mean}
+
+
+def test_the_numbers_of_an_epoch_count_every_picture_once():
+    images = np.repeat(np.arange(5, dtype="float32"), 32 * 32 * 3).reshape(5, 32, 32, 3) * 50
+    model = Brightness(toy_encoder())
+    model.track_terms()
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=TENSORFLOW)
+    logs = model.fit(images, batch_size=4, shuffle=False, verbose=0).history
+    assert logs["loss"] == logs["mean"] == pytest.approx([images.mean()])
+
+
 def test_the_prior_optimizer_is_a_copy_unless_given():
     model = deep_infomax()
     first = keras.optimizers.Adam(3e-4, beta_1=0.5)

@@ -45,6 +45,18 @@ def test_layers_are_excluded_by_name_and_embeddings_by_default():
         assert (optimizer.adam_velocities[0] is not None) == excluded
 
 
+def test_biases_of_any_rank_go_to_adam():
+    gru, attention = keras.layers.GRU(3), keras.layers.MultiHeadAttention(2, 3)
+    gru.build((None, 5, 4))
+    attention.build((None, 5, 4), (None, 5, 4))
+    variables = [*gru.trainable_variables, *attention.trainable_variables]
+    optimizer = Muon(0.05)
+    optimizer.build(variables)
+    kernels = {v.path for v, other in zip(variables, optimizer.adam_velocities) if other is None}
+    assert kernels == {v.path for v in variables if v.path.endswith("kernel")} and len(kernels) == 6
+    assert sum(len(v.shape) > 1 for v in variables) == 10  # what went by the rank before
+
+
 @pytest.mark.parametrize("shape", [(3, 3, 8, 6), (2, 2, 3, 40), (7, 5)])
 def test_a_step_of_a_kernel_is_orthogonal_and_of_the_size_of_the_rate(rng, shape):
     kernel = keras.Variable(rng.standard_normal(shape).astype("float32"), name="kernel")

@@ -46,10 +46,20 @@ class Siamese(Objective):
         return -value, {"pair_mi": value}
 
 
-def flat_encoder(size=5):
+@keras.saving.register_keras_serializable("test_own_classes")
+class Moved(Siamese):
+    def __init__(self, encoder, **settings):
+        super().__init__(encoder, **{**settings, "augment": layers.RandomTranslation(0.3, 0.3)})
+
+
+def flat_encoder(size=5, dropout=0.0, endpoint="global"):
     images = keras.Input((16, 16, 3), name="images")
-    x = layers.Flatten()(layers.Rescaling(1 / 255)(images))
-    return keras.Model(images, {"global": layers.Dense(size, dtype="float32")(x)}, name="flat_encoder")
+    x = layers.Dropout(dropout)(layers.Flatten()(layers.Rescaling(1 / 255)(images)))
+    return keras.Model(images, {endpoint: layers.Dense(size, dtype="float32")(x)}, name="flat_encoder")
+
+
+def no_encoder():
+    return "a string"
 
 
 def run(task, options, progress):
@@ -112,6 +122,39 @@ def test_they_train_resume_are_measured_and_printed_under_their_own_unit(module,
     text = report.table([row])
     assert text.startswith("Feature units on own") and "`width`: standard deviation" in text and "Top-1" not in text
     assert f"{row.value:.2f}" in text
+
+
+def recipe_of(tmp_path, module, objective="Siamese", **encoder):
+    return recipes.validate(
+        {
+            "name": "own",
+            "encoder": {"name": f"{module}:flat_encoder", **encoder},
+            "objective": {"name": f"{module}:{objective}", "views": 2},
+            "data": {"source": str(tmp_path / "pictures"), "augment": "views"},
+            "training": {"epochs": 2, "batch_size": 8, "precision": "float32"},
+        }
+    )
+
+
+@pytest.mark.parametrize("draws", [{"dropout": 0.5}, {"objective": "Moved"}], ids=["dropout", "layer as augment"])
+def test_a_run_whose_layers_draw_by_themselves_resumes_as_if_unbroken(module, pictures, tmp_path, eager, draws):
+    recipe = recipe_of(tmp_path, module, **draws)
+    pretrain(recipe, tmp_path / "parts", stop_after=1)
+    runs = [pretrain(recipe, tmp_path / name) for name in ("parts", "whole")]
+    one, two = (keras.saving.load_model(run / "encoder.keras").get_weights() for run in runs)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    logs = [read_log(run) for run in runs]
+    assert [line["loss"] for line in logs[0]] == pytest.approx([line["loss"] for line in logs[1]], abs=1e-5)
+
+
+def test_an_encoder_that_a_run_cannot_measure_is_refused_before_it_trains(module, pictures, tmp_path):
+    with pytest.raises(UserError, match=f"{module}:flat_encoder returns.*'global'.*Received: the endpoints fc"):
+        pretrain(recipe_of(tmp_path, module, endpoint="fc"), tmp_path / "run")
+    with pytest.raises(UserError, match="no_encoder returns.*Received: 'a string'"):
+        recipes.validate(
+            {"name": "own", "encoder": {"name": f"{module}:no_encoder"}, "data": {"source": "x"}}
+        ).encoder.build()
 
 
 @pytest.mark.parametrize(

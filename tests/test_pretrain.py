@@ -143,6 +143,17 @@ def test_a_killed_run_goes_on_from_its_checkpoint(recipe, unbroken, tmp_path):
     assert_same_weights(run, unbroken)
 
 
+def test_what_a_run_is_asked_for_is_checked_first_and_a_path_is_a_recipe(recipe, unbroken, tmp_path, capsys):
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(UserError, match="`stop_after` is a whole number, 1 or more"):
+            pretrain(recipe, tmp_path / "run", stop_after=wrong)
+    with pytest.raises(UserError, match="`recipe` is a mizoo.recipes.Recipe.*Received: {}"):
+        pretrain({}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert pretrain(unbroken / "recipe.yaml", unbroken) == unbroken
+    assert "already trained" in capsys.readouterr().err
+
+
 def test_the_log_shows_bounds_beside_ceilings_and_the_state_of_the_embedding(recipe, unbroken):
     lines = read_log(unbroken)
     assert len(lines) == 3
@@ -192,11 +203,15 @@ def test_an_encoder_trained_on_smaller_views_is_saved_for_whole_pictures(recipe,
     assert 0 < np.abs(weights(run)[0] - first[0]).max() < 0.01  # it went on from there, in three steps
 
 
-def test_a_run_that_has_to_come_first_is_named_with_its_command(recipe, tmp_path, fake_zoo):
+def test_a_run_that_has_to_come_first_is_named_with_its_command(recipe, tmp_path, fake_zoo, monkeypatch):
     (fake_zoo.root / "models" / "toy").mkdir()
     (fake_zoo.root / "models" / "toy" / "start.yaml").write_text("name: toy_first\n")
     with pytest.raises(UserError, match=r"runs/toy_first, which is not here.*`mizoo pretrain .*/toy/start.yaml`"):
         pretrain(changed(recipe, init_from="runs/toy_first"), tmp_path / "run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "runs" / "toy_first").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds no encoder.keras"):  # so it was found
+        pretrain(changed(recipe, init_from="~/runs/toy_first"), tmp_path / "run")
     with pytest.raises(UserError, match="There is no folder runs/another"):
         pretrain(changed(recipe, init_from="runs/another"), tmp_path / "run")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 keras = pytest.importorskip("keras")
 if keras.backend.backend() != "tensorflow":
@@ -19,12 +21,12 @@ for needed in ("onnx", "onnxruntime", "tf2onnx"):
 from support.encoders import shaken_encoder, values_of  # noqa: E402
 from support.rows import a_row  # noqa: E402
 
-from mizoo import encoders, export, zoo  # noqa: E402
+from mizoo import encoders, export, recipes, zoo  # noqa: E402
 from mizoo._tools import files  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.evaluate.rows import merge_rows, read_rows  # noqa: E402
 from mizoo.export import publish as publish_as  # noqa: E402
-from mizoo.publish import _valid_baselines, is_path  # noqa: E402
+from mizoo.publish import _check_teachers, _valid_baselines, check_run, is_path  # noqa: E402
 from mizoo.report import cards  # noqa: E402
 from mizoo.zoo.entries import REGISTRY  # noqa: E402
 
@@ -237,6 +239,12 @@ def test_the_teachers_of_an_entry_are_other_entries(clone, images):
         with pytest.raises(UserError, match=f"teachers of an entry are other entries.*{teacher}"):
             publish(run, name, root=root, images=images)
     assert os.listdir(root / "models") == []
+    entries = {"other": {"version": 2, "earlier": {"1": {}}}}
+    (root / REGISTRY).write_text(json.dumps(entries))
+    for teacher, refusal in (("other@1", None), ("other", None), ("other@7", "no version '7'")):
+        recipe = recipes.Recipe.model_validate(yaml.safe_load(taught % teacher))
+        with contextlib.nullcontext() if refusal is None else pytest.raises(UserError, match=refusal):
+            _check_teachers("small_net", recipe)
 
 
 def test_publishing_names_what_is_missing_and_leaves_the_clone_alone(clone, images):
@@ -299,10 +307,20 @@ def test_no_path_of_this_machine_is_published(clone, images, quick_forms, tmp_pa
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [("cifar10", False), ("photos/", True), ("./photos", True), ("~/photos", True), ("C:\\photos", True)],
+    [
+        *(("cifar10", False), ("emnist/balanced", False), ("photos/", True), ("./photos", True), ("~/photos", True)),
+        *(("C:\\photos", True), ("clientpics", True)),  # a folder where it was trained, and not here
+    ],
 )
 def test_a_path_is_told_from_the_name_of_a_data_set(source, expected):
     assert is_path(source) == expected
+
+
+def test_a_run_in_the_home_folder_is_found_by_its_tilde(clone, monkeypatch):
+    _, run = clone
+    monkeypatch.setenv("HOME", str(run.parent))
+    monkeypatch.setenv("USERPROFILE", str(run.parent))
+    assert check_run("~/run") == run
 
 
 def test_weights_that_are_not_finite_are_not_published(clone, images):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+import numpy as np
 import pytest
 import yaml
 
@@ -171,7 +172,7 @@ def test_an_averaged_model_has_one_optimiser():
 
 
 def test_dump_and_load_give_the_same_recipe(tmp_path):
-    recipe = recipes.validate(with_change("training.epochs", 7))
+    recipe = recipes.validate(with_change("training.epochs", 7) | {"name": "1e3", "summary": "-2.e-4"})
     path = tmp_path / "toy.yaml"
     path.write_text(recipe.dump())
     assert recipes.load(path) == recipe
@@ -195,6 +196,19 @@ def test_files_that_are_no_recipes(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match="bad.yaml"):
             recipes.load(path)
+
+
+def test_a_tilde_is_the_home_folder_and_numbers_of_numpy_are_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("name: mine\ndata: {source: cifar10}\n")
+    changes = {
+        "training.epochs": np.int64(7),
+        "optimizer.learning_rate": np.float32(0.5),
+        "encoder.fc_size": np.uint8(9),
+    }
+    recipe = recipes.load("~/mine.yaml", changes)
+    assert (recipe.training.epochs, recipe.optimizer.learning_rate, recipe.encoder.fc_size) == (7, 0.5, 9)
+    assert recipes.validate(yaml.safe_load(recipe.dump())) == recipe
 
 
 def test_a_recipe_beside_others_in_its_folder_goes_by_both_names(tmp_path, monkeypatch):

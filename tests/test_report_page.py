@@ -21,7 +21,7 @@ from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
 from mizoo.evaluate import measures
 from mizoo.evaluate.published import entry_rows
-from mizoo.report.page import figures, report
+from mizoo.report.page import build, figures, report
 from mizoo.report.page.kept import kept
 from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import evidence_of, section
@@ -195,12 +195,17 @@ def test_training_pictures_that_are_away_leave_it_open_until_they_are_back(made,
     with Progress(False) as progress:
         subject = find(made.run, made.data, progress)
         moved = recipes.validate(subject.recipe.model_dump() | {"watch": None}).model_copy(
-            update={"data": subject.recipe.data.model_copy(update={"source": str(tmp_path / "away")})}
+            update={
+                "data": subject.recipe.data.model_copy(
+                    update={"source": str(tmp_path / "away"), "without_files": ("train/broken.png",)}
+                )
+            }
         )
         there = dataclasses.replace(subject, recipe=moved)
         away = study(there, "global", tmp_path / "cache", progress)
         assert away["picks"][2] == -1 and evidence_of(there, away).picks is None
-        (tmp_path / "away").symlink_to(made.data)
+        shutil.copytree(made.data, tmp_path / "away")
+        (tmp_path / "away/train/broken.png").write_bytes(b"x")  # which the run leaves out
         assert study(there, "global", tmp_path / "cache", progress)["picks"][2] > 0
 
 
@@ -222,6 +227,26 @@ def test_other_pictures_of_the_same_name_are_other_data(made, tmp_path):
         file = next(copy.rglob("*.png"))
         Image.new("RGB", (32, 32)).save(file)
         assert find(made.run, copy, progress).source != same
+
+
+def test_a_run_is_shown_as_it_read_its_folder_however_the_path_is_written(made, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(made.run, run)
+    file = next(path for path in made.data.rglob("*.png") if "train" in path.parts).relative_to(made.data).as_posix()
+    recipe = recipes.load(made.run / "recipe.yaml", {"data.without_files": [file]})
+    (run / "recipe.yaml").write_text(recipe.dump(), encoding="utf-8")
+    monkeypatch.chdir(made.data.parent)
+    with Progress(False) as progress:
+        for written in (made.data, f"{made.data}/", f"./{made.data.name}"):
+            assert find(run, written, progress).without == (file,), written
+
+
+def test_other_pictures_of_one_folder_have_a_sheet_of_their_own(rng):
+    """Two runs of one folder, one of them without some of its files."""
+    shown = {"thumbnails": rng.integers(0, 256, (9, 8, 8, 3), dtype="uint8")}
+    sheets, styles = build._sheets([shown, {"thumbnails": shown["thumbnails"][1:]}, {}, {**shown, "more": shown}])
+    assert sheets[0] == sheets[3] != sheets[1] and sheets[2] == ""
+    assert [styles.count(f".{sheet}{{") for sheet in sheets[:2]] == [1, 1]
 
 
 def test_pictures_without_labels_have_a_map_and_no_mistakes_and_names_are_escaped(made, tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +159,40 @@ def test_two_protocols_have_two_names():
     assert choose(["knn", TABLE["knn"]]) == (TABLE["knn"],)
 
 
-def test_a_card_shows_no_path_of_the_machine():
-    row = dataclasses.replace(ROW, command="mizoo evaluate /home/me/runs/dim --dataset ~/photos/birds/ --protocol knn")
-    assert public_command(row) == "mizoo evaluate dim --dataset birds --protocol knn"
+@pytest.mark.parametrize(
+    ("command", "public"),
+    [
+        (
+            "mizoo evaluate /home/me/runs/dim --dataset ~/photos/birds/ --protocol knn",
+            "mizoo evaluate dim --dataset birds --protocol knn",
+        ),
+        (  # as rows were written before words were quoted
+            "mizoo evaluate /home/John Smith/secret client/run1 --dataset /data/2024 Acme/photos",
+            "mizoo evaluate run1 --dataset photos",
+        ),
+        (
+            "mizoo evaluate '/home/John Smith/secret client/run 1' --dataset '/data/2024 Acme/photos' --seeds 1",
+            "mizoo evaluate 'run 1' --dataset photos --seeds 1",
+        ),
+        ("mizoo evaluate C:\\Users\\John Smith\\run1 --seeds 1", "mizoo evaluate run1 --seeds 1"),
+        ("mizoo evaluate /home/O'Brien x/run1 --seeds 1", "mizoo evaluate run1 --seeds 1"),
+        ("mizoo.evaluate.evaluate in Python, with the protocols a, b", None),
+    ],
+)
+def test_a_card_shows_no_path_of_the_machine(command, public):
+    assert public_command(dataclasses.replace(ROW, command=command)) == (public or command)
+
+
+def test_a_command_is_one_that_can_be_typed(rng, monkeypatch):
+    """Words with spaces are quoted, and what no option of the command line says is said to be of Python."""
+    images = rng.integers(0, 256, (20, 4, 4, 3), dtype="uint8")
+    data = Dataset("my birds", images, np.arange(20) % 2)
+    encoder = namedtuple("Encoder", "name")("my encoder")
+    arguments = {"protocols": ["knn"], "encoder": "pixels", "progress": False, "cache": False}
+    (row,) = evaluate(encoder, data, split="validation", **arguments)
+    words = ["mizoo", "evaluate", "my encoder", "--dataset", "my birds", "--protocol", "knn", "--encoder", "pixels"]
+    assert shlex.split(row.command) == [*words, "--split", "validation"]
+    monkeypatch.setattr("mizoo.data.load", lambda *_, **__: data)
+    monkeypatch.setattr("mizoo.evaluate.run.data_source", lambda *_: "tfds:birds/1.0.0")
+    (row,) = evaluate(encoder, "birds", train_split="train[:9]", **arguments)
+    assert "in Python" in row.command and "train[:9]" in row.command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 from support.rows import a_row
@@ -95,6 +96,12 @@ def test_a_broken_or_foreign_file_is_refused_and_left_alone(tmp_path, content, m
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="nothing.json"):
         read_rows(tmp_path / "nothing.json")
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    for use in (read_rows, lambda path: merge_rows(path, [ROW])):
+        with pytest.raises(UserError, match=re.escape(str(tmp_path))):
+            use(tmp_path)
 
 
 def test_the_hardware_is_described_without_naming_the_machine():

@@ -91,12 +91,51 @@ def test_a_graph_that_takes_no_pictures_is_refused(tmp_path):
     import onnx
     from onnx import TensorProto, helper
 
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in ("x", "y")]
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
     onnx.save(model, tmp_path / "x.onnx")
-    with pytest.raises(UserError, match="no image encoder"):
+    with pytest.raises(UserError, match="is no encoder"):
         OnnxEncoder(tmp_path / "x.onnx")
+
+
+def pooling(path, shape, half=False):
+    """An ONNX file that averages over windows of three along the first axis after the batch."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    axes, kernel = len(shape) - 2, [3] + [1] * (len(shape) - 3)
+    last, first = [0, axes + 1, *range(1, axes + 1)], [0, *range(2, axes + 2), 1]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=last),
+        helper.make_node("AveragePool", ["t"], ["p"], kernel_shape=kernel),
+        helper.make_node("Transpose", ["p"], ["u"], perm=first),
+        helper.make_node("Cast", ["u"], ["fc"], to=kind),
+    ]
+    free = [shape[0], *[f"y{i}" for i in range(axes)], shape[-1]]
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    graph = helper.make_graph(nodes, "g", [taken], [helper.make_tensor_value_info("fc", kind, free)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
+    return path
+
+
+def test_a_graph_of_one_batch_size_takes_any_number_of_pictures(tmp_path, images):
+    expected = OnnxEncoder(pooling(tmp_path / "any.onnx", ["n", 32, 32, 3]))(images)["fc"]
+    for name, batch in (("one", 1), ("four", 4)):
+        fixed = OnnxEncoder(pooling(tmp_path / f"{name}.onnx", [batch, 32, 32, 3]))
+        for found in (fixed(images), fixed.predict(images, batch_size=3)):
+            np.testing.assert_array_equal(found["fc"], expected)
+    half = OnnxEncoder(pooling(tmp_path / "half.onnx", ["n", 32, 32, 3], half=True))(images)["fc"]
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [["n", "h", "w", 3], ["n", "t", 3]])
+def test_what_is_smaller_than_a_kernel_is_named_by_its_shape(tmp_path, shape):
+    encoder = OnnxEncoder(pooling(tmp_path / "small_net.onnx", shape))
+    with pytest.raises(UserError, match=r"small_net could not encode .* of the shape \(1, 2, "):
+        encoder(np.zeros([1, 2, 2, 3][: len(shape) - 1] + [3], np.float32))
 
 
 def test_keras_is_never_imported(published):

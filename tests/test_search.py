@@ -63,7 +63,7 @@ def vectors(encoder, index):
 
     images = np.stack([pictures.square(pictures.read(path), 32) for path in index.paths])
     features = OnnxEncoder(encoder, "fc")(images)
-    return unit_rows(features - features.mean(axis=0))
+    return unit_rows(features - features.sum(axis=0) / (len(features) + 8))
 
 
 def test_an_index_names_what_it_left_out_and_reads_back(made, index):
@@ -113,6 +113,15 @@ def test_near_duplicates_are_groups(index):
             search.near_duplicates(index, threshold=wrong, progress=False)
 
 
+@pytest.mark.parametrize("count", [2, 5])
+def test_near_duplicates_are_found_where_there_is_nothing_else(encoder, tmp_path, count):
+    (tmp_path / "photos").mkdir()
+    for i in range(count):
+        Image.fromarray(scene(7)).save(tmp_path / f"photos/{i}.jpg", quality=60 + 9 * i)
+    index, _ = search.build(tmp_path / "photos", tmp_path / "alike.index", encoder, progress=False)
+    assert [len(group) for group in search.near_duplicates(index, progress=False)] == [count]
+
+
 def test_a_graph_finds_nearly_what_all_comparisons_find(encoder, photos, tmp_path, monkeypatch):
     pytest.importorskip("usearch")
     monkeypatch.setattr(indexing, "EXACT", 30)
@@ -136,8 +145,10 @@ def test_a_graph_finds_nearly_what_all_comparisons_find(encoder, photos, tmp_pat
         return known(name, *arguments, **settings)
 
     monkeypatch.setattr(builtins, "__import__", without_usearch)
-    with pytest.raises(UserError, match="search.*--exact"):
-        search.build(photos, tmp_path / "other.index", encoder, progress=False)
+    with monkeypatch.context() as patched:  # before hours of encoding
+        patched.setattr(indexing, "embed", None)
+        with pytest.raises(UserError, match="search.*--exact"):
+            search.build(photos, tmp_path / "other.index", encoder, progress=False)
     assert search.build(photos, tmp_path / "exact.index", encoder, exact=True, progress=False)[0].graph is None
 
 
@@ -153,6 +164,34 @@ def test_a_sheet_shows_the_query_and_the_hits(index, photos, tmp_path):
     assert (tiles[3] == 0xDD).all() and not (tiles[2] == 0xDD).all()
     with pytest.raises(UserError, match="png"):
         search.draw(found, tmp_path / "hits.gif")
+
+
+def test_what_has_no_rgb_is_a_grey_tile_and_a_sheet_too_wide_for_its_format_is_refused(photos, tmp_path):
+    np.save(tmp_path / "many.npy", np.zeros((40, 40, 13), "uint8"))
+    np.save(tmp_path / "one.npy", np.zeros((40, 40), "uint8"))
+    hits = [search.Hit(tmp_path / name, 1.0) for name in ("many.npy", "one.npy")]
+    sheet = np.asarray(Image.open(search.draw([(photos / "07.png", hits)], tmp_path / "hits.png")))
+    assert (sheet[8 : 8 + 128, 160 : 160 + 128] == 0xDD).all() and not sheet[8 : 8 + 128, 296 : 296 + 128].any()
+    with pytest.raises(UserError, match=r"too large.*Name a \.png file"):
+        search.draw([(photos / "07.png", hits[1:] * 130)], tmp_path / "hits.webp")
+    assert not (tmp_path / "hits.webp").exists()
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "keras"])
+def test_an_endpoint_too_wide_to_compare_is_refused_before_anything_is_encoded(runtime, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "_WIDEST", 100)
+    monkeypatch.setattr(indexing, "embed", None)
+    encoder = publish().onnx_file if runtime == "onnx" else publish().keras_file
+    with pytest.raises(UserError, match="'conv' has 128 numbers a picture, more than 100"):
+        search.build(photos, tmp_path / "wide.index", encoder, endpoint="conv", runtime=runtime)
+
+
+def test_an_encoder_in_the_home_folder_is_found_again(encoder, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.onnx").write_bytes(encoder.read_bytes())
+    search.build(photos / "07.png", tmp_path / "my.index", "~/mine.onnx", progress=False)
+    ((_, hits),) = search.read(tmp_path / "my.index").search(photos / "07.png")
+    assert hits[0].path == photos / "07.png"
 
 
 def test_what_is_no_index_and_another_encoder_are_refused(index, encoder, photos, tmp_path):

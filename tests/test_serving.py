@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -29,7 +30,9 @@ from mizoo.data import pictures  # noqa: E402
 from mizoo.data.dataset import Dataset  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 from mizoo.export import compare, save_onnx, save_saved_model  # noqa: E402
+from mizoo.export.keras_file import save_keras  # noqa: E402
 from mizoo.export.quantization import quantize_onnx, take_uint8  # noqa: E402
+from mizoo.zoo.manifests import why_stale  # noqa: E402
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/serving.md").read_text(encoding="utf-8")
 FILES = 0.02
@@ -189,6 +192,19 @@ def test_a_published_file_is_not_replaced_and_a_manifest_of_other_bytes_does_not
     (tmp_path / "manifest.json").write_text(same)
     deploying.deploy(encoder, tmp_path, progress=False)
     assert (tmp_path / "manifest.json").read_text() == same
+    save_keras(encoder, tmp_path / "encoder.keras")
+    deploying.deploy(tmp_path, tmp_path, progress=False)
+    assert why_stale(tmp_path) is None
+    (tmp_path / "encoder.keras").write_text("trained again")
+    assert "another encoder.keras" in why_stale(tmp_path)
+
+
+def test_eight_bits_of_pictures_of_one_class_are_refused_before_anything_is_exported(encoder, tmp_path, monkeypatch):
+    one = dataclasses.replace(two_kinds(), labels=np.zeros(400, "int64"))
+    monkeypatch.setattr("mizoo.data.load", lambda name, split, size=None: one)
+    monkeypatch.setattr(deploying, "save_onnx", None)
+    with pytest.raises(UserError, match=r"of 1 class.*--dataset"):
+        deploying.deploy(encoder, tmp_path, quantize="int8", progress=False)
 
 
 @pytest.mark.slow

@@ -107,6 +107,9 @@ def test_changed_parameters_change_the_features(images):
     features = Features(SMALL).fit(images)
     assert features.transform(images).shape == (40, 768)
     assert features.set_params(endpoint="global").transform(images).shape == (40, 192)
+    for size in (0, -1, 2.5):
+        with pytest.raises(UserError, match="batch_size"):
+            clone(features).fit(images).set_params(batch_size=size).transform(images)
     copy = clone(features)
     assert copy.get_params() == features.get_params() and not hasattr(copy, "encoder_sha256_")
     both = make_union(Features(SMALL), Features(SMALL, "global")).fit(images)

@@ -95,6 +95,8 @@ def test_spoken_digits_are_split_by_takes():
     assert len(left) == 1600 and train.classes["speaker"].index("theo") not in left.labels["speaker"]
     with pytest.raises(UserError, match="george"):
         sets.load("spoken_digit", "train", without_speakers=["nobody"])
+    with pytest.raises(ValueError, match="read-only"):
+        test.clips[0][:] = 0  # what the next `load` gives
 
 
 RECIPE = {

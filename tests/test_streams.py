@@ -15,7 +15,7 @@ from PIL import Image
 from support.records import Probing
 
 from mizoo import data
-from mizoo.data import choosing, packed, reading
+from mizoo.data import choosing, packed, pictures, reading
 from mizoo.data.order import BatchRows, rows_of_host
 from mizoo.data.streams import Stream
 from mizoo.errors import UserError
@@ -91,6 +91,38 @@ def test_grey_arrays_stay_grey_when_they_are_packed_and_streamed(tmp_path, rng):
     assert_same(data.stream(tmp_path / "p"), grey)
     data.pack(tmp_path / "p", tmp_path / "q")
     assert_same(data.stream(tmp_path / "q", size=6), data.load(grey, size=6))
+
+
+def test_colours_are_grey_before_they_are_resized_whoever_reads_them(tmp_path, folder):
+    loaded = data.load(folder, size=(9, 12), channels=1)
+    assert_same(data.stream(folder, size=(9, 12), channels=1), loaded)
+    data.pack(folder, tmp_path / "grey", channels=1)
+    data.pack(folder, tmp_path / "colours")
+    for packed_folder in ("grey", "colours"):
+        again = data.load(tmp_path / packed_folder, size=(9, 12), channels=1)
+        np.testing.assert_array_equal(again.images, loaded.images, err_msg=packed_folder)
+    records = data.stream(folder, size=(9, 12)).images
+    embedded = pictures.prepare(records.records.path(int(records.rows[0])), (9, 12, 1))
+    np.testing.assert_array_equal(embedded, loaded.images[0])
+
+
+@pytest.mark.parametrize("other", [{"size": 12}, {"channels": 1}, {"depth": 12}, {"without": ["class0/00.png"]}])
+def test_a_stream_is_streamed_again_as_it_is_or_refused(folder, other):
+    streamed = data.stream(folder, size=16)
+    assert len(data.stream(streamed, "train[:5]", size=(16, 16, 3))) == 5
+    with pytest.raises(UserError, match="A stream is streamed again as it is: 16 x 16 pixels, 3 channels, depth=None"):
+        data.stream(streamed, **other)
+
+
+def test_dark_deep_files_are_told_once_for_all_that_are_read(tmp_path):
+    for i in range(4):
+        Image.fromarray(np.full((8, 8), 900 + i, np.uint16)).save(tmp_path / f"{i}.png")
+    streamed = data.stream(tmp_path, size=8).images
+    with pytest.warns(UserWarning, match=r"0.png.*almost black.*3 more of 4 files") as caught:
+        streamed[:]
+        streamed.read(np.arange(4))
+        streamed.read(np.arange(4))
+    assert len(caught) == 2  # of all at once, and of the first batch
 
 
 @pytest.mark.parametrize("channels", [2, 13])
@@ -300,7 +332,7 @@ def test_a_set_of_tfds_prepared_as_array_record_streams_and_others_are_to_be_pac
     tfds = pytest.importorskip("tensorflow_datasets")
     from mizoo.data import _tfds
 
-    _tfds.read.cache_clear()
+    _tfds._read.cache_clear()
     made = {
         kind: tfds.testing.DummyMnist(data_dir=tmp_path / kind, file_format=kind)
         for kind in ("array_record", "tfrecord")
@@ -327,7 +359,7 @@ def test_a_set_of_tfds_prepared_as_array_record_streams_and_others_are_to_be_pac
         np.testing.assert_array_equal(again.images, loaded.images)
         np.testing.assert_array_equal(again.labels, loaded.labels)
         assert again.classes == loaded.classes and data.splits(tmp_path / f"packed_{kind}") == ("train", "test")
-    _tfds.read.cache_clear()
+    _tfds._read.cache_clear()
 
 
 def test_the_command_packs_and_says_what_it_wrote(tmp_path, folder):

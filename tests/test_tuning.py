@@ -285,6 +285,23 @@ def test_trials_see_neither_labels_nor_the_pictures_that_are_scored(searched, tm
     assert [each["probe_knn"] for each in rows(folder)] != [each["probe_knn"] for each in rows(searched)]
 
 
+def test_pictures_sorted_by_class_are_refused_as_their_last_part_is_no_sample(tmp_path):
+    order = np.argsort(LABELS, kind="stable")
+    ordered = pack(tmp_path / "ordered", IMAGES[order], LABELS[order])
+    with pytest.raises(UserError, match="sorted by class"):
+        ValidationProbe(recipe_of(ordered))
+
+
+def test_trials_of_an_encoder_of_wide_pictures_are_scored_on_wide_pictures(tmp_path):
+    for i in range(20):
+        file = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[i]).save(file)
+    encoder = {"name": "three_stage", "side": [16, 32], "widths": [4, 8, 8]}
+    wide = recipes.validate(recipe_of(tmp_path / "photos").model_dump(exclude_unset=True) | {"encoder": encoder})
+    assert ValidationProbe(wide)._pictures.images.shape == (20, 16, 32, 3)
+
+
 def test_the_test_split_is_not_read(tmp_path, eager):
     for split in ("train", "test"):
         for i in range(20):
@@ -325,6 +342,8 @@ def test_a_hypermodel_takes_one_objective_and_refused_values_are_failed_trials(p
     keys = {"data.augment": ["none", "views"], "objective": [{"name": "simclr"}, {"name": "vae"}]}
     with pytest.raises(kt.errors.FailedTrialError, match="they would be equal"):
         tuning.hypermodel(recipe_of(pictures, keys)).build(kt.HyperParameters())
+    with pytest.raises(UserError, match="`epochs` is a whole number, 1 or more"):
+        space.fit(kt.HyperParameters(), None, epochs=0)
 
 
 def test_the_command_prints_the_table_and_the_best_recipe(quick, pictures, tmp_path, monkeypatch, capsys):

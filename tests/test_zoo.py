@@ -152,6 +152,24 @@ def test_an_empty_zoo_is_named_as_one(fake_zoo):
 # --- paths instead of names
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("endpoint", [None, "fc"])
+def test_a_file_of_another_precision_loads_in_float32(tmp_path, policy, endpoint):
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((8, 8, 3))
+    layers = keras.layers.Rescaling(1 / 255, dtype=policy), keras.layers.Flatten(), keras.layers.Dense(2, dtype=policy)
+    values = inputs
+    for layer in layers:
+        values = layer(values)
+    keras.Model(inputs, {"fc": values}).save(tmp_path / "mine.keras")
+    pictures = np.full((1, 8, 8, 3), 128, np.uint8)
+    encoder = zoo.load(tmp_path / "mine.keras", endpoint)
+    found = encoder(pictures) if endpoint else encoder(pictures)["fc"]
+    assert "float32" in str(found.dtype) and all("float32" in str(weight.dtype) for weight in encoder.weights)
+    kernel, bias = (np.asarray(weight, np.float32) for weight in layers[-1].weights)
+    np.testing.assert_allclose(np.asarray(found)[0], np.full(192, 128 / 255, np.float32) @ kernel + bias, atol=1e-4)
+
+
 def test_files_and_folders_load_without_a_registry(published, images, fake_zoo):
     wanted = np.asarray(published.model(images)["fc"])
     for name in (published.keras_file, str(published.keras_file.parent)):

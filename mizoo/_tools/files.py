@@ -182,13 +182,19 @@ def user_path(path: str | os.PathLike) -> Path:
     A file may be called `~backup.keras`. A `~name` of nobody, which `Path.expanduser` refuses, stays as it is too.
 
     Raises:
-        UserError: for what is no path.
+        UserError: for what is no path, or longer than the system allows.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise UserError(f"A file or a folder is given as text or as a path. Received: {path!r}")
     path = Path(path)
-    if os.path.lexists(path):
+    try:
+        os.lstat(path)
         return path
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"The name of a file or folder is too long: {str(path)[:60]}...") from error
+    except ValueError as error:  # a zero byte
+        raise UserError(f"This is no name of a file or folder: {path!r}") from error
     return Path(os.path.expanduser(path))
 
 
@@ -210,9 +216,9 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically; bytes of file names that are none are written as backslash escapes."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

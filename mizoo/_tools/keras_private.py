@@ -55,6 +55,12 @@ def is_functional(model: Any) -> bool:
     return isinstance(model, keras.Sequential) or type(model).__name__ == "Functional"
 
 
+def seed_generators(model: Any) -> list[Any]:
+    """The `keras.random.SeedGenerator`s that the layers of a model draw from, each once, in the order of the layers."""
+    found = {id(each): each for layer in model._flatten_layers() for each in layer._seed_generators}
+    return list(found.values())
+
+
 def adam_moments(adam: Any, variable: Any) -> tuple[Any, Any]:
     """The running means of a variable's gradient and of its square, as Adam or AdamW keeps them."""
     position = adam._get_variable_index(variable)

@@ -40,9 +40,14 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(None, None, problem, node.start_mark) from error
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes in quotes what `_Loader` would read as a number."""
+
+
+for each in (_Loader, _Dumper):
+    each.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
 
 
 def parse(text: str) -> Any:
@@ -53,6 +58,16 @@ def parse(text: str) -> Any:
             kind, such as the date 2024-13-45.
     """
     return yaml.load(text, Loader=_Loader)
+
+
+def dump(value: Any, **style: Any) -> str:
+    """The text from which `parse` reads a value back.
+
+    Args:
+        value: dicts, lists, texts, numbers, booleans and None.
+        style: as of `yaml.dump`.
+    """
+    return yaml.dump(value, Dumper=_Dumper, **style)
 
 
 def problem(error: yaml.YAMLError) -> str:

@@ -54,6 +54,9 @@ class Compose:
         Returns:
             float32 pictures in 0..255, of the same shape unless a crop has a `side`, or sounds of the same shape.
             Picture i depends on picture i and row i of the noise alone.
+
+        Raises:
+            UserError: for another kind of input, pictures of unknown size, or of other channels than operations take.
         """
         images = ops.cast(images, "float32")
         noise = ops.convert_to_tensor(noise)
@@ -63,6 +66,12 @@ class Compose:
             raise UserError(f"This augmentation is of {self.takes}. Received: shape {tuple(images.shape)}")
         if self.takes == "sounds":
             return self._sounds(images, noise)
+        if None in images.shape[1:]:
+            raise UserError(
+                "The size of pictures (N, H, W, C) is known where they are augmented. Received: shape "
+                f"{tuple(images.shape)}. Resize them in the data set, or fix what they have: "
+                "`dataset.map(lambda x: tf.ensure_shape(x, (None, 32, 32, 3)))`."
+            )
         height, width, channels = images.shape[1:]
         rows = columns = colours = None  # matrices not applied yet: later ones are multiplied in
         begin = 0

@@ -19,9 +19,9 @@ class FromLayer:
     """A Keras layer, such as `keras.layers.RandomFlip`, or several in a `keras.Sequential`, as an augmentation.
 
     An objective makes one of a layer that it gets as `augment`. The layer draws from a generator of its own and not
-    from the noise of the batch: a run that is resumed or repeated sees other views, and ends with other weights of the
-    same kind; with several replicas a layer may draw the same numbers on each. The operations of this package repeat
-    exactly.
+    from the noise of the batch: `fit` repeats exactly only after `keras.utils.set_random_seed`, and with several
+    replicas a layer may draw the same numbers on each. The operations of this package repeat exactly, as does a layer
+    in a run of `mizoo.pretrain`, which sets the generators at each epoch.
 
     Args:
         layer: from pictures (N, H, W, C), float32 in 0..255, to pictures; called with `training=True` where it takes

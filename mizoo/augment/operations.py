@@ -57,7 +57,7 @@ class Translate(Resample):
 
     Attributes:
         shift: largest translation along each axis, in pixels; every whole number up to it is equally likely. 4 is the
-            padded crop common on 32-pixel pictures.
+            padded crop common on 32-pixel pictures. Beyond the size of the picture reflections are reflected again.
     """
 
     shift: int = 4
@@ -72,9 +72,10 @@ class Translate(Resample):
         moves = ops.floor(noise * (2 * self.shift + 1)) - self.shift
         sides = []
         for axis, size in enumerate((height, width)):
-            index = ops.arange(size, dtype="float32")[None] + moves[:, axis : axis + 1]
-            index = (size - 1) - ops.abs((size - 1) - ops.abs(index))  # a mirror that does not repeat the border
-            sides.append(ops.one_hot(ops.cast(index, "int32"), size, dtype="float32"))
+            index = ops.cast(ops.arange(size, dtype="float32")[None] + moves[:, axis : axis + 1], "int32")
+            index = ops.mod(index, max(2 * (size - 1), 1))  # mirrors on both sides that do not repeat the border
+            index = (size - 1) - ops.abs((size - 1) - index)
+            sides.append(ops.one_hot(index, size, dtype="float32"))
         return tuple(sides)
 
 
@@ -85,7 +86,8 @@ class RandomResizedCrop(Resample):
 
     Attributes:
         area: range of the rectangle's share of the picture, drawn uniformly.
-        aspect: range of its width over its height, drawn log-uniformly; a side longer than the picture is cut to it.
+        aspect: range of its width over its height, drawn log-uniformly, each as a share of the picture's: 1 is a
+            rectangle of the shape of the picture, square or not. A side longer than the picture is cut to it.
         side: height and width that the rectangle is resized to; those of the picture if None. Views smaller than the
             pictures cost less, and show things at the size at which whole pictures show them: crops are enlarged less
             (Touvron et al. 2019, section 3).

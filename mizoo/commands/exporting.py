@@ -12,7 +12,7 @@ from mizoo.errors import UserError
 
 
 def export(
-    name: Annotated[str, typer.Argument(help="An entry of the zoo, a run folder, or a .keras or .onnx file.")],
+    name: Annotated[str, typer.Argument(help="An entry of the zoo, a run folder, or a .keras file.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; export/<entry> by default.")] = None,
     form: Annotated[
         str | None,

@@ -39,8 +39,7 @@ def projection(features: int, width: int, name: str) -> keras.Model:
     Raises:
         UserError: for sizes that are no whole numbers from 1 on.
     """
-    check_size(features, "features")
-    check_size(width, "width")
+    features, width = check_size(features, "features"), check_size(width, "width")
     x = keras.Input((None, features), name=f"{name}_input")
     h = layers.Dense(width, use_bias=False, name=f"{name}_hidden")(x)
     h = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(h)
@@ -83,8 +82,7 @@ def log_bilinear(features: int, width: int, name: str) -> keras.layers.Layer:
     Raises:
         UserError: for sizes that are no whole numbers from 1 on.
     """
-    check_size(features, "features")
-    check_size(width, "width")
+    features, width = check_size(features, "features"), check_size(width, "width")
     layer = layers.Dense(width, use_bias=False, name=name)
     layer.build((None, features))
     return layer
@@ -142,8 +140,7 @@ class ConcatConvolve(layers.Layer):
 
     def __init__(self, features: int, size: int, width: int = 512, name: str | None = None) -> None:
         super().__init__(name=name)
-        for argument, value in (("features", features), ("size", size), ("width", width)):
-            check_size(value, argument)
+        features, size, width = check_size(features, "features"), check_size(size, "size"), check_size(width, "width")
         # He, as one layer on features + size inputs would start.
         start = {"stddev": (2.0 / (features + size)) ** 0.5}
         self.row_layer = layers.Dense(width, kernel_initializer=keras.initializers.RandomNormal(**start), name="rows")

@@ -34,8 +34,8 @@ def vector_critic(
             an inner product of vectors of different sizes.
     """
     check_choice(kind, "critic", VECTOR_CRITICS)
-    for name, size in (("rows", rows), ("columns", columns), ("embedding", embedding)):
-        check_size(size, name)
+    rows, columns = check_size(rows, "rows"), check_size(columns, "columns")
+    embedding = check_size(embedding, "embedding")
     seed = check_seed(seed)
     if kind in ("separable", "concat"):
         hidden = check_widths(hidden, "hidden")
@@ -164,8 +164,7 @@ class Network(layers.Layer):
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, seed: int, zero: bool = False) -> None:
         super().__init__(dtype="float32")
-        check_size(inputs, "inputs")
-        check_size(outputs, "outputs")
+        inputs, outputs = check_size(inputs, "inputs"), check_size(outputs, "outputs")
         hidden, seed = check_widths(hidden, "hidden", fewest=0), check_seed(seed)
         self.parts = []  # checkpoints hold the weights under this name
         for i, width in enumerate((*hidden, outputs)):

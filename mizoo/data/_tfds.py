@@ -24,16 +24,22 @@ _MIRROR = "https://storage.googleapis.com"  # where tensorflow-datasets looks fo
 _SLOW = 10_000  # pictures, from which on reading them shows its progress
 
 
-@functools.lru_cache(maxsize=4)
 def read(name: str, split: str, size: tuple[int, int] | None = None) -> Dataset:
     """Read one split of a TFDS data set with `image` (and `label`) features.
 
-    Pictures of one size stay as they are; others are brought to `size`, (height, width).
+    Pictures of one size stay as they are; others are brought to `size`, (height, width). The arrays are kept for the
+    next call: the pictures cannot be written to, and the labels are a copy.
 
     Raises:
         UserError: if tensorflow-datasets is missing, does not have the name or the split, or could not get the data;
             for pictures of several sizes without `size`.
     """
+    kept = _read(name, split, size)
+    return replace(kept, labels=None if kept.labels is None else kept.labels.copy())
+
+
+@functools.lru_cache(maxsize=4)
+def _read(name: str, split: str, size: tuple[int, int] | None) -> Dataset:
     from mizoo.data.pictures import fit
 
     builder = _prepared(name, split, "image")
@@ -52,6 +58,7 @@ def read(name: str, split: str, size: tuple[int, int] | None = None) -> Dataset:
     stacked = np.stack(images)
     if stacked.shape[-1] == 1:
         stacked = np.repeat(stacked, 3, axis=-1)
+    stacked.flags.writeable = False
     has_labels = "label" in features
     return Dataset(name, stacked, np.asarray(labels, np.int64) if has_labels else None, _classes(features))
 
@@ -88,7 +95,9 @@ def _read_array_record(name: str, builder: Any, split: str, size: tuple[int, int
     streamed = stream(name, split, size, labelled=True)
     with bar(f"reading {name}", len(streamed), shown=len(streamed) >= _SLOW, unit="pictures") as advance:
         images: Any = streamed.images
-        return replace(streamed, images=images.load(advance))
+        loaded = images.load(advance)
+    loaded.flags.writeable = False
+    return replace(streamed, images=loaded)
 
 
 def _counted(count: int, advance: Callable[[int], Any]) -> Iterator[int]:

@@ -47,10 +47,11 @@ def format_of(file: Path | bytes) -> str | None:
 def is_picture(path: Path, channels: int | None) -> bool:
     """Whether a .npy file may hold a picture: three axes, or two where it has one channel; its content is not read."""
     try:
-        rank = len(open_array(path).shape)
+        shape = _array(path).shape
     except Exception:  # damaged, of another format, or unreadable: no picture
         return False
-    return rank == 3 or (rank == 2 and channels == 1)
+    rank = len(_without_ones(shape))
+    return rank == 3 or (rank == 2 and (channels == 1 or len(shape) == 3))
 
 
 def open_array(file: Path | bytes) -> Bands:
@@ -60,17 +61,30 @@ def open_array(file: Path | bytes) -> Bands:
         UserError: for Python objects in it.
         ValueError, OSError: for a damaged file.
     """
+    values = _array(file)
+    return Bands(_without_ones(values.shape), lambda: np.array(values).reshape(_without_ones(values.shape)))
+
+
+def _array(file: Path | bytes) -> np.ndarray:
+    """The array of a .npy file, which is not read yet; errors as of `open_array`."""
     if isinstance(file, bytes):
         values = np.load(io.BytesIO(file), allow_pickle=False)
     else:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(values, np.ndarray):
         raise UserError("it holds several arrays: save one picture a file, with `numpy.save`.")
-    return Bands(_without_ones(values.shape), lambda: np.array(values).reshape(_without_ones(values.shape)))
+    return values
 
 
-def open_tiff(path: Path) -> Bands:
+def open_tiff(path: Path, channels: int | None = None) -> Bands:
     """The first series of a TIFF, whose channels are samples of a pixel, planes or pages.
+
+    Pages of one channel that were written one by one, each a series of its own, are channels too, unless colours are
+    wanted: of several frames those are in the first.
+
+    Args:
+        path: the file.
+        channels: those that are wanted, or None.
 
     Raises:
         UserError: if tifffile is not installed, or the file is no TIFF that it reads.
@@ -83,11 +97,15 @@ def open_tiff(path: Path) -> Bands:
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         shape, samples = tuple(series.shape), series.axes.find("S")
+        kinds = {(each.shape, each.dtype) for each in file.series}
+        pages = len(file.series)
+        stacked = channels not in (1, 3) and pages > 1 and len(kinds) == 1 and len(shape) == 2
+    which: dict[str, Any] = {"key": range(pages)} if stacked else {"series": 0}
 
     def read() -> np.ndarray:
         """The values, the samples of a pixel behind its position."""
         try:
-            values = tifffile.imread(path, series=0)
+            values = tifffile.imread(path, **which)
         except ValueError as error:
             if "imagecodecs" in str(error):
                 raise UserError(
@@ -99,7 +117,7 @@ def open_tiff(path: Path) -> Bands:
             values = np.moveaxis(values, samples, -1)
         return values.reshape(_without_ones(values.shape))
 
-    return Bands(_without_ones(shape), read)
+    return Bands((pages, *shape) if stacked else _without_ones(shape), read)
 
 
 def pixels(bands: Bands) -> tuple[int, int]:
@@ -150,8 +168,10 @@ def _channels_last(values: np.ndarray, channels: int | None) -> np.ndarray:
         return values
     if values.shape[0] == channels:
         return np.moveaxis(values, 0, -1)
-    if values.shape[-1] in (1, 3) and channels in (1, 3):
+    if channels in (1, 3) and values.shape[-1] in (1, 3):
         return values
+    if channels in (1, 3) and values.shape[0] == 3:
+        return np.moveaxis(values, 0, -1)
     raise UserError(
         f"it holds an array of shape {values.shape}, and {channels} channels are wanted, as its first or its last axis."
     )

@@ -73,10 +73,10 @@ def decoded_bytes(source: str | os.PathLike, split: str, size: Shape) -> int:
     wanted, channels = wanted_shape(size, None)
     if wanted is None:
         raise UserError(f"What pictures take follows from their height and width. Received: size={size!r}")
-    return len(range(_count(source, name))[rows]) * wanted[0] * wanted[1] * (channels or 3)
+    return len(range(_count(source, name, channels))[rows]) * wanted[0] * wanted[1] * (channels or 3)
 
 
-def _count(source: str | os.PathLike, split: str) -> int:
+def _count(source: str | os.PathLike, split: str, channels: int | None) -> int:
     path = as_folder(source)
     if path is None:
         from mizoo.data import _tfds
@@ -85,4 +85,4 @@ def _count(source: str | os.PathLike, split: str) -> int:
     if packed.is_packed(path):
         return packed.count(path, split)
     below = path / split if "test" in splits(path) and (path / split).is_dir() else path
-    return sum(1 for _ in pictures.stream(below, [], Counter()))
+    return sum(1 for _ in pictures.stream(below, [], Counter(), channels))

@@ -29,8 +29,8 @@ class Dataset:
         classes: the names of the classes, or ().
 
     Raises:
-        UserError: for labels that are neither whole numbers from 0 on nor names of classes, or not one for each
-            picture.
+        UserError: for labels that are neither whole numbers from 0 on, below the number of `classes` where they are
+            given, nor names of classes; or not one for each picture.
     """
 
     name: str
@@ -72,10 +72,14 @@ def _check_labels(labels: object, classes: tuple[str, ...]) -> tuple[np.ndarray 
     low, high = int(numbers.min()), int(numbers.max())
     if low == high == -1:
         return None, classes
-    if low < 0 or high >= max(len(classes), MAX_CLASSES):
+    if low < 0 or high >= (len(classes) or MAX_CLASSES):
+        known = f" with {len(classes)} classes" if classes else ""
+        remedy = "Number them by `numpy.unique(labels, return_inverse=True)[1]`."
+        if classes and low == 1 and high == len(classes):
+            remedy = "They count from 1: subtract 1."
         raise UserError(
-            f"`labels` numbers the classes from 0 on, {MAX_CLASSES:,} at most. Received: labels from {low} to {high}. "
-            "Number them by `numpy.unique(labels, return_inverse=True)[1]`."
+            f"`labels` numbers the classes from 0 on, {MAX_CLASSES:,} at most. Received: labels from {low} to "
+            f"{high}{known}. {remedy}"
         )
     return numbers.astype(np.int64, copy=False), classes
 

@@ -39,9 +39,9 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
 
     Args:
         values: (H, W) or (H, W, C), integers or floats.
-        depth: the bits that the values have, which says their range; None takes that of `said` or of their type: 16
-            bits of integers, of floats 0..1 where none is above `OVERSHOOT`, what passes 1 being clipped, otherwise
-            0..255.
+        depth: the bits that the values have, which says their range, but of floats that are fractions of 1; None takes
+            that of `said` or of their type: 16 bits of integers, of floats 0..1 where none is above `OVERSHOOT`, what
+            passes 1 being clipped, otherwise 0..255.
         said: as `declared` gives it.
 
     Returns:
@@ -53,7 +53,7 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
     low, high = float(values.min()), float(values.max())
     kind = "grey values" if values.ndim == 2 else "values"
     whole = np.issubdtype(values.dtype, np.integer)
-    of_one = not whole and high <= OVERSHOOT
+    of_one = not whole and high <= OVERSHOOT and (depth is None or bool((values % 1 != 0).any()))
     if depth is not None and not of_one:
         top = float(2**depth - 1)
     elif whole:

@@ -40,13 +40,18 @@ class Copies:
     repeated: int
 
 
-def copies(folder: Path) -> Copies:
-    """Find copies in a folder of class folders, or in one with `train` and `test`."""
+def copies(folder: Path, channels: int | None = None) -> Copies:
+    """Find copies in a folder of class folders, or in one with `train` and `test`.
+
+    Args:
+        folder: the folder.
+        channels: that its pictures are read with, as of `mizoo.data.pictures.find`.
+    """
     both = len(splits(folder)) > 1
     depth = 1 if both else 0
-    listed = [file for split in ("train", "test") for file in pictures.find(folder / split)] if both else None
-    found = groups(pictures.find(folder) if listed is None else listed)
-    labelled = bool(folders.classes(folder / "train" if both else folder))
+    below = [folder / split for split in ("train", "test")] if both else [folder]
+    found = groups(file for each in below for file in pictures.find(each, channels=channels))
+    labelled = bool(folders.classes(below[0], channels))
     without: list[str] = []
     leaked, contradictory, repeated = [], [], 0
     for group in found:

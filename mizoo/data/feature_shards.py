@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from mizoo.errors import UserError
 INDEX = "index.json"
 _HEADER = 192  # bytes in front of the rows of an .npy file, whatever their number
 _SCRAP = ".writing-"
+_NUMBER = re.compile(r"[0-9]{5,}")  # of a shard, in the names of its files
 
 
 class ShardWriter:
@@ -43,21 +45,17 @@ class ShardWriter:
         self.folder, self.size = folder, size
         self.identity = {**identity, "shard_size": size}
         self.count = self._existing()
-        self.complete = self._index().get("shards") is not None
+        self.complete = (_read_index(folder) or {}).get("shards") is not None
         self._open: dict[str, BinaryIO] = {}
         self._shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._rows: dict[str, int] = {}
         self._entries: list[dict[str, Any]] = []
         self._remove_scraps()
 
-    def _index(self) -> dict[str, Any]:
-        path = self.folder / INDEX
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
     def _existing(self) -> int:
         """How many shards are there; writes the index of a new folder."""
-        index = self._index()
-        if not index:
+        index = _read_index(self.folder)
+        if index is None:
             others = [each.name for each in self.folder.iterdir() if not each.name.startswith(".")]
             if others:
                 raise UserError(
@@ -76,9 +74,7 @@ class ShardWriter:
 
     def _remove_scraps(self) -> None:
         """Remove what a run that was interrupted left: a shard that was open, or one whose list was not written."""
-        unlisted = [path for path in self.folder.glob("*.npy") if path.name[:1].isdigit()]
-        unlisted = [path for path in unlisted if int(path.name.split(".")[0]) >= self.count]
-        for scrap in [*self.folder.glob(f"{_SCRAP}*"), *unlisted]:
+        for scrap in [*self.folder.glob(f"{_SCRAP}*"), *self.folder.glob(f"{self.count:05d}.*.npy")]:
             scrap.unlink(missing_ok=True)
 
     def paths(self, shard: int) -> set[str]:
@@ -144,6 +140,16 @@ class ShardWriter:
             (self.folder / INDEX).unlink(missing_ok=True)
 
 
+def _read_index(folder: Path) -> dict[str, Any] | None:
+    """What a folder's index says; None where it has none that a `ShardWriter` wrote."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    ours = isinstance(index, dict) and isinstance(index.get("identity"), dict) and "shards" in index
+    return index if ours else None
+
+
 def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
     text = repr({"descr": dtype, "fortran_order": False, "shape": shape})
     text = text.ljust(_HEADER - 11) + "\n"
@@ -156,7 +162,7 @@ def _shard_numbers(folder: Path, index: dict[str, Any]) -> list[int]:
     Raises:
         UserError: naming the first that is.
     """
-    found = {int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit()}
+    found = {int(path.stem) for path in folder.glob("*.jsonl") if _NUMBER.fullmatch(path.stem)}
     wanted = index.get("shards")
     wanted = max(found, default=-1) + 1 if wanted is None else wanted
     if missing := sorted(set(range(wanted)) - found):
@@ -191,9 +197,9 @@ def read_shards(
         UserError: for a folder without index, one that is not complete, or one with shards or endpoints missing.
     """
     folder = user_path(folder)
-    if not (folder / INDEX).is_file():
-        raise UserError(f"A folder of shards holds {INDEX}. {folder} has none.")
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = _read_index(folder)
+    if index is None:
+        raise UserError(f"A folder of shards holds {INDEX}. {folder} has none, or one of something else.")
     numbers = _shard_numbers(folder, index)
     if index["shards"] is None:
         raise UserError(f"{folder} is not complete ({len(numbers)} shards): repeat the `mizoo embed` that wrote it.")

@@ -27,10 +27,16 @@ _NOT_READ = frozenset(
 _SLOW = 1000  # files, from which on reading them shows its progress
 
 
-def classes(path: str | os.PathLike, channels: int | None = None) -> tuple[str, ...]:
-    """Names of the subfolders directly below a folder, sorted, where every picture lies in one; else ()."""
+def classes(path: str | os.PathLike, channels: int | None = None, without: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the subfolders directly below a folder, sorted, where every picture lies in one; else ().
+
+    Args:
+        path: the folder.
+        channels, without: as of `read`.
+    """
     folder = user_path(path)
-    paths = [file.relative_to(folder).parts for file in pictures.find(folder, channels=channels)]
+    files = _kept(folder, pictures.find(folder, channels=channels), without)
+    paths = [file.relative_to(folder).parts for file in files]
     return () if any(len(path) < 2 for path in paths) else tuple(sorted({path[0] for path in paths}))
 
 
@@ -198,10 +204,14 @@ def _warn_of(passed_over: Mapping[str, int], folder: Path, level: int) -> None:
 def _labelled(
     inner_paths: Sequence[str], class_names: Sequence[str] | None
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels and classes by the subfolders of files; None and () where one lies in none."""
+    """Labels and classes by the subfolders of files; None and () where one lies in none.
+
+    Names that are no UTF-8, which could not be written or printed, are given with escapes, such as "caf\\xe9".
+    """
     parts = [path.partition(os.sep) for path in inner_paths]
     if not all(rest for _, _, rest in parts):
         return None, ()
     names = tuple(sorted({first for first, _, _ in parts})) if class_names is None else tuple(class_names)
     number = {label: i for i, label in enumerate(names)}
-    return np.array([number[first] for first, _, _ in parts], np.int64), names
+    printable = tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
+    return np.array([number[first] for first, _, _ in parts], np.int64), printable

@@ -52,6 +52,7 @@ def load(
 
     Returns:
         The pictures, in a fixed order; those of a folder of pictures are shuffled, so that any slice is a fair sample.
+        Those of TFDS cannot be written to, as they are kept for the next call: change a copy.
 
     Raises:
         UserError: if the source, the split or the pictures are not there, or the slice is empty; for arrays of another
@@ -64,12 +65,12 @@ def load(
     labels = None if whole.labels is None else whole.labels[rows]
     selected = replace(whole, images=whole.images[rows], labels=labels)
     of_pictures = selected.images.ndim == 4
+    if of_pictures and channels not in (None, selected.images.shape[-1]):
+        selected = replace(selected, images=bands.with_channels(selected.images, channels, repr(selected.name)))
     if wanted is not None and selected.images.shape[1:3] != wanted:
         if not of_pictures:
             raise UserError(f"`size` is of pictures, and {selected.name!r} holds sequences. Received: size={size}")
         selected = replace(selected, images=np.stack([pictures.fit(image, wanted) for image in selected.images]))
-    if of_pictures and channels not in (None, selected.images.shape[-1]):
-        selected = replace(selected, images=bands.with_channels(selected.images, channels, repr(selected.name)))
     return selected
 
 
@@ -106,7 +107,7 @@ def stream(
 
     Args:
         source: a folder of pictures, a folder that `mizoo data pack` wrote, or the name of a TFDS data set that is
-            prepared as ArrayRecord.
+            prepared as ArrayRecord; or what this gave, which other arguments than `split` leave as it is.
         split, depth: as of `load`.
         size: height and width that the pictures get, as of `load`. Only packed pictures of one size take None.
         channels: as of `load`, of a folder; other data are streamed with those that they have.
@@ -120,6 +121,7 @@ def stream(
     name, rows = parse_split(split)
     if isinstance(source, Dataset) and isinstance(source.images, Stream):
         _check_single_split(name, "a stream")
+        _check_as_it_is(source.images, *wanted_shape(size, channels), depth, without)
         whole = source
     elif isinstance(source, (str, os.PathLike)):
         wanted, channels = wanted_shape(size, channels)
@@ -129,6 +131,24 @@ def stream(
     _check_selected(whole, split, rows)
     images: Any = whole.images
     return replace(whole, images=images.part(rows), labels=None if whole.labels is None else whole.labels[rows])
+
+
+def _check_as_it_is(
+    images: Stream, size: tuple[int, int] | None, channels: int | None, depth: int | None, without: Collection[str]
+) -> None:
+    """Refuse other pictures than those of a stream."""
+    height, width, own = images.picture_shape
+    if (
+        size not in (None, (height, width))
+        or channels not in (None, own)
+        or depth not in (None, images.depth)
+        or without
+    ):
+        raise UserError(
+            f"A stream is streamed again as it is: {height} x {width} pixels, {own} channels, depth={images.depth}. "
+            f"Received: size={size}, channels={channels}, depth={depth}, {len(without)} files to leave out. Make one "
+            "of the folder or the name again."
+        )
 
 
 def _check_selected(whole: Dataset, split: str, rows: slice) -> None:
@@ -197,7 +217,7 @@ def _load_split(source: Any, split: str, size: tuple[int, int] | None, how: _OfF
         return source if images is given else replace(source, images=images)
     if path is not None:
         if packed.is_packed(path):
-            return packed.read(path, split, size)
+            return packed.read(path, split, size, how.channels)
         if splits(path) == _SPLITS:
             _check_train_or_test(path, split)
             return _from_train_and_test(path, split, size, how)
@@ -229,7 +249,7 @@ def _stream_split(
         _check_single_split(split, "a folder of pictures without the subfolders `train` and `test`")
         return _shuffled(folder.stream(path, size, **how.arguments))
     _check_train_or_test(path, split)
-    classes = _classes_of_both(path, how.channels)
+    classes = _classes_of_both(path, how)
     dataset = folder.stream(path / split, size, classes, **how.below(split).arguments)
     return replace(_shuffled(dataset), name=path.resolve().name)
 
@@ -259,15 +279,25 @@ def as_folder(source: str | os.PathLike) -> Path | None:
     return None
 
 
+def same_source(one: str, other: str) -> bool:
+    """Whether two sources are one folder, however its path is written, or one TFDS data set."""
+    folders = [user_path(each) for each in (one, other)]
+    if all(each.is_dir() for each in folders):
+        return folders[0].resolve() == folders[1].resolve()
+    return one.partition(":")[0] == other.partition(":")[0]
+
+
 def _from_train_and_test(path: Path, split: str, size: tuple[int, int] | None, how: _OfFiles) -> Dataset:
     """One of the two subfolders, under the name of the folder, its labels counted over the classes of both."""
-    classes = _classes_of_both(path, how.channels)
+    classes = _classes_of_both(path, how)
     dataset = folder.read(path / split, size, classes, **how.below(split).arguments)
     return replace(_shuffled(dataset), name=path.resolve().name)
 
 
-def _classes_of_both(path: Path, channels: int | None) -> list[str]:
-    return sorted({label for each in _SPLITS for label in folder.classes(path / each, channels)})
+def _classes_of_both(path: Path, how: _OfFiles) -> list[str]:
+    return sorted(
+        {name for each in _SPLITS for name in folder.classes(path / each, how.channels, how.below(each).without)}
+    )
 
 
 def _shuffled(dataset: Dataset) -> Dataset:

@@ -10,7 +10,7 @@ import numpy as np
 from mizoo._tools.arrays import check_whole
 from mizoo.errors import UserError
 
-ORDER, NOISE, WINDOW, VIEWS = 0, 1, 2, 3  # streams of the generator, so that they never share numbers
+ORDER, NOISE, WINDOW, VIEWS, LAYERS = 0, 1, 2, 3, 4  # streams of the generator, so that they never share numbers
 _EPOCHS = 1 << 30  # as good as endless
 
 

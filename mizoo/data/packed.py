@@ -31,13 +31,14 @@ _REMEDY = "Pack the data again with `mizoo data pack`, or copy the folder again.
 _SLOW = 10_000  # pictures, from which on decoding them shows its progress
 
 
-def read(path: str | os.PathLike, split: str, size: Size | None = None) -> Dataset:
+def read(path: str | os.PathLike, split: str, size: Size | None = None, channels: int | None = None) -> Dataset:
     """Read one split into memory. Every shard is checked against its hash before it is opened.
 
     Args:
         path: the folder.
         split: "train", "test" or whatever was packed.
         size: side of the square, or height and width, that every picture is brought to; needed where they differ.
+        channels: 1 for grey pictures of colours, which they are before they are brought to `size`; others are left.
 
     Returns:
         The Dataset, in the order in which it was packed.
@@ -57,6 +58,8 @@ def read(path: str | os.PathLike, split: str, size: Size | None = None) -> Datas
         return mosaics.read(path, index, split)
     records = _records(path, facts, by_hash=True)
     shape = _shape(path, facts, size)
+    if (shape[2], channels) == (3, 1):
+        shape = (*shape[:2], 1)
 
     def decode(record: int) -> np.ndarray:
         """A picture in the shape of all."""

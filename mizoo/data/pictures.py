@@ -314,7 +314,7 @@ def _open_bands(
 ) -> tuple[np.ndarray, str | None]:
     """The same of a .npy file, or of a TIFF with the channels that it has."""
     of_tiff = isinstance(file, Path) and bands.format_of(file) == "tiff"
-    opened = bands.open_tiff(file) if of_tiff else bands.open_array(file)  # type: ignore[arg-type]
+    opened = bands.open_tiff(file, channels) if of_tiff else bands.open_array(file)  # type: ignore[arg-type]
     pixels, values = bands.pixels(opened)
     held = max(pixels, values // 3)  # the limit is meant for the three values of RGB
     if held > most:
@@ -366,7 +366,7 @@ def prepare(
     notes: list[tuple[Path, str]] | None = None,
     crops: Grid | None = None,
 ) -> np.ndarray:
-    """Read a picture file as an encoder takes it: `read`, then `fit`, then grey if there is one channel.
+    """Read a picture file as an encoder takes it: `read`, which makes it grey if there is one channel, then `fit`.
 
     Args:
         path: a picture file.
@@ -385,11 +385,12 @@ def prepare(
     try:
         with _decoded(Path(path), path, depth, max_pixels, notes, channels) as decoded:
             bring = fit if crops is None else crops.cut
+            decoded = bands.with_channels(decoded, channels, f"{path}")
             image = decoded if height is None or width is None else bring(decoded, (height, width))
             del decoded  # before its share of the budget is given back
     except MemoryError as error:
         raise UserError(f"{path}: the memory does not suffice to resize it. Make it smaller first.") from error
-    return bands.with_channels(image, channels, f"{path}")
+    return image
 
 
 def find(

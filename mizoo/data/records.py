@@ -24,7 +24,13 @@ _BUDGET = 400  # open shards at most; more are closed and opened again
 
 
 class Records(abc.ABC):
-    """Encoded pictures by number."""
+    """Encoded pictures by number.
+
+    Attributes:
+        noted: whether a warning has said of some, as they were read in batches, that they come out almost black.
+    """
+
+    noted = False
 
     @abc.abstractmethod
     def __len__(self) -> int: ...

@@ -1,4 +1,4 @@
-"""Rows at random: parts of labelled pictures in which every class has its share, and batches for a number of steps."""
+"""Rows at random: parts in which every class has its share, or whether one has, and batches for a number of steps."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ def stratified(labels: np.ndarray, count: int, seed: int = 0, at_least: int = 0)
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(np.flatnonzero(labels == each))[:number] for each, number in zip(classes, numbers)]
     return np.sort(np.concatenate(rows)).astype(np.int64)
+
+
+def fair_sample(labels: np.ndarray, cut: int) -> bool:
+    """Whether the labels from `cut` on have the classes of labels (N,) in about the shares that chance gives.
+
+    Rows that are sorted by class, or stored in parts that are, do not.
+    """
+    _, labels = np.unique(labels, return_inverse=True)
+    counts, last = np.bincount(labels), np.bincount(labels[cut:], minlength=labels.max() + 1)
+    expected = counts * ((len(labels) - cut) / len(labels))
+    # Pearson's statistic of two samples; its mean is the number of classes less one, its variance twice that.
+    statistic = (np.square(last - expected) / expected).sum() * len(labels) / cut
+    free = len(counts) - 1
+    return bool(statistic <= free + 5 * np.sqrt(2 * free) + 5)
 
 
 def shuffled_batches(count: int, batch_size: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

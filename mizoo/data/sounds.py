@@ -60,7 +60,8 @@ def load(source: str | os.PathLike | Sounds, split: str = "train", without_speak
         without_speakers: names of speakers to leave out, of the spoken digits.
 
     Returns:
-        The clips in a fixed order. The spoken digits have the labels `digit`, `speaker` and `take`.
+        The clips in a fixed order. The spoken digits have the labels `digit`, `speaker` and `take`; their clips are
+        kept for the next call and cannot be written to.
 
     Raises:
         UserError: if the source, the split or a speaker is not there, or nothing is left; for clips of `Sounds` that
@@ -116,7 +117,9 @@ def _spoken_digit() -> Sounds:
     clips = {}
     for example in _tfds.examples(SPOKEN_DIGIT, "train", "audio"):
         digit, speaker, take = Path(example["audio/filename"].decode()).stem.split("_")
-        clips[int(digit), speaker, int(take)] = (example["audio"] / 32768).astype("float32")  # 16-bit samples
+        clip = (example["audio"] / 32768).astype("float32")  # 16-bit samples
+        clip.flags.writeable = False  # it is kept for the next call
+        clips[int(digit), speaker, int(take)] = clip
     keys = sorted(clips)
     speakers = tuple(sorted({speaker for _, speaker, _ in keys}))
     labels = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -9,7 +11,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mizoo._tools.threads import in_order
-from mizoo.data.records import Records
+from mizoo.data import pictures
+from mizoo.data.bands import with_channels
+from mizoo.data.records import Notes, Records
 from mizoo.data.resizing import fit as resize_to
 from mizoo.errors import UserError
 
@@ -53,7 +57,7 @@ class Stream:
         """Pictures, uint8 (n, H, W, C), or one of them, (H, W, C), decoded on all cores; errors as of `read`."""
         chosen = self.rows[index]
         if np.ndim(chosen) == 0:
-            return self._picture(int(chosen))
+            return self._picture(int(chosen), None)
         return self.part(index).load()
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -64,7 +68,12 @@ class Stream:
 
     def load(self, advance: Callable[[int], Any] | None = None) -> np.ndarray:
         """All pictures as one array, decoded on all cores; `advance` is called with 1 after each."""
-        return decode_all(self.rows, self._picture, self.picture_shape, advance)
+        notes: Notes = []
+        decoded = decode_all(self.rows, functools.partial(self._picture, notes=notes), self.picture_shape, advance)
+        if notes:
+            notes.sort()  # the threads finish in any order
+            warnings.warn(pictures.summary(notes, len(self)), UserWarning, stacklevel=3)
+        return decoded
 
     def part(self, rows: slice | np.ndarray) -> Stream:
         """The stream of some of the pictures, none of which is decoded."""
@@ -76,13 +85,19 @@ class Stream:
         Raises:
             UserError: naming the file or shard, for a picture that cannot be read or has another shape.
         """
+        notes: Notes = []
         out = np.empty((len(rows), *self.picture_shape), np.uint8)
         for i, row in enumerate(rows):
-            out[i] = self._picture(int(self.rows[row]))
+            out[i] = self._picture(int(self.rows[row]), notes)
+        if notes and not self.records.noted:  # once, not for every batch
+            self.records.noted = True
+            notes.sort()
+            warnings.warn(pictures.summary(notes, len(rows)), UserWarning, stacklevel=2)
         return out
 
-    def _picture(self, record: int) -> np.ndarray:
-        return fit(self.records.decode(record, self.depth), self.picture_shape, self.records.name, record)
+    def _picture(self, record: int, notes: Notes | None) -> np.ndarray:
+        picture = self.records.decode(record, self.depth, notes)
+        return fit(picture, self.picture_shape, self.records.name, record)
 
 
 def fit(
@@ -92,7 +107,7 @@ def fit(
 
     Args:
         picture: uint8 (H, W, 3 or C).
-        shape: (H, W, C), C = 1 for the first of three equal channels.
+        shape: (H, W, C), C = 1 for the grey picture of three channels.
         name: of a picture by its number, for messages.
         index: the picture's number.
         resize: whether a picture of another size is brought to it by `mizoo.data.pictures.fit`.
@@ -106,6 +121,7 @@ def fit(
             f"{name(index)}: the picture has {have} channels and {wanted} are wanted, as the first one has. Pass "
             "`channels`, or move the others away."
         )
+    picture = with_channels(picture, wanted, name(index))  # before it is resized, as everywhere
     if picture.shape[:2] != tuple(shape[:2]):
         if not resize:
             raise UserError(
@@ -113,7 +129,7 @@ def fit(
                 f"{shape[1]}x{shape[0]} (width x height). Pass `size` (--size) to bring all to one square."
             )
         picture = resize_to(picture, shape[:2])
-    return picture[..., : shape[2]]
+    return picture
 
 
 def decode_all(

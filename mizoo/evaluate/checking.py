@@ -63,13 +63,9 @@ def label(row: Row) -> str:
 
     `--row` selects by some of these words.
     """
-    return "/".join(_words(row))
-
-
-def _words(row: Row) -> list[str]:
     variant = str(row.settings.get("schedule", row.settings.get("variant", "")))
     words = (row.protocol, variant, row.endpoint, row.encoder, row.dataset, row.split)
-    return [word for word in words if word]
+    return "/".join(word for word in words if word)
 
 
 def select(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
@@ -84,7 +80,7 @@ def select(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
     """
     chosen: list[Row] = []
     for pattern in patterns:
-        matching = [row for row in rows if set(pattern.split("/")) <= set(_words(row))]
+        matching = [row for row in rows if set(pattern.split("/")) <= set(label(row).split("/"))]
         if not matching:
             known = "\n  ".join(label(row) for row in rows)
             raise UserError(f"No row is selected by {pattern!r}. There are:\n  {known}")

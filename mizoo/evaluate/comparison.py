@@ -125,7 +125,7 @@ def compare(
     """Compare two encoders by probes that are fitted and scored on the same pictures.
 
     Args:
-        first, second: names of entries, paths, or Keras models.
+        first, second: names of entries, paths of files (.keras or .onnx) or run folders, or models.
         dataset, split, train_split, cache, progress, depth: as of `evaluate`.
         protocols: some of `PREDICTORS`.
         endpoints: endpoints that both have; by default the first of `fc` and `global` that both have.
@@ -138,9 +138,8 @@ def compare(
     """
     if unknown := [str(name) for name in protocols if name not in PREDICTORS]:
         raise UserError(f"Encoders are compared by {', '.join(PREDICTORS)}. Received: {', '.join(unknown)}")
-    named = (str, os.PathLike)
-    models = [load_hashed(each, None, "keras")[0] if isinstance(each, named) else each for each in (first, second)]
-    names = tuple(interface.encoder_name(each) for each in (first, second))
+    models = [_model(each) for each in (first, second)]
+    names = _names(first, second)
     for model in models:
         if interface.kind(model) != "pictures":
             raise UserError("Encoders of pictures are compared.")
@@ -172,8 +171,25 @@ def _compare(names: Any, protocol: str, task: Task, other: Task, display: Progre
     return Comparison(names, protocol, task.dataset, task.endpoint, *counts)
 
 
+def _model(given: Any) -> Any:
+    if not isinstance(given, (str, os.PathLike)):
+        return given
+    return load_hashed(given, None, "onnx" if os.fspath(given).endswith(".onnx") else "keras")[0]
+
+
+def _names(*encoders: Any) -> tuple[str, str]:
+    """What two encoders are called, in another way where that is the same: by their paths, or by their place."""
+    names = [interface.encoder_name(each) for each in encoders]
+    if names[0] == names[1]:
+        given = [isinstance(each, (str, os.PathLike)) for each in encoders]
+        names = [os.fspath(each) if path else name for each, path, name in zip(encoders, given, names)]
+    if names[0] == names[1]:
+        names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]
+    return names[0], names[1]
+
+
 def _common(models: Sequence[Any]) -> list[str]:
-    known = [tuple(interface.outputs(model)) for model in models]
+    known = [interface.endpoint_names(model) or ("features",) for model in models]
     for name in (*TABLE["finetune"].endpoints, *known[0]):
         if all(name in each for each in known):
             return [name]

@@ -29,7 +29,7 @@ def features(
 
     Args:
         encoder: a Keras model or any callable from pictures to a dict of endpoints (or to a single array, which is
-            then called `features`).
+            then called as the one endpoint that the encoder names, or `features`).
         images: pictures (N, H, W, C), 0..255.
         batch_size: pictures a call.
         endpoints: names to keep; all of them by default.
@@ -45,15 +45,17 @@ def features(
     if images.ndim == 0 or len(images) == 0:
         raise UserError("Features need at least one picture. Received: an empty array")
     call = encoder.predict_on_batch if hasattr(encoder, "predict_on_batch") else encoder
+    names = interface.endpoint_names(encoder)
     if endpoints is None:
         # JAX sorts the keys of a dict that passes through a compiled function: the order comes from the model.
-        endpoints = interface.endpoint_names(encoder) or None
+        endpoints = names or None
+    alone = names[0] if len(names) == 1 else "features"  # an encoder may name what it returns as an array
     out: dict[str, np.ndarray] = {}
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size], dtype="float32")
         values = call(batch)
         if not isinstance(values, dict):
-            values = {"features": values}
+            values = {alone: values}
         for name in _choose(values, endpoints):
             if len(values[name]) != len(batch):
                 raise UserError(

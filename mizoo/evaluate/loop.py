@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from mizoo._tools.progress import Progress
 from mizoo.evaluate.protocols import TABLE, LeftOut, Options, Protocol, Score, Task
 from mizoo.evaluate.rows import Row
@@ -86,18 +88,20 @@ class Loop:
         by_variant = asked_for(protocol, scores) if protocol.joint else {variant: scores}
         values = ", ".join(f"{score.mean:.{protocol.digits - 1}f}" for score in by_variant.values())
         line.finish(f"{values} {protocol.unit}")
-        for score in by_variant.values():
-            yield self._row(protocol, task, score, seconds)
+        for each, score in by_variant.items():
+            yield self._row(protocol, task, each, score, seconds)
 
-    def _row(self, protocol: Protocol, task: Task, score: Score, seconds: tuple[float, float]) -> Row:
-        description = {}
-        if protocol.name not in TABLE:  # a table cannot look it up
-            description = {"about": protocol.about, "unit": protocol.unit, "better": protocol.better}
+    def _row(self, protocol: Protocol, task: Task, variant: str, score: Score, seconds: tuple[float, float]) -> Row:
+        description = {"variant": variant} if variant else {}
+        train_size, test_size = task.sizes
+        if protocol.name in TABLE:
+            train_size = score.settings.get("labels", train_size)
+        else:  # a table cannot look it up
+            description |= {"about": protocol.about, "unit": protocol.unit, "better": protocol.better}
         facts, provenance = self.facts, self.provenance
         if protocol.renews:
             facts = {**facts, "encoder": "random"}
             provenance = {key: value for key, value in provenance.items() if key != "weights"}
-        train_size, test_size = task.sizes
         return Row(
             **facts,
             dataset=task.dataset,
@@ -107,11 +111,20 @@ class Loop:
             value=round(score.mean, protocol.digits),
             spread=round(score.spread, protocol.digits),
             seeds=score.seeds,
-            train_size=(score.settings.get("labels", train_size)) if protocol.fits else 0,
+            train_size=train_size if protocol.fits else 0,
             test_size=test_size,
-            settings=score.settings | description | provenance | {"cpu_seconds": round(seconds[1], 1)},
+            settings=_plain(score.settings) | description | provenance | {"cpu_seconds": round(seconds[1], 1)},
             seconds=round(seconds[0], 1),
         )
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy as Python's, as JSON takes them, also within dicts and lists."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def asked_for(protocol: Protocol, scores: dict[str, Score]) -> dict[str, Score]:

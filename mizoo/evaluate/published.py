@@ -8,13 +8,13 @@ from mizoo.zoo import entries
 
 
 def entry_rows(name: str) -> list[Row]:
-    """The rows of one entry.
+    """The rows of one entry, or of a version of it.
 
     Raises:
         UserError: for an unknown entry, one without results, or results of weights that are not the published ones.
     """
     pinned = entries.info(name)["files"].get("encoder.keras", {}).get("sha256", "")
-    rows = read_rows(entries.locate(f"models/{name}/results.json"))
+    rows = read_rows(entries.locate(f"models/{entries.folder(name)}/results.json"))
     for row in rows:
         weights = row.settings.get("weights")
         if weights is not None and weights != pinned:

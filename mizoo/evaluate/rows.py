@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,27 @@ class Row:
 
 def public_command(row: Row) -> str:
     """The command of a row without the paths of the machine that it ran on: of those the last name is left."""
-    return " ".join(_without_folder(word) for word in row.command.split(" "))
-
-
-def _without_folder(word: str) -> str:
-    outside = word.startswith(("/", "~", "..", "\\")) or re.match(r"[A-Za-z]:[\\/]", word)
-    return re.split(r"[\\/]", word.rstrip("\\/"))[-1] if outside else word
+    try:
+        words = shlex.split(row.command)
+        quoted = shlex.join(words) == row.command
+    except ValueError:  # a quotation mark without its other
+        quoted = False
+    if not quoted:
+        words = row.command.split(" ")
+    public: list[str] = []
+    path: list[str] = []
+    for word in [*words, "--"]:  # the last ends a path, and is left out below
+        if path and not word.startswith("--"):  # rows of before words were quoted: a path goes on behind its spaces
+            path.append(word)
+            continue
+        if path:
+            public.append(re.split(r"[\\/]", " ".join(path).rstrip("\\/ "))[-1])
+            path = []
+        if word.startswith(("/", "~", "..", "\\")) or re.match(r"[A-Za-z]:[\\/]", word):
+            path = [word]
+        else:
+            public.append(word)
+    return (shlex.join if quoted else " ".join)(public[:-1])
 
 
 _TYPES: dict[str, Any] = {
@@ -124,13 +140,15 @@ def read_rows(path: str | os.PathLike) -> list[Row]:
         Its rows, in the order of the file.
 
     Raises:
-        UserError: if the file is missing, is no JSON, or holds anything but rows.
+        UserError: if the file is missing or cannot be read, is no JSON, or holds anything but rows.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"No results at {path}. `mizoo evaluate` writes them") from None
+    except OSError as error:
+        raise UserError(f"A results file is a JSON file that can be read. Received: {path}, {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable as JSON ({error}). Restore it or move it away") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("rows"), list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ def evaluate(
             encoder at all).
         split: `test`: fit on the whole of `train_split`, score on the test split. `validation`: fit on all but the
             last 5,000 pictures of `train_split` (all but a fifth where that is less), score on those; the test split
-            is not read. Measures of data of one split take that whole.
+            is not read. Pictures that lie sorted by class are shuffled before. Measures of data of one split take that
+            whole.
         train_split: the training split.
         seeds: number of `mlp200` probes; the other protocols run once, with a fixed seed.
         schedule: of `mlp200`: `fast`, `paper` for the published one, or a `mizoo.evaluate.protocols.mlp200.Schedule`.
@@ -114,7 +116,7 @@ def evaluate(
     if dataset is None:
         dataset = "spoken_digit" if kind == "sounds" else "cifar10"
     facts["command"] = command or _command(
-        name_or_encoder, dataset, protocols, endpoints, encoder, split, seeds, schedule_name, depth
+        name_or_encoder, dataset, protocols, endpoints, encoder, split, train_split, seeds, schedule_name, depth
     )
     facts |= {"version": __version__, "hardware": hardware(), "precision": _precision(model)}
     store = open_cache(cache)
@@ -201,22 +203,27 @@ def _command(
     endpoints: Sequence[str] | None,
     encoder: str,
     split: str,
+    train_split: str,
     seeds: int,
     schedule: str,
     depth: int | None,
 ) -> str:
-    if objects := [protocol.name for protocol in protocols if isinstance(protocol, Protocol)]:
-        return f"mizoo.evaluate.evaluate in Python, with the protocols {', '.join(objects)}"
+    objects = [protocol.name for protocol in protocols if isinstance(protocol, Protocol)]
+    in_python = [f"the protocols {', '.join(objects)}"] if objects else []
+    if train_split != "train":
+        in_python.append(f"train_split={train_split!r}")
+    if in_python:
+        return f"mizoo.evaluate.evaluate in Python, with {' and '.join(in_python)}"
     named = isinstance(name_or_encoder, (str, os.PathLike))
-    words = ["mizoo evaluate", os.fspath(name_or_encoder) if named else interface.encoder_name(name_or_encoder)]
+    words = ["mizoo", "evaluate", os.fspath(name_or_encoder) if named else interface.encoder_name(name_or_encoder)]
     if isinstance(dataset, os.PathLike):  # whose `name` is its last component alone
         given = os.fspath(dataset)
     else:
         given = "array" if isinstance(dataset, np.ndarray) else getattr(dataset, "name", dataset)
     words += ["--dataset", str(given)]
     if tuple(protocols) != PROBES:
-        words += [f"--protocol {protocol}" for protocol in protocols]
-    words += [f"--endpoint {endpoint}" for endpoint in endpoints or ()]
+        words += [word for protocol in protocols for word in ("--protocol", str(protocol))]
+    words += [word for endpoint in endpoints or () for word in ("--endpoint", endpoint)]
     for option, value, default in (
         ("--encoder", encoder, "published"),
         ("--split", split, "test"),
@@ -225,5 +232,5 @@ def _command(
         ("--depth", depth, None),
     ):
         if value != default:
-            words.append(f"{option} {value}")
-    return " ".join(words)
+            words += [option, str(value)]
+    return shlex.join(words)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import shlex
 import statistics
 import time
 from typing import Any
@@ -18,7 +18,7 @@ from mizoo._tools.locks import lock_file
 from mizoo._tools.progress import Line
 from mizoo._version import __version__
 from mizoo.errors import UserError
-from mizoo.zoo import entries, interface
+from mizoo.zoo import entries, interface, manifests
 from mizoo.zoo.loading import read_encoder, recorded_sampling_rate
 from mizoo.zoo.onnx_encoder import OnnxEncoder
 
@@ -70,16 +70,16 @@ def measure(name: str | os.PathLike, batch_size: int | None = None, progress: Li
         progress: advanced by each of the `ROUNDS` rounds.
 
     Raises:
-        UserError: for an encoder of series or of pictures of any size, a batch size that is no number, and as of
-            `mizoo.load`.
+        UserError: for an encoder of series, of pictures of any size or of sounds of one length, a batch size that is no
+            number, and as of `mizoo.load`.
     """
     import onnxruntime
 
     encoder = OnnxEncoder(read_encoder(name, "onnx"), name=interface.encoder_name(name), threads=1)
-    if encoder.kind not in _BATCHES or (encoder.kind == "pictures" and None in encoder.input_shape[1:]):
+    if encoder.kind not in _BATCHES or (None in encoder.input_shape[1:]) != (encoder.kind == "sounds"):
         raise UserError(
-            f"The speed is that of an encoder of sounds, or of pictures of one size. {encoder.name} takes "
-            f"{encoder.input_shape}."
+            f"The speed is that of an encoder of sounds of any length, or of pictures of one size. {encoder.name} "
+            f"takes {encoder.input_shape}."
         )
     usual = _BATCHES[encoder.kind]
     size = usual if batch_size is None else check_size(batch_size, "batch_size")
@@ -98,7 +98,7 @@ def measure(name: str | os.PathLike, batch_size: int | None = None, progress: Li
         hardware=cpu(1),
         onnxruntime=onnxruntime.__version__,
         version=__version__,
-        command=f"mizoo speed {os.fspath(name)}" + ("" if size == usual else f" --batch-size {size}"),
+        command=f"mizoo speed {shlex.quote(os.fspath(name))}" + ("" if size == usual else f" --batch-size {size}"),
     )
 
 
@@ -125,16 +125,7 @@ def read_manifest(name: str) -> dict[str, Any]:
     Raises:
         UserError: for one that is damaged.
     """
-    path = entries.locate(f"export/{name}/manifest.json")
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}. Restore it.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no object. Restore it.")
-    return content
+    return manifests.read(entries.locate(f"export/{name}/manifest.json"))
 
 
 def _inputs(encoder: OnnxEncoder, size: int, name: str | os.PathLike) -> np.ndarray:

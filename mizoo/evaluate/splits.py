@@ -7,6 +7,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mizoo.data.sampling import fair_sample
 from mizoo.errors import UserError
 from mizoo.zoo import interface
 
@@ -36,7 +39,8 @@ def fit_and_test_splits(
     Args:
         dataset: as `mizoo.data.load` takes it.
         split: "test": `train_split` and the test split. "validation": both from `train_split`, whose last 5,000
-            pictures are scored, a fifth where that is fewer; the test split is not read.
+            pictures are scored, a fifth where that is fewer; the test split is not read. Where the last do not have
+            the classes in about their shares, as in data that are sorted by class, all are shuffled before.
         train_split: the training split; a whole one for "validation".
         size: what the pictures are brought to, as of `mizoo.data.load`.
         fitted: whether anything is fitted; if not, `train_split` is not read for "test" and is None.
@@ -66,8 +70,10 @@ def fit_and_test_splits(
         raise UserError(
             f"{whole.name} has {len(whole)} pictures, too few to score a fifth of them as validation split."
         )
+    if whole.labels is not None and not fair_sample(whole.labels, cut):
+        whole = _rows(whole, np.random.default_rng(0).permutation(len(whole)))
     return _rows(whole, slice(None, cut)), _rows(whole, slice(cut, None))
 
 
-def _rows(whole: Dataset, rows: slice) -> Dataset:
+def _rows(whole: Dataset, rows: slice | np.ndarray) -> Dataset:
     return replace(whole, images=whole.images[rows], labels=None if whole.labels is None else whole.labels[rows])

@@ -58,11 +58,14 @@ class Unfinished:
         ]
 
     def add(self, rows: list[Row]) -> None:
-        """Note rows as done; a cache that cannot be written to is no reason to stop."""
+        """Note rows as done, beside those of earlier that are still to be taken over, should this be interrupted too.
+
+        A cache that cannot be written to is no reason to stop.
+        """
         self.done += rows
         if self.path is not None:
             try:
-                write_rows(self.path, self.done)
+                write_rows(self.path, self.done + [row for row in self.earlier if row not in self.done])
             except (OSError, UserError):  # the latter of a full disk
                 self.path = None
 

@@ -23,7 +23,7 @@ from mizoo.export.requirements import library_versions, require_export
 from mizoo.export.resized import compare_resized
 from mizoo.export.samples import sample_inputs
 from mizoo.export.saved_model import further_signatures, run_saved_model, save_saved_model
-from mizoo.zoo import entries, interface
+from mizoo.zoo import entries, interface, manifests
 from mizoo.zoo.labels import class_names
 from mizoo.zoo.loading import read_keras, recorded_sampling_rate
 
@@ -60,9 +60,10 @@ def export(
             does. They are compared with it at four sizes (`mizoo.export.resized`).
 
     Returns:
-        The manifest: entry, endpoints, of a classifier its classes, files (sha256, bytes), opset, versions, pictures,
-        tolerance, `rounding` (what half precision changed: the largest difference, and `rounding_rms`) and
-        `differences` of each form, by endpoint; with `resize` also `resized`, its sizes, tolerance and differences.
+        The manifest: entry, endpoints, of a classifier its classes, files (sha256, bytes), `source` (sha256 of the
+        Keras file, unless a model was given), opset, versions, pictures, tolerance, `rounding` (what half precision
+        changed: the largest difference, and `rounding_rms`) and `differences` of each form, by endpoint; with `resize`
+        also `resized`, its sizes, tolerance and differences.
 
     Raises:
         UserError: an encoder that cannot be exported, or a difference above 1e-4 (0.02 where pictures were resized);
@@ -71,7 +72,7 @@ def export(
     require_export()
     import keras
 
-    model = encoder if isinstance(encoder, keras.Model) else read_keras(encoder)[0]
+    model, digest = (encoder, None) if isinstance(encoder, keras.Model) else read_keras(encoder)
     name = interface.encoder_name(encoder)
     out = Path("export", f"{name}_any_size" if resize else name) if out is None else files.user_path(out)
     with files.temporary_folder(out) as folder:
@@ -81,6 +82,8 @@ def export(
                 manifest["input"]["sampling_rate"] = rate
         if isinstance(encoder, (str, os.PathLike)) and (classes := class_names(encoder)):
             manifest["classes"] = classes
+        if digest is not None:
+            manifest[manifests.SOURCE] = {"sha256": digest}
         if is_published(out / "encoder.onnx", manifest["files"]["encoder.onnx"]["sha256"]):
             unchanged = (out / "encoder.onnx").is_file() and manifest["files"]["encoder.onnx"] == files.facts(
                 out / "encoder.onnx"

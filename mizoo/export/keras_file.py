@@ -6,48 +6,21 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mizoo._tools import files, keras_private
+from mizoo._tools import files
 from mizoo.errors import UserError
 from mizoo.zoo import interface
+from mizoo.zoo.copies import mapped, to_float32
 
 if TYPE_CHECKING:
     import h5py
     import keras
 
 _NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold: equal content gives equal bytes
-_REDUCED = ("bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
-
-
-def to_float32(encoder: keras.Model) -> keras.Model:
-    """Rebuild an encoder under the float32 policy, as it is published.
-
-    An encoder trained in mixed precision reloads with bfloat16 outputs, and a synchronised BatchNormalization does not
-    run on JAX: both belong to the training and stay behind, as does a compiled optimiser.
-
-    Args:
-        encoder: a Functional or Sequential `keras.Model`. It is not changed.
-
-    Returns:
-        A new, uncompiled model with the same layers, names and weights, whose variables and outputs are float32.
-
-    Raises:
-        UserError: if `encoder` is no Functional or Sequential model.
-    """
-    if not keras_private.is_functional(encoder):
-        interface.outputs(encoder)  # which says what to do about a model that is only a wrapper around an encoder
-        raise UserError(
-            "An encoder is a Functional or Sequential `keras.Model`, which can be rebuilt from its configuration. "
-            f"Received: {type(encoder).__name__}. Make one with `keras.Model(inputs, outputs)`."
-        )
-    config = _mapped(encoder.get_config(), _float32_setting)
-    rebuilt = type(encoder).from_config(config)
-    rebuilt.set_weights([_as_float32(weight) for weight in encoder.get_weights()])
-    return rebuilt
 
 
 def with_endpoints(encoder: keras.Model) -> keras.Model:
@@ -147,30 +120,6 @@ def save_keras(encoder: keras.Model, path: str | os.PathLike) -> None:
                 archive.writestr(zipfile.ZipInfo(name, _NO_DATE), members[name])
 
 
-def _as_float32(weight: np.ndarray) -> np.ndarray:
-    # ml_dtypes gives bfloat16 the kind "V", which numpy's own floats never have.
-    return weight.astype(np.float32) if weight.dtype.kind in "fV" else weight
-
-
-def _mapped(value: Any, change: Callable[[str, Any], Any], key: str = "") -> Any:
-    """A copy of a nested configuration with `change(key, value)` applied to every value, outside in."""
-    value = change(key, value)
-    if isinstance(value, dict):
-        return {name: _mapped(item, change, name) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(item, change) for item in value)
-    return value
-
-
-def _float32_setting(key: str, value: Any) -> Any:
-    if key == "synchronized":
-        return False
-    if key == "dtype":
-        name = value.get("config", {}).get("name") if isinstance(value, dict) else value
-        return "float32" if name in _REDUCED else value
-    return value
-
-
 def _foreign_names(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         name, module = value.get("class_name"), value.get("module")
@@ -202,7 +151,7 @@ def _renumbered(config: bytes) -> bytes:
         """Shared objects numbered by first sight, so that equal models have equal files."""
         return numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else value
 
-    return json.dumps(_mapped(json.loads(config), renumber)).encode()
+    return json.dumps(mapped(json.loads(config), renumber)).encode()
 
 
 def _half_datasets(weights: bytes) -> bytes:

@@ -85,7 +85,9 @@ def _decoded(encoded: Any, height: int, width: int, channels: int) -> Any:
 
     def fitted(content: Any) -> Any:
         """The picture of one file, resized to cover what is asked for, and cut."""
-        picture = tf.io.decode_image(content, channels=3, expand_animations=False)
+        picture = tf.cast(tf.io.decode_image(content, channels=3, expand_animations=False), tf.float32)
+        if channels == 1:  # as Pillow turns RGB to grey (ITU-R 601-2)
+            picture = tf.round(tf.tensordot(picture, tf.constant([0.299, 0.587, 0.114]), 1))[..., None]
         sides = tf.cast(tf.shape(picture)[:2], tf.float32)
         scale = tf.reduce_max(size / sides)
         resized = tf.raw_ops.ScaleAndTranslate(
@@ -97,8 +99,6 @@ def _decoded(encoded: Any, height: int, width: int, channels: int) -> Any:
             antialias=True,
         )[0]
         resized = tf.clip_by_value(tf.round(resized), 0.0, 255.0)
-        if channels == 1:  # as Pillow turns RGB to grey (ITU-R 601-2)
-            resized = tf.round(tf.tensordot(resized, tf.constant([0.299, 0.587, 0.114]), 1))[..., None]
         return tf.ensure_shape(resized, (height, width, channels))
 
     return tf.map_fn(fitted, encoded, fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32))

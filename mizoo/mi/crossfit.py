@@ -31,7 +31,7 @@ class Scored:
         values, sizes: value in nats and rows of each block that was scored together.
         shares: (N,) what each row adds, NaN for rows that were not scored.
         fold: (N,) the fold in which each row was scored, -1 for rows that were not.
-        statistics: (1 + B,) of the rows as they are and permuted; empty without permutations.
+        p_values: of the test by permutation in each fold; empty without permutations.
         curves: of the fits.
         starts: the name of the start of each fold, without a start "none".
         varied: whether any block's scores differ between pairs.
@@ -39,9 +39,9 @@ class Scored:
 
     shares: np.ndarray
     fold: np.ndarray
-    statistics: np.ndarray
     values: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    p_values: list[float] = field(default_factory=list)
     curves: list[tuple] = field(default_factory=list)
     starts: list[str] = field(default_factory=list)
     varied: bool = False
@@ -110,8 +110,8 @@ def fit_and_score(
     splits = list(split(len(x), plan.folds, rng, groups))
     if plan.permutations and groups is not None:
         preview = np.random.default_rng((plan.seed, 1))
-        blocks = [block for _, _, test in splits for block in scoring.whole_blocks(test, groups, preview)]
-        scoring.check_arrangements([groups[block] for block in blocks])
+        blocks = [scoring.whole_blocks(test, groups, preview) for _, _, test in splits]
+        scoring.check_arrangements([[groups[block] for block in each] for each in blocks])
     batch_size = min(plan.schedule.batch_size, min(len(train) for train, _, _ in splits))
     with _fitter(plan, x.shape[1], y.shape[1], batch_size) as (fitter, variates):
         return _fit_and_score(fitter, variates, x, y, plan, groups, splits, (rng, pairing), progress)
@@ -122,8 +122,7 @@ def _fit_and_score(fitter, variates: int, x, y, plan: Plan, groups, splits, gene
     from mizoo.mi import models
 
     model, (rng, pairing) = fitter.model, generators
-    statistics = np.zeros(1 + plan.permutations if plan.permutations else 0)
-    scored = Scored(np.full(len(x), np.nan), fold_of(splits, len(x)), statistics)
+    scored = Scored(np.full(len(x), np.nan), fold_of(splits, len(x)))
     max_steps = plan.schedule.max_steps
     with bar("fitting", len(splits) * max_steps, progress) as advance:
         for train, validation, test in splits:
@@ -254,6 +253,7 @@ def _model(plan: Plan, d_x: int, d_y: int):
 def _score(scored: Scored, model, plan: Plan, data, train, test, groups, pairing) -> None:
     """Score the rows `test` of data (x, y) in blocks; `train` are the rows that were fitted, without variates."""
     x, y = data
+    statistics = np.zeros(1 + plan.permutations)
     bound = "infonce" if plan.bound == "auto" else plan.bound
     for block in scoring.blocks(len(test)):
         rows = test[block]
@@ -271,12 +271,14 @@ def _score(scored: Scored, model, plan: Plan, data, train, test, groups, pairing
         scored.shares[rows] = share
         scored.varied |= varied
         if plan.permutations and groups is None:
-            scored.statistics = scored.statistics + _permuted(scores, varied, train, (x[rows], y[rows]), plan, pairing)
+            statistics += _permuted(scores, varied, train, (x[rows], y[rows]), plan, pairing)
     for rows in scoring.whole_blocks(test, groups, pairing) if plan.permutations and groups is not None else ():
         scores = scoring.scores(model, x[rows], y[rows])
         varied = bool(np.ptp(scores) > LEAST_DIFFERENCE)
         data = x[rows], y[rows]
-        scored.statistics = scored.statistics + _permuted(scores, varied, train, data, plan, pairing, groups[rows])
+        statistics += _permuted(scores, varied, train, data, plan, pairing, groups[rows])
+    if plan.permutations:
+        scored.p_values.append(scoring.p_value(statistics))
 
 
 def _permuted(scores, varied: bool, train, data, plan: Plan, pairing, groups=None) -> np.ndarray:

@@ -40,7 +40,8 @@ def total_correlation(*variables, bound: str = "auto", **options) -> Estimate:
     """Estimate the total correlation of several variables: the sum of I(x_k; (x_1, ..., x_k-1)) over k (Watanabe 1960).
 
     Args:
-        variables: two or more arrays (N, d) or (N,); one array of several columns stands for its columns.
+        variables: two or more arrays (N, d) or (N,); one array or DataFrame of several columns stands for its columns,
+            of which one of text is a single variable.
         bound: the estimator of each term.
         options: of `mizoo.mi.estimate`; not `permutations` and `repeats`.
 
@@ -53,8 +54,11 @@ def total_correlation(*variables, bound: str = "auto", **options) -> Estimate:
     _check(options)
     if not variables:
         raise UserError("A total correlation is one of two variables or more. Received: none.")
+    frame = variables[0] if len(variables) == 1 and hasattr(variables[0], "iloc") else None
+    if frame is not None:  # here, since a column of text is several once it holds numbers
+        variables = tuple(frame.iloc[:, [i]] for i in range(frame.shape[1])) if frame.ndim == 2 else (frame,)
     columns = _checked({f"variables[{i}]": each for i, each in enumerate(variables)})
-    if len(columns) == 1:
+    if len(columns) == 1 and frame is None:
         columns = [columns[0][:, i : i + 1] for i in range(columns[0].shape[1])]
     if len(columns) < 2:
         raise UserError(f"A total correlation is one of two variables or more. Received: {len(columns)}.")

@@ -38,12 +38,13 @@ class Estimate:
         kind: "lower": in expectation below the truth ("dv" and "mine" as far as their mean over mismatched rows is well
             sampled: there is a warning where it is not). "upper": above it, if the fitted density is right. "neither".
         bound: the estimator.
-        curve: for each fold the tuples (step, value on training batches, value on validation rows), in nats.
+        curve: for each fold the tuples (step, value on training batches, value on validation rows), in nats; None for
+            the training batches of step 0.
         warnings: what a reader of the number has to know.
         rows: scored rows.
         settings: the arguments of `estimate` and what it chose itself.
         p_value: of the test for independence, if `permutations` were asked for: the share of permuted rows with a
-            statistic at least as large.
+            statistic at least as large, in one fold; of several folds and repeats twice the mean of theirs, 1 at most.
         found: whether there is anything behind the number: False where the critic gives all pairs the same score,
             because none of what it tried helped on the validation rows.
         shares: (N,) nats, what each row adds to the estimate, their mean; NaN for rows that were not scored, and for
@@ -55,10 +56,10 @@ class Estimate:
     ceiling: float | None
     kind: str
     bound: str
-    curve: tuple[tuple[tuple[int, float, float], ...], ...] = ()
+    curve: tuple[tuple[tuple[int, float | None, float], ...], ...] = ()
     warnings: tuple[str, ...] = ()
     rows: int = 0
-    settings: dict = field(default_factory=dict)
+    settings: dict = field(default_factory=dict, hash=False)
     p_value: float | None = None
     found: bool = True
     shares: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
@@ -155,8 +156,10 @@ def estimate(
             leaves copies of a row within its group out, and keeps equal rows of discrete values, which are
             frequencies: more frequent than in other groups they are not.
         permutations: test independence by as many permutations of the scored rows under the fitted critic, without
-            fitting it anew: `Estimate.p_value`. 199 make p-values from 0.005 on. With `groups`, whole groups of equal
-            size are exchanged, and a group whose size no other has stays where it is.
+            fitting it anew: `Estimate.p_value`. B of them make p-values from 2 / (B + 1) on, 0.01 for 199, and half
+            that with "ksg" or a single fold and no repeats: that of several is twice the mean of theirs, which keeps
+            its level though they share rows (Rüschendorf 1982). With `groups`, whole groups of equal size are
+            exchanged, and a group whose size no other has stays where it is.
         repeats: estimate as often, with other splits, weights and orders, and average: the estimate then varies less
             with the fits, and the standard error holds how much they differ. Only the first is compiled.
         progress: show progress on standard error.
@@ -167,7 +170,8 @@ def estimate(
     Raises:
         UserError: for arrays that are not paired, finite, real rows of more than half precision with columns that
             vary, for an unknown or contradictory setting, for "ksg" with `groups` that hold many equal rows which may
-            be copies or not, and for `permutations` of `groups` of which fewer than 20 other arrangements exist.
+            be copies or not, for `repeats` of "ksg", and for `permutations` of `groups` of which fewer than 20 other
+            arrangements exist (40 in each of several folds).
 
     Warns:
         UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near
@@ -278,7 +282,7 @@ def _by_neighbours(x, y, neighbours: int, groups, kept: np.ndarray, permutations
         apart = "" if groups is None else f" without copies, {largest} in one group, which are no neighbours"
         raise UserError(f"`neighbours` is below the number of rows. Received: {neighbours} and {len(x)} rows{apart}.")
     if permutations and groups is not None:
-        scoring.check_arrangements([groups])
+        scoring.check_arrangements([[groups]])
     rng = np.random.default_rng((seed, 3))
     terms = ksg.ksg(x, y, neighbours, groups)
     p_value = None
@@ -311,7 +315,7 @@ def _by_critic(x, y, repeats: int, groups, progress: bool, schedule, **plan) -> 
     ceiling = models.infonce_ceilings(sizes) if bound in ("infonce", "auto") else None
     p_value = None
     if plan["permutations"]:
-        p_value = scoring.p_value(np.sum([each.statistics for each in scored], axis=0))
+        p_value = scoring.combined([p for each in scored for p in each.p_values])
     result = Estimate(
         nats,
         error,

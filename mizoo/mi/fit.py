@@ -91,7 +91,7 @@ class Fitter:
         validation: tuple[np.ndarray, np.ndarray],
         rng: np.random.Generator,
         advance: Callable[[int], None],
-    ) -> list[tuple[int, float, float]]:
+    ) -> list[tuple[int, float | None, float]]:
         """Fit to `train` until the validation rows gain nothing more; the model keeps its best weights.
 
         Args:
@@ -100,12 +100,12 @@ class Fitter:
             advance: called with the number of steps done.
 
         Returns:
-            The curve: (step, value on training batches, value on validation rows), in nats.
+            The curve: (step, value on training batches, value on validation rows), in nats; None before any batch.
         """
         schedule, weights = self.schedule, self.model.trainable_variables
         loss, value = self._validate(validation)
         best, best_weights, waited = loss, _copy(weights), 0
-        curve = [(0, float("nan"), value)]
+        curve: list[tuple[int, float | None, float]] = [(0, None, value)]
         order = _batches(len(train[0]), self.batch_size, rng)
         step = 0
         while step < schedule.max_steps:

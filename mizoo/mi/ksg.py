@@ -30,12 +30,8 @@ def ksg(x: np.ndarray, y: np.ndarray, neighbours: int, groups: np.ndarray | None
     if groups is None:
         distance = cKDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
     else:
-        sizes = np.bincount(groups)[groups]
-        others = len(both) - sizes
-        nearest, rows = cKDTree(both).query(both, min(neighbours + sizes.max(), len(both)), p=np.inf)
-        foreign = groups[rows] != groups[:, None]
-        kth = np.argmax(np.cumsum(foreign, axis=1) == neighbours, axis=1)
-        distance = nearest[np.arange(len(both)), kth]
+        others = len(both) - np.bincount(groups)[groups]
+        distance = _to_other_groups(both, neighbours, groups)
     # The neighbours strictly nearer than the k-th, the point itself not counted.
     radius = np.nextafter(distance, 0)
     nearer = []
@@ -45,14 +41,36 @@ def ksg(x: np.ndarray, y: np.ndarray, neighbours: int, groups: np.ndarray | None
     return digamma(neighbours) + digamma(others + 1) - digamma(nearer[0] + 1) - digamma(nearer[1] + 1)
 
 
+def _to_other_groups(rows: np.ndarray, neighbours: int, groups: np.ndarray) -> np.ndarray:
+    """Distance of each row to the k-th nearest of other groups; infinite where they have fewer rows.
+
+    Two groups differ first in one bit of their numbers: for each bit, rows with 0 and with 1 there look for neighbours
+    among each other, if the bits before are the same. So the size of a group costs nothing.
+    """
+    from scipy.spatial import cKDTree
+
+    nearest, beyond = np.full((len(rows), neighbours), np.inf), float(np.ptp(rows, axis=0).max()) + 1.0
+    for bit in range(int(groups.max()).bit_length()):
+        placed = _apart(rows, groups >> (bit + 1), beyond)
+        one = (groups >> bit) % 2 == 1
+        for own, other in ((one, ~one), (~one, one)):
+            found = cKDTree(placed[other]).query(placed[own], neighbours, p=np.inf, distance_upper_bound=beyond)[0]
+            both = np.concatenate([nearest[own], found.reshape(-1, neighbours)], axis=1)
+            nearest[own] = np.sort(both, axis=1)[:, :neighbours]
+    return nearest[:, -1]
+
+
 def _nearer_in_group(side: np.ndarray, radius: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """How many other rows of its group lie within the radius of each row."""
-    counts = np.zeros(len(side), int)
-    order = np.argsort(groups, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
-        distance = np.abs(side[rows][:, None] - side[rows][None]).max(axis=-1)
-        counts[rows] = (distance <= radius[rows, None]).sum(axis=1) - 1
-    return counts
+    from scipy.spatial import cKDTree
+
+    placed = _apart(side, groups, float(radius.max()) + 1.0)
+    return cKDTree(placed).query_ball_point(placed, radius, p=np.inf, return_length=True) - 1
+
+
+def _apart(rows: np.ndarray, groups: np.ndarray, distance: float) -> np.ndarray:
+    """Rows with a column more, by which those of different groups are twice a distance from each other."""
+    return np.column_stack([rows, 2.0 * distance * groups])
 
 
 def standard_error(

@@ -47,6 +47,6 @@ def plot(result, path: str | Path | None = None, truth: float | None = None):
     axis.set_title(result.bound)
     axis.legend(fontsize=8, loc="best")
     if path is not None:
-        with files.atomic(Path(path)) as temporary:
+        with files.atomic(files.user_path(path)) as temporary:
             figure.savefig(temporary, dpi=120)
     return figure

@@ -14,7 +14,8 @@ from mizoo.mi.models import REPORTED, smile_tau
 
 BLOCK = 1024  # candidates at most: larger score matrices cost more and change little
 FEWEST_ARRANGEMENTS = 20
-"""Of groups, other than the one received, that a test by permutation takes: its p-values are from 0.05 on then."""
+"""Of groups, other than the one received, that a test by permutation takes: its p-values are from 0.05 on then. Where
+several are combined, twice as many."""
 
 
 def blocks(rows: int) -> list[slice]:
@@ -154,24 +155,26 @@ def _parts(groups: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
 
-def check_arrangements(together: Sequence[np.ndarray]) -> None:
+def check_arrangements(folds: Sequence[Sequence[np.ndarray]]) -> None:
     """Refuse a test for independence whose groups can hardly be exchanged.
 
     Args:
-        together: the groups (N_b,) of the rows of each block, within which `permutation` exchanges them.
+        folds: for each the groups (N_b,) of the rows of each block, within which `permutation` exchanges them.
 
     Raises:
-        UserError: for fewer than 20 arrangements other than the one received.
+        UserError: for fewer than 20 arrangements other than the one received in a single fold, 40 in one of several.
     """
-    alike = [np.unique([len(part) for part in _parts(groups)], return_counts=True)[1] for groups in together]
-    ways = math.prod(math.factorial(min(count, 5)) for counts in alike for count in counts.tolist())
-    if ways <= FEWEST_ARRANGEMENTS:
-        raise UserError(
-            "`permutations` exchange whole `groups` of equal size that are scored together, and there are "
-            f"{FEWEST_ARRANGEMENTS} other arrangements of them at least. Received: {ways - 1}, of "
-            f"{sum(int(counts.sum()) for counts in alike)} groups of {sum(map(len, alike))} sizes. Cut the groups to "
-            "fewer sizes, use more groups, or leave `permutations` out."
-        )
+    fewest = FEWEST_ARRANGEMENTS * min(len(folds), 2)
+    for together in folds:
+        alike = [np.unique([len(part) for part in _parts(groups)], return_counts=True)[1] for groups in together]
+        ways = math.prod(math.factorial(min(count, 5)) for counts in alike for count in counts.tolist())
+        if ways <= fewest:
+            raise UserError(
+                "`permutations` exchange whole `groups` of equal size that are scored together, and there are "
+                f"{fewest} other arrangements of them at least in each fold. Received: {ways - 1}, of "
+                f"{sum(int(counts.sum()) for counts in alike)} groups of {sum(map(len, alike))} sizes. Cut the groups "
+                "to fewer sizes, use more groups or fewer `folds`, or leave `permutations` out."
+            )
 
 
 def whole_blocks(rows: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
@@ -192,3 +195,11 @@ def whole_blocks(rows: np.ndarray, groups: np.ndarray, rng: np.random.Generator)
 def p_value(statistics: np.ndarray) -> float:
     """The share of statistics (1 + B,) that are at least the first."""
     return float(np.mean(statistics >= statistics[0] - 1e-12))
+
+
+def combined(p_values: Sequence[float]) -> float:
+    """One p-value of several of the same hypothesis: twice their mean, 1 at most (Rüschendorf 1982).
+
+    It keeps its level however they depend on each other, as those of folds and repeats do, which share rows.
+    """
+    return p_values[0] if len(p_values) == 1 else min(1.0, 2.0 * float(np.mean(p_values)))

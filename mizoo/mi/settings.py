@@ -75,5 +75,6 @@ def check_settings(
     if tau is not None:
         check_real(tau, "tau", above=0)
     check_whole(permutations, "permutations")
-    check_whole(repeats, "repeats", 1)
+    if check_whole(repeats, "repeats", 1) > 1 and bound == "ksg":
+        raise UserError(f"'ksg' fits nothing that a repeat would fit anew: leave `repeats` out. Received: {repeats}")
     check_real(learning_rate, "learning_rate", above=0)

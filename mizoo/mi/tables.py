@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mizoo._tools import files
 from mizoo.errors import UserError
 
 
@@ -15,27 +18,57 @@ def read(path: str | Path, sides: Sequence[str]) -> dict[str, np.ndarray]:
     """The columns that are named in `sides`, each "a,b,c", by name.
 
     Args:
-        path: .csv, whose first line names the columns, or .npz with one array (N,) or (N, d) for each name.
+        path: .csv, whose first line names the columns, .tsv, or .npz with one array (N,) or (N, d) for each name.
         sides: names with commas between.
 
     Raises:
-        UserError: for a file that is not there or not of that kind, and names that are not in it.
+        UserError: for a file that is not there or not of that kind, names that are not in it, and arrays that are no
+            columns of one length.
     """
-    path = Path(path)
+    path = files.user_path(path)
     names = [name for side in sides for name in _names(side)]
     if not path.is_file():
         raise UserError(f"There is no such table. Received: {path}")
-    if path.suffix == ".npz":
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".tsv", ".txt", ".npz"):
+        raise UserError(f"A table is .csv, .tsv or .npz. Received: {path}")
+    columns = _arrays(path, names) if kind == ".npz" else _text(path, names, "\t" if kind == ".tsv" else ",")
+    for name, values in columns.items():
+        if values.ndim not in ((1, 2) if values.dtype.kind in "fiub" else (1,)):
+            raise UserError(
+                f"A column of a table has the shape (N,), or (N, d) for numbers. Received: {name!r} in {path}, of "
+                f"shape {values.shape} and dtype {values.dtype}."
+            )
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        received = ", ".join(f"{name!r} of {length} rows" for name, length in lengths.items())
+        raise UserError(f"The columns of a table are of one length. Received: {received} in {path}.")
+    return columns
+
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
         with np.load(path) as stored:
             _check_names(path, names, stored.files)
             return {name: stored[name] for name in names}
-    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        raise UserError(f"A table is .csv, .tsv or .npz. Received: {path}")
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        rows = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
-        head = [name.strip() for name in next(rows, [])]
-        _check_names(path, names, head)
-        lines = [line for line in rows if line]
+    except UserError:
+        raise
+    except (ValueError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read as an .npz file of arrays of numbers or text: {error}. Write it by `np.savez`, "
+            "without objects."
+        ) from error
+
+
+def _text(path: Path, names: Sequence[str], delimiter: str) -> dict[str, np.ndarray]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream, delimiter=delimiter)
+            head = [name.strip() for name in next(rows, [])]
+            lines = [line for line in rows if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a table in UTF-8: {error}. Save it as such.") from error
+    _check_names(path, names, head)
     uneven = next((i for i, line in enumerate(lines) if len(line) != len(head)), None)
     if uneven is not None:
         raise UserError(f"Line {uneven + 2} of {path} has {len(lines[uneven])} values for {len(head)} columns.")
@@ -81,5 +114,12 @@ def side(table: dict[str, np.ndarray], names: str) -> np.ndarray:
 
 
 def labels(table: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """The column that names groups, as it is."""
-    return table[name.strip()]
+    """The column that names groups, as it is.
+
+    Raises:
+        UserError: for anything else than one name.
+    """
+    names = _names(name)
+    if len(names) != 1:
+        raise UserError(f"`groups` is the name of one column. Received: {name!r}")
+    return table[names[0]]

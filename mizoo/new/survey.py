@@ -43,7 +43,7 @@ class Survey:
         grey: whether none of them has a colour.
         depth: the bits of deep pictures, grey ones and those that Pillow does not read, where they hold fewer than 16;
             else None.
-        broken: (path below `folder`, reason) of files that cannot be read as RGB or grey.
+        broken: (path below `folder`, reason) of files that cannot be read as RGB or grey, or not with that depth.
         classes: class folder -> pictures in it; {} without class folders.
         passed_over: suffix -> files that are no pictures, or are in formats that are not read.
         seconds_per_picture: of one core, to open and decode one.
@@ -81,12 +81,14 @@ class Survey:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One file: its size and mode, whether it is grey, and the largest value of a deep one."""
+    """One file: its size and mode, whether it is grey or of deep colours, and the largest value of another deep one."""
 
+    file: Path
     width: int
     height: int
     mode: str
     deepest: float | None
+    deep_colour: bool
     grey: bool
     seconds: float
 
@@ -115,7 +117,11 @@ def survey(path: str | os.PathLike, seconds: float = 120.0, progress: bool = Tru
     if not seen:
         listed = "\n".join(f"  {file}: {reason}" for file, reason in broken[:10])
         raise UserError(f"None of the first {len(broken)} of {len(files)} files below {folder} can be read:\n{listed}")
-    deepest = max((each.deepest for each in seen if each.deepest is not None), default=None)
+    depth = _depth(seen)
+    if depth is not None:  # which is refused for them
+        reason = f"it has colours of 16 bits, and the values of the other deep files have {depth}"
+        broken += [(each.file, reason) for each in seen if each.deep_colour]
+        seen = [each for each in seen if not each.deep_colour]
     return Survey(
         folder=folder,
         split=split,
@@ -125,12 +131,20 @@ def survey(path: str | os.PathLike, seconds: float = 120.0, progress: bool = Tru
         heights=np.array([each.height for each in seen]),
         modes=dict(Counter(each.mode for each in seen).most_common()),
         grey=all(each.grey for each in seen),
-        depth=depths.bits_of(deepest) if deepest is not None and 0 < deepest < _DEEP else None,
+        depth=depth,
         broken=tuple(sorted((file.relative_to(folder).as_posix(), reason) for file, reason in broken)),
         classes=dict(sorted(classes.items())),
         passed_over=passed_over,
         seconds_per_picture=float(np.mean([each.seconds for each in seen])),
     )
+
+
+def _depth(seen: list[_Seen]) -> int | None:
+    """The bits of the deep files where they hold fewer than 16, unless more files have colours of 16 bits."""
+    largest = [each.deepest for each in seen if each.deepest is not None]
+    if len(largest) < sum(each.deep_colour for each in seen):
+        return None
+    return depths.bits_of(max(largest)) if 0 < max(largest, default=0) < _DEEP else None
 
 
 def _look(files: list[Path], seconds: float, progress: bool) -> tuple[list[_Seen], list[tuple[Path, str]]]:
@@ -171,17 +185,20 @@ def _open(file: Path) -> _Seen | str:
     seconds = time.thread_time() - began
     sample = image[::_SAMPLED, ::_SAMPLED].astype(int)
     grey = not np.ptp(sample, axis=-1).any()
-    return _Seen(image.shape[1], image.shape[0], *_mode(file), grey, seconds)
+    return _Seen(file, image.shape[1], image.shape[0], *_mode(file), grey, seconds)
 
 
-def _mode(file: Path) -> tuple[str, float | None]:
-    """The mode of a file that can be read, and the largest value where it holds whole numbers of more than 8 bits."""
+def _mode(file: Path) -> tuple[str, float | None, bool]:
+    """The mode of a file that can be read, the largest value where it holds whole numbers of more than 8 bits, but of
+    colours that Pillow reads, and whether it holds such colours.
+    """
     try:
         with bands.opened(file) as stream, Image.open(stream, formats=pictures.FORMATS) as image:
             deep = image.mode.startswith("I") and depths.declared(image) is None
-            return image.mode, float(np.asarray(image).max()) if deep else None
+            deep_colour = depths.is_deep_colour(image)
+            return image.mode, float(np.asarray(image).max()) if deep else None, deep_colour
     except Image.UnidentifiedImageError:
         kind = bands.format_of(file)
-    values = (bands.open_array(file) if kind == "array" else bands.open_tiff(file)).read()
+    values = (bands.open_array(file) if kind == "array" else bands.open_tiff(file, _CHANNELS)).read()
     deep = np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize > 1
-    return f"{values.dtype} {kind}", float(values.max()) if deep else None
+    return f"{values.dtype} {kind}", float(values.max()) if deep else None, False

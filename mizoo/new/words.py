@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-import yaml
-
+from mizoo._tools import yaml_text
 from mizoo._tools.hardware import gigabytes
 from mizoo.data import search
 from mizoo.new.choose import FEW, MOST_PASSES, MUCH_DECODING, PASSES, START, Plan, Wishes, duration
@@ -121,7 +120,7 @@ def _comment(text: str | None, indent: str) -> list[str]:
 
 
 def _inline(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    text = yaml_text.dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 
 

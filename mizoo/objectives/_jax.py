@@ -41,13 +41,13 @@ class JaxStep:
             updated = [_current(scope, v, old) for v, old in zip(self.non_trainable_variables, other)]
             with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, optimizer))):
                 scaled = self.optimizer.scale_loss(loss)
-            return scaled, (terms, updated)
+            return scaled, (terms, updated, jnp.float32(noise.shape[0]))
 
-        gradients, (terms, other) = jax.grad(loss_of, has_aux=True)(trainable)
+        gradients, (terms, other, rows) = jax.grad(loss_of, has_aux=True)(trainable)
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
         trainable, optimizer = self._inner_loop(terms, trainable, optimizer)
         with keras.StatelessScope(state_mapping=list(zip(self.metrics_variables, metrics))) as scope:
-            logs = self.update_metrics(terms)
+            logs = self.update_metrics(terms, rows)
         metrics = [_current(scope, v, old) for v, old in zip(self.metrics_variables, metrics)]
         return logs, (trainable, other, optimizer, metrics)
 
@@ -96,8 +96,10 @@ class JaxStep:
             The means of the terms over the epoch.
 
         Raises:
-            UserError: for a batch of one, or one larger than the data.
+            UserError: before `compile`, for a batch of one, or one larger than the data.
         """
+        if not self.compiled:
+            raise UserError("An epoch takes an optimizer: call `compile` before `scan_epoch`.")
         inputs.check_batch_size(self, batch_size)
         if len(images) < batch_size:
             raise UserError(f"One batch takes {batch_size} inputs and there are {len(images)}: lower `batch_size`.")

@@ -34,7 +34,7 @@ class TensorFlowStep:
         with _update_context(self.optimizer):
             self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables))
         self._inner_loop(terms, share)
-        return self.update_metrics(terms, share)
+        return self.update_metrics(terms, tf.shape(images)[0])
 
     def _inner_loop(self, terms: dict, share) -> None:
         optimizer, variables = self.inner_optimizer()

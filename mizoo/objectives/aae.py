@@ -10,7 +10,7 @@ from keras import ops
 from mizoo._tools.checks import check_choice
 from mizoo.objectives.base import Objective
 from mizoo.objectives.prior_matching import PRIORS, discriminator, matched, prior_losses
-from mizoo.objectives.reconstruction import decoder_for, squared_errors
+from mizoo.objectives.reconstruction import decoder_for, require_vectors, squared_errors
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -30,8 +30,8 @@ class AAE(Objective):
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for an encoder without `global`, a weight that is not positive, an unknown prior, or a decoder that
-            does not fit.
+        UserError: for an encoder of pictures of any size or without `global` as a vector, a weight that is not
+            positive, an unknown prior, or a decoder that does not fit.
 
     Example:
 
@@ -62,6 +62,7 @@ class AAE(Objective):
         self.prior = check_choice(prior, "prior", PRIORS)
         self.require_positive("prior_weight")
         self.require_endpoints(["global"])
+        require_vectors(encoder, ["global"])
         self.size = encoder.output["global"].shape[-1]
         self.decoder = decoder_for(encoder, decoder)
         self.discriminator = discriminator(self.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Iterable
 
@@ -184,6 +185,7 @@ class Objective(Step, keras.Model):
         The targets of an objective that takes some stand behind the columns of noise.
         """
         if isinstance(data, (tuple, list)):
+            inputs.check_unweighted({"sample_weight": data[2] if len(data) == 3 else None})
             data = data[0]
         if not isinstance(data, dict):
             data = {"images": data}
@@ -238,11 +240,18 @@ class Objective(Step, keras.Model):
             **kwargs: `jit_compile`, `run_eagerly` and the like, as in `keras.Model.compile`.
 
         Raises:
-            UserError: for settings that cannot work with this step, and if every layer is frozen.
+            UserError: for settings that cannot work with this step, such as a `loss` beside the objective's own, and if
+                every layer is frozen.
 
         Warns:
             UserWarning: if the encoder is frozen, and only what is around it is trained.
         """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise UserError(
+                    f"{type(self).__name__} has its own loss and terms, and sees no labels. Received: {name}="
+                    f"{kwargs[name]!r}. Leave it out; a subclass states others in `compute_terms`."
+                )
         self._check_trainable()
         optimizer = keras.optimizers.get(optimizer)
         adversary = [v for v in self.trainable_variables if ADVERSARY in v.path]
@@ -301,10 +310,10 @@ class Objective(Step, keras.Model):
         """One running mean for each term."""
         return list(self.term_metrics.values())
 
-    def update_metrics(self, terms, weight=None) -> dict:
-        """Add one batch, or a replica's share of it with its weight, to the running means and return them."""
+    def update_metrics(self, terms, rows) -> dict:
+        """Add the terms of a batch, or of a replica's share, of so many inputs to the running means and return them."""
         for name, metric in self.term_metrics.items():
-            metric.update_state(terms[name], sample_weight=weight)
+            metric.update_state(terms[name], sample_weight=ops.cast(rows, "float32"))
         return {name: metric.result() for name, metric in self.term_metrics.items()}
 
     def test_step(self, *args):
@@ -316,18 +325,22 @@ class Objective(Step, keras.Model):
 
         A batch is pictures (N, H, W, C) in 0..255 or a dict {"images": pictures, "noise": (N, noise_size)}. Arrays, and
         the first batch of a generator, are looked at first; of a `tf.data.Dataset` and other data sets the shape is.
+        Labels (`y`, or the second part of a batch) are not used.
 
         Raises:
-            UserError: for validation; for inputs that the encoder does not take (another shape, NaN, masked values,
-                pictures outside 0..255, sounds that are whole numbers); for batches of one, which have no negatives (a
-                last one is taken); and for arrays or `mizoo.data.batches` whose batch several replicas cannot share
-                equally. A last, smaller one they can, as long as there is a picture for each.
+            UserError: for validation; for weights of inputs or classes, also those that a batch brings; for inputs that
+                the encoder does not take (another shape, NaN, masked values, pictures outside 0..255, sounds that are
+                whole numbers); for batches of one, which have no negatives (a last one is taken); and for arrays or
+                `mizoo.data.batches` whose batch several replicas cannot share equally. A last, smaller one they can, as
+                long as there is a picture for each.
 
         Warns:
             UserWarning: for pictures that all lie within 0..1.
         """
-        if kwargs.get("validation_data") is not None or kwargs.get("validation_split"):
+        given = inspect.signature(super().fit).bind(x, y, batch_size, *args, **kwargs).arguments
+        if given.get("validation_data") is not None or given.get("validation_split"):
             raise UserError(_NO_VALIDATION)
+        inputs.check_unweighted(given)
         if x is None:
             raise UserError("`fit` takes pictures or batches of them, such as mizoo.data.batches(...). Received: None")
         if not self.trainable_variables:
@@ -359,6 +372,7 @@ class Objective(Step, keras.Model):
 
     def train_on_batch(self, x, *args, **kwargs):
         """As `keras.Model.train_on_batch`; `x` is a batch as of `fit`, checked likewise."""
+        inputs.check_unweighted(inspect.signature(super().train_on_batch).bind(x, *args, **kwargs).arguments)
         if inputs.is_arrays(x):
             x = inputs.check_arrays(self, x)
             inputs.check_rows(self, inputs.rows_of(x))

@@ -207,7 +207,7 @@ class DeepCoTraining(Objective):
             raise UserError(f"`beta` weighs an entropy, and form='cpc' has none: leave it at 0. Received: {self.beta}")
         self.require_positive("resolution", "density_rate")
         check_real(self.scale_range, "scale_range", minimum=0)
-        check_whole(self.inner_steps, "inner_steps", 1)
+        self.inner_steps = check_whole(self.inner_steps, "inner_steps", 1)
         self.require_endpoints(["global"])
 
 

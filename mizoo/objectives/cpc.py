@@ -97,7 +97,7 @@ class CPC(Objective):
         self.on_grid = len(local) == 3
         self.location_count = local[0] * local[1] if self.on_grid else local[0]  # None until the first batch
         if self.on_grid:
-            width = context_size
+            width = self.context_size
             self.context_nets = {each: self._context_net(local, each) for each in self.directions}
         else:
             width, self.directions, self.context_nets = encoder.output["context"].shape[-1], ("forward",), {}
@@ -225,8 +225,9 @@ class CPC(Objective):
         if set(self.directions) - set(DIRECTIONS):
             raise UserError(f"`directions` are some of {', '.join(DIRECTIONS)}. Received: {self.directions}")
         for name in ("steps", "context_size", "context_blocks"):
-            check_size(getattr(self, name), name)
-        if check_whole(self.first_step, "first_step", 1) > self.steps:
+            setattr(self, name, check_size(getattr(self, name), name))
+        self.first_step = check_whole(self.first_step, "first_step", 1)
+        if self.first_step > self.steps:
             raise UserError(f"`first_step` is 1 to `steps`. Received: first_step={self.first_step}, steps={self.steps}")
         shapes = {key: value.shape[1:] for key, value in self.encoder.output.items()}
         if "local" not in shapes or len(shapes["local"]) not in (2, 3):

@@ -310,7 +310,7 @@ class DeepInfoMax(PairTerms):
         check_choice(self.negatives, "negatives", NEGATIVES)
         check_choice(self.critic, "critic", CRITICS)
         check_choice(self.prior, "prior", PRIORS)
-        check_size(self.critic_width, "critic_width")
+        self.critic_width = check_size(self.critic_width, "critic_width")
         check_real(self.occlusion, "occlusion", minimum=0, maximum=1, what="a share of a picture's side")
         if self.clip is not None:
             check_real(self.clip, "clip", above=0)

@@ -68,14 +68,14 @@ class Distillation(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, seed=seed, name=name)
-        self.teacher_size = self.target_size = teacher_size
+        self.teacher_size = teacher_size
         self.endpoints = check_names(endpoints, "endpoints")
         self.temperature = temperature
         self.head_width = head_width
         self.require_endpoints(self.endpoints)
         self.require_positive("teacher_size", "temperature", "head_width")
-        for size in ("teacher_size", "head_width"):
-            check_size(getattr(self, size), size)
+        self.teacher_size = self.target_size = check_size(teacher_size, "teacher_size")
+        self.head_width = check_size(head_width, "head_width")
         self.heads = {key: self._head(key) for key in self.endpoints}
         self.term_names = tuple(f"{key}_mi" for key in self.endpoints)
         self.track_terms()

@@ -25,9 +25,10 @@ class InformationMaximization(Objective):
 
     up to the same constant. Terms, in nats: `feature_entropy` and `conditional_entropy`, counted from the entropy of
     the noise, and their difference `global_mi`, which is maximised. The moments are those of a batch, so the value is
-    above that of the population, by about d^2 / (2 N) nats where the N pictures are many times d, and it is the
-    information of the Gaussian with these moments: neither a lower nor an upper bound. With fewer pictures than
-    coordinates it would be higher for views that disagree: such a batch is refused, and a last one trains on nothing.
+    above that of the population, where the N pictures are many times d by at most about d^2 / (4 N) nats, which is for
+    two views that share nothing and less with more views, and it is the information of the Gaussian with these moments:
+    neither a lower nor an upper bound. With fewer pictures than coordinates it would be higher for views that disagree:
+    such a batch is refused, and a last one trains on nothing.
 
     Args:
         encoder: pictures to a dict with the endpoint `global` (B, d).

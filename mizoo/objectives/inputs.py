@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -147,6 +147,20 @@ def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
         yield batch if isinstance(batch, tuple) else (batch,)  # Keras takes tuples alone from a generator
 
 
+def check_unweighted(given: Mapping[str, Any]) -> None:
+    """Refuse weights of inputs or classes among the arguments of a call: the step would pass over them in silence.
+
+    Raises:
+        UserError: naming the first.
+    """
+    for name in ("sample_weight", "class_weight"):
+        if given.get(name) is not None:
+            raise UserError(
+                f"All inputs of a batch count alike, as its loss is one of the whole batch. Received: `{name}`. Leave "
+                "it out, and of the inputs those that should not count."
+            )
+
+
 def is_generator(x: Any) -> bool:
     """Whether `x` is a generator, which Keras takes for batches."""
     return isinstance(x, types.GeneratorType)
@@ -228,8 +242,14 @@ def check_batch_shape(shape: Any, dtype: str, wanted: interface.Shape) -> None:
     """Refuse a batch, as far as its shape (B, ...) is known while a step is traced.
 
     Raises:
-        UserError: for another shape than the encoder and the augmentation take, and for sounds that are whole numbers.
+        UserError: for another shape than the encoder and the augmentation take, one of which nothing is known, and for
+            sounds that are whole numbers.
     """
+    if getattr(shape, "rank", 0) is None:  # of a `tf.py_function`
+        raise UserError(
+            "A batch has a shape. Received: a tensor of which not even the number of axes is known. Fix it in the data "
+            f"set: `tf.ensure_shape(x, {(None, *wanted)})`."
+        )
     if shape is None or len(wanted) not in _CHECKED_RANKS:
         return
     sizes = tuple(shape)

@@ -18,9 +18,14 @@ def decoder_for(encoder: keras.Model, decoder: Any) -> keras.Model:
     """`decoder`, once it turns the encoder's `global` into pictures like its inputs; where None, one for these shapes.
 
     Raises:
-        UserError: for a decoder of other shapes.
+        UserError: for an encoder of pictures of any size, and a decoder of other shapes.
     """
     size, pictures = encoder.output["global"].shape[-1], tuple(encoder.input_shape[1:])
+    if None in pictures:
+        raise UserError(
+            f"A decoder takes pictures of known size, and the encoder takes {pictures}: give the encoder's Input a "
+            "height and a width."
+        )
     if decoder is None:
         return encoders.decoder(size, pictures, hidden=(HIDDEN,))
     shapes = (getattr(decoder, "input_shape", None), getattr(decoder, "output_shape", None))
@@ -30,6 +35,21 @@ def decoder_for(encoder: keras.Model, decoder: Any) -> keras.Model:
             f"Received: {decoder!r}, with the shapes {shapes}"
         )
     return decoder
+
+
+def require_vectors(encoder: keras.Model, names: Sequence[str]) -> None:
+    """Refuse an encoder one of whose named endpoints is no vector (B, d).
+
+    Raises:
+        UserError: naming the first, and its shape.
+    """
+    for name in names:
+        shape = tuple(encoder.output[name].shape)
+        if len(shape) != 2:
+            raise UserError(
+                f"The endpoint `{name}` is a vector (B, d) here. Received: an encoder that gives it the shape {shape}. "
+                "Pool or flatten it."
+            )
 
 
 def squared_errors(decoded, images):

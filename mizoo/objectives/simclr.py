@@ -66,7 +66,7 @@ class SimCLR(Objective):
         self.require_positive("temperature")
         self.require_endpoints(["global"])
         self.projection = projection if projection is None else check_size(projection, "projection")
-        self.head = None if projection is None else _head(encoder.output["global"].shape[-1], projection)
+        self.head = None if projection is None else _head(encoder.output["global"].shape[-1], self.projection)
         self.track_terms()
 
     def ceilings(self, batch_size: int) -> dict[str, float]:

@@ -48,11 +48,10 @@ class Supervised(Objective):
         self, encoder: keras.Model, classes: int, augment=None, seed: int = 0, name: str | None = None
     ) -> None:
         super().__init__(encoder, augment=augment, seed=seed, name=name)
-        self.classes = check_size(classes, "classes")
+        self.classes = self.target_size = classes = check_size(classes, "classes")
         if classes < 2:
             raise UserError(f"`classes` is 2 or more. Received: classes={classes!r}")
         self.require_endpoints(["global"])
-        self.target_size = classes
         x = keras.Input(encoder.output["global"].shape[1:], name="classes_input")
         self.head = keras.Model(x, layers.Dense(classes, dtype="float32", name="classes_logits")(x), name="classes")
         self.track_terms()

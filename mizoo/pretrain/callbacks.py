@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from mizoo._tools import files
+from mizoo._tools import files, keras_private
 from mizoo._tools.averages import averaged
 from mizoo._tools.progress import Progress
 from mizoo._version import __version__
 from mizoo.callbacks import OnlineProbe
+from mizoo.data.order import LAYERS, generator
 from mizoo.errors import Diverged
 from mizoo.evaluate import measures
 from mizoo.export.keras_file import to_float32
@@ -34,6 +35,23 @@ from mizoo.runs.folder import (
 
 _FILE, _VARIABLE = 1 << 16, 1 << 12  # bytes of an HDF5 file, and of each array in it, beside the numbers
 _REMEDY = "Lower `optimizer.learning_rate`, add `optimizer.warmup_epochs`, or raise `training.batch_size`."
+
+
+class FreshDraws(keras.callbacks.Callback):
+    """Begins each epoch with generators in the layers (of dropout, say) whose state is one of the seed and the epoch.
+
+    No checkpoint holds their state, and every phase of a run builds its layers anew.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Set every generator's state."""
+        for index, each in enumerate(keras_private.seed_generators(self.model)):
+            start = generator(self.seed, LAYERS, epoch, index).integers(1 << 31)
+            each.state.assign([start, 0])
 
 
 class Record(keras.callbacks.Callback):

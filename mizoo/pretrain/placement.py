@@ -100,7 +100,7 @@ def run_epochs(
 class KeepTogether(keras.callbacks.Callback):
     """At the end of an epoch all workers wait for the chief, which measures and writes, and stop if it stops.
 
-    The chief calls it after all other callbacks; on the other workers it is the only one.
+    The chief calls it after all other callbacks; the other workers have none that measure or write.
     """
 
     def __init__(self, group: Group) -> None:

@@ -14,6 +14,7 @@ import keras
 
 from mizoo import recipes
 from mizoo._tools import files
+from mizoo._tools.arrays import check_whole
 from mizoo._tools.group import JOIN_WITHIN
 from mizoo._tools.hardware import hardware
 from mizoo._tools.keras_backend import dtype_policy, precision_here
@@ -23,7 +24,7 @@ from mizoo.callbacks import OnlineProbe, TensorBoard
 from mizoo.errors import UserError
 from mizoo.objectives.inputs import check_rows
 from mizoo.pretrain import compiling, hosts
-from mizoo.pretrain.callbacks import ProgressLines, Record, SaveStopped
+from mizoo.pretrain.callbacks import FreshDraws, ProgressLines, Record, SaveStopped
 from mizoo.pretrain.inputs import Job, prepare
 from mizoo.pretrain.placement import Alone, KeepTogether, Placement, check_shared
 from mizoo.pretrain.strategies import choose
@@ -58,7 +59,7 @@ class _Run:
 
 
 def pretrain(
-    recipe: recipes.Recipe,
+    recipe: recipes.Recipe | str | os.PathLike,
     out: str | os.PathLike | None = None,
     scan: bool | None = None,
     jit_compile: bool | str | None = None,
@@ -72,12 +73,13 @@ def pretrain(
 ) -> Path:
     """Train an encoder, or resume a run from its last checkpoint.
 
-    The order of the pictures, the augmentation and the noise are functions of the seed, the epoch and the step, so a
-    run that was interrupted ends with the weights of one that was not, and one on several devices or hosts with those
-    of one on one, up to rounding.
+    The order of the pictures, the augmentation and the noise are functions of the seed, the epoch and the step, and at
+    each epoch the generators of layers that draw, such as dropout, are set by seed and epoch. So a run that was
+    interrupted ends with the weights of one that was not, and (where no layer draws) one on several devices or hosts
+    with those of one on one, up to rounding.
 
     Args:
-        recipe: what to train.
+        recipe: what to train, or what `mizoo.recipes.load` takes: its name, or the path of its file.
         out: the run folder; by default runs/<name of the recipe>. Of several hosts the first alone writes into it.
         scan: on JAX, train each epoch as one compiled scan with the data on the device; by default where JAX has one
             accelerator. Not for TensorFlow, not for several devices, and not for data that are streamed.
@@ -107,11 +109,15 @@ def pretrain(
             is whole (a recipe with a trapezoid schedule may be given another length, and an occlusion that begins
             later, as long as the rate is constant); if the data have fewer pictures than a batch takes; if the loss or
             the weights stop being finite; for callbacks that are none of Keras; for what a probe cannot be drawn from;
-            for a batch that the devices cannot share equally; and, on every host, if they do not do the same.
+            for a batch that the devices cannot share equally; for what is no recipe, or no epoch to stop after; and, on
+            every host, if they do not do the same.
 
     When a host is lost, the processes on the others print its name and end at once with exit status 75, whatever else
     they do: training waits for it in operations that nothing interrupts.
     """
+    recipe = _recipe(recipe)
+    if stop_after is not None:
+        stop_after = check_whole(stop_after, "stop_after", 1)
     folder = files.user_path(out or Path("runs") / recipe.name)
     chosen = recipe.training.jit_compile if jit_compile is None else jit_compile
     checked = _check_callbacks(callbacks)
@@ -161,6 +167,14 @@ def _train_all(run: _Run, placement: Placement) -> None:
             break
 
 
+def _recipe(given: Any) -> recipes.Recipe:
+    if isinstance(given, (str, os.PathLike)):
+        return recipes.load(given)
+    if not isinstance(given, recipes.Recipe):
+        raise UserError(f"`recipe` is a mizoo.recipes.Recipe, or the name or path of one. Received: {given!r}")
+    return given
+
+
 def _check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
     listed = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     for each in listed:
@@ -191,7 +205,7 @@ def _train(job: Job, phase: Phase, run: _Run, placement: Placement) -> bool:
         compiled: dict[str, Any] = {}
         if run.jit_compile == "auto" and placement.replicas == 1:
             compiled = compiling.choose(model, batches, (last - start) * batches.steps_per_epoch, folder)
-    callbacks: list[keras.callbacks.Callback] = []
+    callbacks: list[keras.callbacks.Callback] = [FreshDraws(job.training.seed)]
     leads = placement.group is None or placement.group.is_chief
     progress = Progress(leads)
     if leads:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, PlainValidator, PositiveFloat, PositiveInt, model_validator
 
 from mizoo._tools.import_path import check_arguments, import_object
+from mizoo.errors import UserError
 from mizoo.recipes.section import Settings, Sizes
 
 _ENDPOINTS = ("local", "conv", "fc", "global")
@@ -195,16 +196,29 @@ class LogMelSettings(EncoderSettings):
 class CustomEncoderSettings(EncoderSettings):
     """An encoder of the user's own: `name` is the import path of a function, the other keys are its arguments.
 
-    The function takes pictures and returns a Functional `keras.Model` with a dict of named endpoints.
+    The function takes pictures and returns a Functional `keras.Model` with a dict of named endpoints, one of which is
+    `global`.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     def build(self) -> Any:
-        """Build the encoder, with fresh weights."""
+        """Build the encoder, with fresh weights.
+
+        Raises:
+            UserError: if the function returns anything else.
+        """
         function = import_object(self.name)
         check_arguments(function, self.name, self.arguments)
-        return function(**self.arguments)
+        encoder = function(**self.arguments)
+        endpoints = getattr(encoder, "output", None)
+        if not isinstance(endpoints, dict) or "global" not in endpoints:
+            received = f"the endpoints {', '.join(endpoints)}" if isinstance(endpoints, dict) else repr(encoder)
+            raise UserError(
+                f"{self.name} returns a Functional keras.Model from pictures to a dict of endpoints, one of which is "
+                f"'global': what a run logs of the embedding is measured on it. Received: {received}."
+            )
+        return encoder
 
 
 ENCODERS: dict[str, type[EncoderSettings]] = {

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from mizoo._tools import yaml_text
+from mizoo._tools import files, yaml_text
 from mizoo.errors import UserError
 from mizoo.recipes.encoders import ENCODERS, CustomEncoderSettings
 from mizoo.recipes.objectives import OBJECTIVES, CustomObjectiveSettings
@@ -78,7 +79,7 @@ def change(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
             section = section[parent]
             if not isinstance(section, dict):
                 raise UserError(f"`{key}` is no key of a recipe: `{parent}` holds a value, not keys.")
-        section[last] = value
+        section[last] = value.item() if isinstance(value, np.generic) else value
 
 
 def validate(content: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -175,7 +176,7 @@ def _section_of(annotation: Any) -> type[Section] | None:
 
 
 def _recipe_file(name_or_path: str | os.PathLike) -> Path:
-    path = Path(name_or_path)
+    path = files.user_path(name_or_path)
     if path.is_file() and (path.suffix in _ENDINGS or path.parent != Path(".")):
         return path
     name, known = path.as_posix(), names()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import Field, model_validator
 
+from mizoo._tools import yaml_text
 from mizoo.recipes.encoders import ENCODERS, Conv32Settings, CustomEncoderSettings, EncoderSettings
 from mizoo.recipes.objectives import (
     DEFAULT,
@@ -229,7 +229,7 @@ class Recipe(Section):
 
     def dump(self) -> str:
         """The recipe as YAML, every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml_text.dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

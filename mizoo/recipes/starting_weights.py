@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mizoo import zoo
+from mizoo._tools.files import user_path
 from mizoo.errors import UserError
 from mizoo.recipes.encoders import ENCODERS
 from mizoo.recipes.loading import ancestors
@@ -30,7 +30,7 @@ def check_ancestor(recipe: Recipe) -> None:
     source = recipe.init_from
     assert source is not None
     first = ancestors(source)
-    if first and not Path(source).exists():
+    if first and not user_path(source).exists():
         raise UserError(
             f"`init_from`: {recipe.name} continues from the run {source}, which is not here. Train that first: "
             f"`mizoo pretrain {first[-1]}`"

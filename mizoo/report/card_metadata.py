@@ -15,6 +15,7 @@ import yaml
 from mizoo.evaluate.protocols import PROBES
 from mizoo.evaluate.rows import TFDS, Row
 from mizoo.recipes import OBJECTIVES
+from mizoo.zoo import interface
 
 REQUIRED = ("license", "library_name", "tags", "datasets", "metrics", "pipeline_tag")
 """Keys that the card of every published entry has, beside `model-index`."""
@@ -35,17 +36,18 @@ def metadata(name: str, kind: str, info: dict[str, Any], rows: Iterable[Row]) ->
     Args:
         name: what the model is called.
         kind: "pictures", "sounds" or "series".
-        info: license, objective and dataset, as in the registry.
+        info: license, objective, dataset and files, as in the registry.
         rows: of the entry; those of random weights and of raw pixels are not of this model, and left out.
     """
     rows = [row for row in rows if row.encoder == "published" and math.isfinite(row.value)]
     licence = info["license"].lower()
     known = {"license": licence} if licence in _LICENCES else {"license": "other", "license_name": info["license"]}
+    onnx = ["onnx"] if interface.FILES["onnx"] in info["files"] else []
     block = {
         **known,
         "library_name": "keras",
         "pipeline_tag": _TASKS[kind][0],
-        "tags": ["mizoo", "keras", "onnx", *_method(info["objective"]), info["objective"]],
+        "tags": ["mizoo", "keras", *onnx, *_method(info["objective"]), info["objective"]],
         **({"datasets": [info["dataset"]]} if _IDENTIFIER.fullmatch(info["dataset"]) else {}),
         "metrics": list(dict.fromkeys(map(_metric, rows))) or ["accuracy"],
     }

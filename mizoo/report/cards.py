@@ -42,24 +42,27 @@ def card(name: str, address: str | None = None) -> str:
     """The model card of an entry as markdown, headed by the YAML block that the Hugging Face hub reads.
 
     Args:
-        name: an entry of `mizoo.list_models()`.
+        name: an entry of `mizoo.list_models()`, or one of its versions, such as "simclr_cifar10@1".
         address: what `mizoo.load` takes in the examples, such as "hf://owner/name"; the name if None.
 
     Returns:
-        The text of models/<entry>/README.md.
+        The text of models/<entry>/README.md, of an earlier version that of models/<entry>/v1/README.md.
 
     Raises:
         UserError: for an unknown entry, or one whose recipe, results or manifest is missing or of other weights.
     """
-    info = entries.info(name)
-    recipe = _yaml(entries.locate(f"models/{name}/recipe.yaml"))
-    manifest = _json(entries.locate(f"export/{name}/manifest.json"))
+    info, folder = entries.info(name), entries.folder(name)
+    if "/" not in folder:  # the newest version, by whatever name
+        name = folder
+    recipe = _yaml(entries.locate(f"models/{folder}/recipe.yaml"))
+    manifest = _json(entries.locate(f"export/{folder}/manifest.json"))
     earlier = [f"models/{file.parent.name}/{file.name}" for file in recipes.ancestors(recipe.get("init_from"))]
-    _check_hashes(name, info, manifest)
+    _check_hashes(folder, info, manifest)
     rows = entry_rows(name)
     written = describe(address or name, info, recipe, manifest.get("trained"), rows, earlier)
     written["Files"] = _files(info, manifest)
-    written["Make it again"] = _reproduce(name, recipe["name"], rows, earlier, _speed_command(manifest))
+    if name == folder:  # the commands below make the newest version
+        written["Make it again"] = _reproduce(name, recipe["name"], rows, earlier, _speed_command(manifest))
     return page(name, info, rows, written)
 
 
@@ -75,7 +78,8 @@ def describe(
 
     Args:
         address: what `mizoo.load` takes.
-        info: summary, objective, dataset, paper, license, input and endpoints, as in the registry.
+        info: summary, objective, dataset, paper, license, input, endpoints and files, as in the registry; of the files
+            the names are enough.
         recipe: the content of its recipe.yaml.
         trained: how long and on what it was trained, as in a manifest.
         rows: its rows; none are possible.
@@ -107,18 +111,18 @@ def page(name: str, info: dict[str, Any], rows: list[Row], written: dict[str, st
 def write_card(name: str) -> Path:
     """Write the model card of an entry beside its encoder and return its path; arguments and errors as for `card`."""
     clone = entries.require_clone("Cards are written")
-    path = entries.locate(f"models/{name}/README.md")
+    path = entries.locate(f"models/{entries.folder(name)}/README.md")
     with lock_file(clone / "README.md"):
         write_text(path, card(name))
     return path
 
 
-def _check_hashes(name: str, info: dict[str, Any], manifest: dict[str, Any]) -> None:
+def _check_hashes(folder: str, info: dict[str, Any], manifest: dict[str, Any]) -> None:
     for file, pinned in info["files"].items():
         described = manifest.get("files", {}).get(file, {}).get("sha256")
         if described != pinned["sha256"]:
             raise UserError(
-                f"export/{name}/manifest.json describes another {file} than the published one. Bring it back from "
+                f"export/{folder}/manifest.json describes another {file} than the published one. Bring it back from "
                 "the history of the clone, or publish the run again."
             )
 
@@ -143,30 +147,43 @@ def _labels_used(recipe: dict[str, Any], trained: dict[str, Any] | None) -> bool
 
 
 def _summary(info: dict[str, Any], labels: bool) -> str:
-    shape = markdown.shape(info["input"]["shape"])
-    inputs = f"pictures ({shape}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
-    if rate := info["input"].get("sampling_rate"):
-        inputs = f"sounds (samples in -1 to 1 at {rate} Hz)"
     return (
-        f"{markdown.plain(info['summary'])}. A Keras model that turns {inputs} into features. Objective: "
+        f"{markdown.plain(info['summary'])}. A Keras model that turns {_inputs(info)} into features. Objective: "
         f"{markdown.plain(info['objective'])}. Trained on {markdown.plain(info['dataset'])} "
         f"{'with' if labels else 'without'} labels. Paper: {markdown.plain(info['paper'])}."
     )
 
 
+def _inputs(info: dict[str, Any]) -> str:
+    """What goes in: "sounds (samples in -1 to 1 at 8000 Hz)"."""
+    kind, shape = _kind(info), info["input"]["shape"]
+    if kind == "sounds":
+        rate = info["input"].get("sampling_rate")
+        return f"sounds (samples in -1 to 1{f' at {rate} Hz' if rate else ''})"
+    if kind == "series":
+        return f"series ({_values(shape)} a step)"
+    size = "of any size" if None in shape else markdown.shape(shape)
+    return f"pictures ({size}, decoded values {info['input']['range'][0]} to {info['input']['range'][1]})"
+
+
+def _values(shape: list[int | None]) -> str:
+    """How many numbers a step of a series has."""
+    return f"{shape[1]} value{'' if shape[1] == 1 else 's'}"
+
+
 def _example(name: str, info: dict[str, Any]) -> str:
     first = next(key for key in ("fc", "global", *info["endpoints"]) if key in info["endpoints"])
-    sounds = _kind(info) == "sounds"
-    kind, given = ("samples", "samples") if sounds else ("pictures", "images")
+    kind = _kind(info)
+    what, given = {"pictures": ("pictures", "images"), "sounds": ("samples", "samples")}.get(kind, (kind, kind))
+    fast = f'fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras\n'
     return f"""```python
 import mizoo
 
-encoder = mizoo.load("{name}")                  # a keras.Model: {kind} in, a dict of endpoints out
+encoder = mizoo.load("{name}")                  # a keras.Model: {what} in, a dict of endpoints out
 features = encoder({given})["{first}"]
 
 one = mizoo.load("{name}", endpoint="{first}")  # a keras.Model with one output, to fine-tune
-fast = mizoo.load("{name}", runtime="onnx")     # the same call without Keras
-```
+{fast if interface.FILES["onnx"] in info["files"] else ""}```
 
 `encoder.keras` also loads with `keras.saving.load_model` alone: it is made of stock layers."""
 
@@ -177,7 +194,7 @@ def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
         for name, shape in info["endpoints"].items()
     ]
     text = markdown.table(["endpoint", "shape", "values"], body)
-    if _kind(info) == "sounds":
+    if _kind(info) == "sounds" and {"local", "context", "global"} <= set(info["endpoints"]):
         text += "\n\n`local` are the frames, `context` sums up the past at each, and `global` is the mean of `context`."
     elif "global" in info["endpoints"] and (objective := _objective(recipe)) is not None:
         text += _GLOBAL.get(objective.matched_prior, "")
@@ -185,9 +202,9 @@ def _endpoints(info: dict[str, Any], recipe: dict[str, Any]) -> str:
 
 
 def _value_count(shape: list[int | None]) -> str:
-    """How many numbers an endpoint has, by frame where their number is free."""
+    """How many numbers an endpoint has, by frame or by position of a map where their number is free."""
     values = math.prod(size for size in shape if size)
-    return f"{values:,} a frame" if None in shape else f"{values:,}"
+    return f"{values:,} a {'position' if shape.count(None) > 1 else 'frame'}" if None in shape else f"{values:,}"
 
 
 def _training(recipe: dict[str, Any], trained: dict[str, Any] | None, earlier: list[str]) -> str:
@@ -284,18 +301,23 @@ def _kind(described: dict[str, Any]) -> str:
 
 
 def _limits(info: dict[str, Any], rows: list[Row]) -> str:
-    if rate := info["input"].get("sampling_rate"):
+    kind, shape, rate = _kind(info), info["input"]["shape"], info["input"].get("sampling_rate")
+    if rate:
         scope = (
             f"- It covers frequencies up to {rate // 2} Hz; sounds of another sampling rate have to be resampled to "
             f"{rate} Hz.\n"
         )
+    elif kind == "sounds":
+        scope = "- The sampling rate of its sounds is not recorded; at another one its features mean nothing.\n"
+    elif kind == "series":
+        scope = f"- It takes series of {_values(shape)} a step, in the order and on the scale of its training.\n"
+    elif None in shape:
+        scope = "- It takes pictures of any size; objects of another size than in its training may go unrecognised.\n"
     else:
-        height, width, _ = info["input"]["shape"]
         scope = (
-            f"- It takes {height}x{width} pixels: larger pictures are resized and cropped, and detail below that is "
-            "lost.\n"
+            f"- It takes {shape[0]}x{shape[1]} pixels: larger pictures are resized and cropped, and detail below that "
+            "is lost.\n"
         )
-    kind = _kind(info)
     accuracies = "The accuracies above are" if rows else "Accuracies, where they are given, are"
     return (
         scope

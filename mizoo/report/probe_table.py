@@ -78,6 +78,8 @@ def probe_title(rows: Sequence[Row]) -> str:
     text = f"{quantity} on {data_label(rows)}, {split} ({counts}). {_transfer(rows)}Protocol {about}"
     if "schedule" in first.settings:
         text += f", schedule {markdown.code(first.settings['schedule'])}"
+    if protocol is None and "variant" in first.settings:
+        text += f", variant {markdown.code(first.settings['variant'])}"
     seeds = sorted({row.seeds for row in rows})
     if seeds[-1] > 1:
         text += f"; mean ± standard deviation over {alternatives(seeds)} seeds of the probe, on one pretraining run"

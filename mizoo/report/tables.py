@@ -40,6 +40,7 @@ def table(rows: Iterable[Row], compare: bool = True) -> str:
             train_size = 0 if row.protocol in _LABEL_CURVES else row.train_size
             key = (
                 *(row.dataset, row.split, row.protocol, str(row.settings.get("schedule", ""))),
+                "" if row.protocol in TABLE else str(row.settings.get("variant", "")),
                 *(sources(row), row.precision or FULL_PRECISION, train_size, row.test_size),
             )
             groups.setdefault(key, []).append(row)

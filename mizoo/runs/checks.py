@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from mizoo._tools.files import user_path
 from mizoo._tools.locks import LOCK, lock_folder
 from mizoo.data import packed, pictures, sound_files
 from mizoo.data.dataset import parse_split
+from mizoo.data.loading import as_folder
 from mizoo.errors import UserError
 from mizoo.recipes import Recipe
 from mizoo.recipes.starting_weights import check_ancestor
@@ -18,6 +20,7 @@ from mizoo.runs.listing import check_listing
 from mizoo.runs.provenance import teacher_hashes
 
 _INFO = "dataset_info.json"
+_NAME = re.compile(r"[\w/:.]+")  # of a data set of TFDS, with its configuration and version
 
 
 def check_first(recipe: Recipe, folder: Path) -> None:
@@ -67,21 +70,21 @@ def count(recipe: Recipe) -> int | None:
         A number that the true one does not exceed; None where only reading the data would tell.
 
     Raises:
-        UserError: if the folder holds none, or `data.split` has no such form.
+        UserError: if there is no such folder or it holds none, or `data.split` has no such form.
     """
     source = recipe.data
     name, rows = parse_split(source.split)
-    folder = user_path(source.source)
-    if folder.is_dir():
-        whole = _count_in_folder(folder, name, source.window is not None, len(source.without_files))
-    else:
+    folder = as_folder(source.source)
+    if folder is None:
         whole = _count_in_tfds(source.source, name)
+    elif source.window is not None:
+        whole = len(sound_files.find(folder))
+    else:
+        whole = _count_in_folder(folder, name, getattr(recipe.encoder, "channels", None), len(source.without_files))
     return None if whole is None else len(range(whole)[rows])
 
 
-def _count_in_folder(folder: Path, split: str, sounds: bool, left_out: int = 0) -> int | None:
-    if sounds:
-        return len(sound_files.find(folder))
+def _count_in_folder(folder: Path, split: str, channels: int | None, left_out: int) -> int | None:
     if packed.is_packed(folder):
         try:
             return int(json.loads((folder / "index.json").read_text(encoding="utf-8"))["splits"][split]["count"])
@@ -90,15 +93,17 @@ def _count_in_folder(folder: Path, split: str, sounds: bool, left_out: int = 0) 
     split_folders = all((folder / each).is_dir() for each in ("train", "test"))
     if split_folders and not (folder / split).is_dir():
         return None
-    listed = pictures.find(folder / split if split_folders else folder)
+    listed = pictures.find(folder / split if split_folders else folder, channels=channels)
     return len(listed) - (0 if split_folders else left_out)  # of two splits, not all need be of this one
 
 
 def _count_in_tfds(name: str, split: str) -> int | None:
     """By the description of data that are prepared already; of their splits the largest where `split` is not one."""
+    if not _NAME.fullmatch(name):
+        return None
     root = user_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     counts = []
-    for file in root.glob(f"{name.partition(':')[0]}/*/{_INFO}"):
+    for file in (root / name.partition(":")[0]).glob(f"*/{_INFO}"):
         try:
             splits = json.loads(file.read_text(encoding="utf-8"))["splits"]
             sizes = {each["name"]: sum(map(int, each["shardLengths"])) for each in splits}

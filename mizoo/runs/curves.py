@@ -53,7 +53,7 @@ def plot(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Path:
     columns = min(len(panels), _COLUMNS)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.5 * columns, 3.4 * rows + 0.4), layout="constrained")
-    figure.suptitle(run.resolve().name)
+    figure.suptitle(run.resolve().name, parse_math=False)
     every = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (keys, unit) in zip(every, panels):
         draw(axes, lines, keys, unit)

@@ -59,10 +59,9 @@ def _listed(recipe: Recipe) -> dict[str, int] | None:
     if recipe.data.window is not None or not folder.is_dir() or packed.is_packed(folder):
         return None
     left_out = set(recipe.data.without_files)
-    named = (
-        (file.relative_to(folder).as_posix(), file)
-        for file in pictures.find(folder if splits(folder) == ("train",) else folder / split)
-    )
+    below = folder if splits(folder) == ("train",) else folder / split
+    found = pictures.find(below, channels=getattr(recipe.encoder, "channels", None))
+    named = ((file.relative_to(folder).as_posix(), file) for file in found)
     return {name: file.stat().st_size for name, file in named if name not in left_out}
 
 

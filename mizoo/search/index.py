@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -18,6 +19,7 @@ import numpy as np
 from mizoo._tools.arrays import check_whole, unit_rows
 from mizoo._tools.files import atomic, temporary_folder, user_path
 from mizoo._tools.progress import bar
+from mizoo.data.pictures import find
 from mizoo.embed import EmbedReport, choose_runtime, embed
 from mizoo.errors import NotInstalled, UserError, not_installed
 from mizoo.zoo import entries, hub, interface
@@ -28,6 +30,7 @@ EXACT = 50_000
 
 _FORMAT = "mizoo index, 1"
 _WIDEST = 8192  # numbers of a vector
+_SHRINKING = 8  # pictures of zeros that the mean is taken with
 _BLOCK = 1 << 24  # similarities that are computed at a time
 _PREFERRED = ("fc", "global", "context")
 _DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, AttributeError)
@@ -43,7 +46,8 @@ class Hit:
 
 @dataclass(frozen=True)
 class PictureIndex:
-    """Pictures by their features. Vectors are centred by the mean over the index and scaled to the length 1.
+    """Pictures by their features. Vectors are centred by the mean over the index, which is shrunk to 0 where they are
+    few, and scaled to the length 1.
 
     Attributes:
         file: the file it was read from.
@@ -170,12 +174,16 @@ def build(
         raise UserError(f"An index is one file, such as {out / 'photos.index'}. Received a folder: {out}")
     runtime = choose_runtime(encoder, runtime)
     endpoint = endpoint or _endpoint(encoder, runtime)
-    _, sha256 = load_hashed(encoder, endpoint, runtime)
+    model, sha256 = load_hashed(encoder, endpoint, runtime)
+    pictures = [pictures] if isinstance(pictures, (str, os.PathLike)) else list(pictures)
+    _check_before(model, endpoint, pictures, exact)
     report, names, features = _features(encoder, pictures, endpoint, runtime, progress, out.parent)
-    mean = features.mean(axis=0, dtype="float64").astype("float32")
+    # Shrunk to 0: the mean of a few pictures that are alike is what they show, and without it only noise is left.
+    mean = (features.sum(axis=0, dtype="float64") / (len(features) + _SHRINKING)).astype("float32")
     vectors = unit_rows(features - mean).astype("float16")
     graph = None if exact or len(vectors) < EXACT else _graph(vectors, progress)
-    name = os.fspath(encoder) if entries.is_entry(encoder) or hub.is_address(encoder) else os.path.abspath(encoder)
+    named = entries.is_entry(encoder) or hub.is_address(encoder)
+    name = os.fspath(encoder) if named else os.path.abspath(user_path(encoder))
     meta = {"format": _FORMAT, "encoder": name, "sha256": sha256, "endpoint": endpoint, "runtime": runtime}
     folder = out.parent.absolute()
     arrays: dict[str, Any] = {
@@ -226,12 +234,33 @@ def _features(
         with np.load(written) as stored:
             names, features = [str(each) for each in stored["paths"]], stored[endpoint]
     features = features.reshape(len(features), -1)
-    if features.shape[1] > _WIDEST:
-        raise UserError(
-            f"The endpoint {endpoint!r} has {features.shape[1]:,} numbers a picture, more than {_WIDEST:,}: compare by "
-            "a vector, such as `fc` or `global` (--endpoint)."
-        )
+    _check_width(features.shape[1], endpoint)
     return report, names, features
+
+
+def _check_before(model: Any, endpoint: str, pictures: list, exact: bool) -> None:
+    """Refuse what would be refused once all pictures were encoded."""
+    shapes = getattr(model, "output_shapes", None) or {
+        key: each.shape for key, each in interface.outputs(model).items()
+    }
+    shape = shapes.get(endpoint, next(iter(shapes.values())))[1:]  # a single output goes by the name of its layer
+    if None not in shape:
+        _check_width(math.prod(shape), endpoint)
+    if exact:
+        return
+    try:
+        _usearch_index()
+    except NotInstalled:
+        if len(find(pictures, [], channels=interface.channels(model))) >= EXACT:
+            raise
+
+
+def _check_width(width: int, endpoint: str) -> None:
+    if width > _WIDEST:
+        raise UserError(
+            f"The endpoint {endpoint!r} has {width:,} numbers a picture, more than {_WIDEST:,}: compare by a vector, "
+            "such as `fc` or `global` (--endpoint)."
+        )
 
 
 def _endpoint(encoder: str | os.PathLike, runtime: str) -> str:

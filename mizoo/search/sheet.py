@@ -22,7 +22,7 @@ _ROWS = 50  # queries on a sheet
 def draw(found: Sequence[tuple[Path, Sequence[Hit]]], out: str | os.PathLike) -> Path:
     """Write a row for each query: its picture, then what was found, with similarity and file name below each.
 
-    A picture that is gone or cannot be read is a grey tile.
+    A picture that is gone, or cannot be read as RGB, is a grey tile.
 
     Args:
         found: as of `PictureIndex.search`; the first 50 queries are drawn.
@@ -52,12 +52,17 @@ def draw(found: Sequence[tuple[Path, Sequence[Hit]]], out: str | os.PathLike) ->
             sheet.save(temporary)
     except OSError as error:
         raise UserError(f"Cannot write {out}: {error.strerror or error}") from error
+    except ValueError as error:  # of WebP, which takes 16,383 pixels a side
+        raise UserError(
+            f"Cannot write {out}: {sheet.width} x {sheet.height} pixels are too large ({error}). Name a .png file, or "
+            "show fewer pictures (-k)."
+        ) from error
     return out
 
 
 def _tile(path: Path) -> Image.Image:
     try:
-        return Image.fromarray(pictures.square(pictures.read(path, notes=[]), _TILE))
+        return Image.fromarray(pictures.square(pictures.read(path, notes=[], channels=3), _TILE))
     except UserError:
         return Image.new("RGB", (_TILE, _TILE), _GONE)
 

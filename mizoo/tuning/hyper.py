@@ -10,8 +10,10 @@ from typing import Any
 import keras
 import keras_tuner
 
+from mizoo._tools.arrays import check_whole
 from mizoo._tools.keras_backend import dtype_policy
 from mizoo.errors import UserError
+from mizoo.pretrain.callbacks import FreshDraws
 from mizoo.pretrain.inputs import Job, prepare
 from mizoo.recipes import Recipe
 from mizoo.runs.folder import SavedState
@@ -89,11 +91,12 @@ class RecipeHyperModel(keras_tuner.HyperModel):
             The value of the probe, under the name of `objective`, and the loss of the last epoch.
         """
         recipe = self.recipe_of(hp)
-        last = epochs or recipe.training.epochs
+        last = recipe.training.epochs if epochs is None else check_whole(epochs, "epochs", 1)
         job = self._prepared(recipe)
         batches = job.batches(model.noise_size, initial_epoch)
         settings = {"verbose": 0, **kwargs, "epochs": last, "initial_epoch": initial_epoch}
-        history = model.fit(batches, *args, callbacks=list(callbacks), **settings).history
+        draws = FreshDraws(recipe.training.seed)  # as a trial of `mizoo.tuning.tune`
+        history = model.fit(batches, *args, callbacks=[draws, *callbacks], **settings).history
         encoder = recipe.encoder.build()  # in float32, and for whole pictures
         encoder.set_weights(model.encoder.get_weights())
         job.settle_statistics(encoder)

@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 from mizoo import data
-from mizoo._tools.files import user_path
 from mizoo.data.dataset import Dataset, parse_split
+from mizoo.data.loading import same_source
+from mizoo.data.sampling import fair_sample
 from mizoo.data.sounds import SPOKEN_DIGIT
 from mizoo.errors import UserError
 from mizoo.evaluate import evaluate
@@ -26,7 +27,7 @@ class ValidationProbe:
 
     Raises:
         UserError: for a recipe that trains on the test split, or on nothing but what is scored, and for pictures
-            without labels or of one class.
+            without labels, of one class, or sorted by class.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -69,7 +70,17 @@ class ValidationProbe:
 
     def _check(self, recipe: Recipe) -> int:
         """How many pictures are scored, once they have labels that a probe can be fitted to."""
-        fitted, scored = fit_and_test_splits(self._load(recipe), "validation", "train", None)
+        pictures = self._load(recipe)
+        own = same_source(self.source, recipe.data.source) and parse_split(recipe.data.split)[0] == "train"
+        cut = len(pictures) - validation_size(len(pictures))
+        # To score others than the last, as `evaluate` does of sorted data, would score what the trials train on.
+        if own and pictures.labels is not None and cut < len(pictures) and not fair_sample(pictures.labels, cut):
+            raise UserError(
+                f"A search scores its trials on the last part of the training split, and that of {self.source} is no "
+                "fair sample of its classes: it is sorted by class. Store it in a random order, or name other labelled "
+                "pictures in `search.source`."
+            )
+        fitted, scored = fit_and_test_splits(pictures, "validation", "train", None)
         assert fitted is not None
         if fitted.labels is None:
             raise UserError(
@@ -80,9 +91,9 @@ class ValidationProbe:
         return len(scored)
 
     def _load(self, recipe: Recipe) -> Dataset:
-        """The training split of the labelled pictures, at the side of the recipe's encoder, read as its own are."""
-        how: dict[str, Any] = {"size": interface.side(recipe.encoder.build())}
-        if _same(self.source, recipe.data.source):
+        """The training split of the labelled pictures, as the recipe's encoder takes them, read as its own are."""
+        how: dict[str, Any] = {"size": interface.picture_shape(recipe.encoder.build())}
+        if same_source(self.source, recipe.data.source):
             how |= {"depth": recipe.data.depth, "without": recipe.data.without_files}
         if self._pictures is None or self._read_as != how:
             self._pictures, self._read_as = data.load(self.source, "train", **how), how
@@ -92,7 +103,7 @@ class ValidationProbe:
         """`data.split` without what is scored, where both are of one source."""
         split = recipe.data.split
         name, rows = parse_split(split)
-        if not _same(self.source, recipe.data.source):
+        if not same_source(self.source, recipe.data.source):
             return split
         if self.of_sounds:
             return split.replace("train", "fit", 1) if name == "train" else _without_validation(split, name == "fit")
@@ -111,11 +122,3 @@ def _without_validation(split: str, some_left: bool) -> str:
             "to train on: take the whole of it, `data.split: train`."
         )
     return split
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two sources are one folder, or one TFDS data set."""
-    folders = [user_path(each) for each in (one, other)]
-    if all(each.is_dir() for each in folders):
-        return folders[0].resolve() == folders[1].resolve()
-    return one.partition(":")[0] == other.partition(":")[0]

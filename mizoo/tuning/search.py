@@ -6,10 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
-
 from mizoo import recipes
-from mizoo._tools import files
+from mizoo._tools import files, yaml_text
 from mizoo._tools.locks import lock_folder
 from mizoo.errors import UserError
 from mizoo.recipes import Recipe
@@ -86,7 +84,7 @@ def write_best(folder: Path, results: trials.Results, space: Space) -> None:
         f"# Of {len(results.trials)} trials the best: trial {best.number}, {best.last} epochs, {probe} of "
         f"{results.endpoint} {best.score:.2f} on the validation part.\n"
     )
-    content = yaml.safe_dump(space.content(best.values), sort_keys=False, allow_unicode=True)
+    content = yaml_text.dump(space.content(best.values), sort_keys=False, allow_unicode=True)
     files.write_text(folder / BEST, about + content)
 
 

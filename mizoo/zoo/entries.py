@@ -135,6 +135,16 @@ def entry(name: str) -> dict[str, Any]:
     raise UserError(f"No published encoder and no file is called {name!r}. {hint}")
 
 
+def folder(name: str) -> str:
+    """Where the files of an entry lie below `models` and `export`: "a", or "a/v1" of a version that is not the newest.
+
+    Arguments and errors as of `info`.
+    """
+    entry(name)
+    base, _, version = name.partition("@")
+    return base if version in ("", str(entry(base).get("version", 1))) else f"{base}/v{version}"
+
+
 def _version(newest: dict[str, Any], name: str, version: str) -> dict[str, Any]:
     """One version of an entry; an entry that was published once has version 1."""
     versions = {**newest.get("earlier", {}), str(newest.get("version", 1)): newest}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from mizoo._tools import yaml_text
+import yaml
+
+from mizoo._tools import keras_private, yaml_text
 from mizoo._tools.checks import check_name
 from mizoo._tools.files import user_path
 from mizoo.errors import NotInstalled, UserError, not_installed
-from mizoo.zoo import entries, hub, interface, reading
+from mizoo.zoo import copies, entries, hub, interface, manifests, reading
 from mizoo.zoo.reading import EncoderFile
 
 if TYPE_CHECKING:
@@ -84,14 +86,15 @@ def load(
             model then has a layer of this package (`mizoo.encoders.resizing`) in front.
 
     Returns:
-        A Functional or Sequential `keras.Model` in float32 (of stock layers, if it is published), fit for
-        `keras.Sequential([encoder, Dense(10)])` when `endpoint` is given; or a `mizoo.zoo.OnnxEncoder`, which is
-        called the same way.
+        A Functional or Sequential `keras.Model` in float32, also where the file is of another precision (of stock
+        layers, if it is published), fit for `keras.Sequential([encoder, Dense(10)])` when `endpoint` is given; or a
+        `mizoo.zoo.OnnxEncoder`, which is called the same way.
 
     Raises:
         UserError: unknown name (with the nearest ones), endpoint (with the list) or runtime; a file that is missing,
-            damaged, above the limits, not the published one, or no encoder; no backend for Keras; `resize` for an
-            encoder of sounds or of pictures of any size.
+            damaged, above the limits, not the published one, or no encoder; an ONNX form in a folder that was made
+            of another Keras file than the one beside it; no backend for Keras; `resize` for an encoder of sounds or of
+            pictures of any size.
     """
     if encoder is None:
         encoder, name = name, None  # `load(name=...)`, as that argument was called in version 0.1.0
@@ -125,6 +128,9 @@ def load_hashed(
     _import_keras(otherwise)
     model = reading.load_keras_bytes(file, trusted=published)
     outputs = _outputs(file.path, model)
+    if not published and keras_private.is_functional(model) and not copies.computes_in_float32(model):
+        model = copies.to_float32(model)
+        outputs = _outputs(file.path, model)
     called = name or _NO_NAME.sub("_", title if endpoint is None else f"{title}_{endpoint}").lstrip("_-") or "encoder"
     if endpoint is None:
         model.name = called
@@ -210,7 +216,7 @@ def sampling_rate(name: str | os.PathLike) -> int:
         name: a published entry, an export folder or a run folder, or a file in one of them.
 
     Raises:
-        UserError: if none is recorded there.
+        UserError: if none is recorded there, or its manifest or recipe is damaged.
     """
     rate = recorded_sampling_rate(name)
     if rate is None:
@@ -227,14 +233,20 @@ def recorded_sampling_rate(name: str | os.PathLike) -> int | None:
         return entries.entry(str(name)).get("input", {}).get("sampling_rate")
     path = hub.fetch(name) if hub.is_address(name) else user_path(name)
     folder = path if path.is_dir() else path.parent
-    if (folder / "manifest.json").is_file():
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if rate := manifest.get("input", {}).get("sampling_rate"):
-            return rate
-    if (folder / "recipe.yaml").is_file():
-        content = yaml_text.parse((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        return content.get("encoder", {}).get("sampling_rate")
-    return None
+    if rate := _rate_of(manifests.read(folder / manifests.FILE), "input"):
+        return rate
+    recipe = folder / "recipe.yaml"
+    try:
+        content = yaml_text.parse(recipe.read_text(encoding="utf-8", errors="replace")) if recipe.is_file() else None
+    except yaml.YAMLError as error:
+        raise UserError(f"{recipe} is not YAML: {yaml_text.problem(error)}. Restore it.") from error
+    return _rate_of(content, "encoder")
+
+
+def _rate_of(content: Any, section: str) -> int | None:
+    """The sampling rate in a section of what was read; None where it or the section is missing or empty."""
+    within = content.get(section) if isinstance(content, dict) else None
+    return within.get("sampling_rate") if isinstance(within, dict) else None
 
 
 def _check_endpoint(endpoint: str | None, known: Any, title: str | os.PathLike) -> None:
@@ -248,6 +260,12 @@ def _local_file(name: str | os.PathLike, runtime: str) -> Path:
     wanted = interface.FILES[runtime]
     if file.is_dir():
         if (file / wanted).is_file():
+            if runtime == "onnx" and (stale := manifests.why_stale(file)):
+                folder = shlex.quote(str(file))
+                raise UserError(
+                    f"{stale}. Make it again with `mizoo export {folder} --out {folder}`, load the newer one with "
+                    f'runtime="keras", or name {file / wanted} itself to load the older one.'
+                )
             return file / wanted
         other = [each for each in interface.FILES.values() if (file / each).is_file()]
         hint = _runtime_hint(runtime) if other else "Pass a run folder, an export folder or a file."
@@ -268,7 +286,10 @@ def _local_file(name: str | os.PathLike, runtime: str) -> Path:
 def _runtime_hint(runtime: str) -> str:
     if runtime == "onnx":
         return 'Load it with runtime="keras", or make the ONNX form with `mizoo export`.'
-    return 'Load it with runtime="onnx".'
+    return (
+        'An ONNX form is loaded with runtime="onnx"; what trains or exports an encoder takes the Keras file that it '
+        "was made of."
+    )
 
 
 def _import_keras(otherwise: str = "") -> Any:

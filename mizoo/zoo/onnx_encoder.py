@@ -27,7 +27,7 @@ class OnnxEncoder:
     Args:
         path: an ONNX file with one input, float32 or uint8 (B, H, W, C) of pictures, float32 (B, T) of sounds or
             (B, T, d) of series, and named outputs; or its bytes, as `mizoo.zoo.reading.read_checked` gives them. All of
-            it is in one file.
+            it is in one file. Where B is fixed, batches are run in pieces of B, the last one filled up.
         endpoint: compute and return this output only, as an array; all of them in a dict if None.
         name: what messages call the encoder; the file's name if None.
         providers: names of execution providers of ONNX Runtime, in order of preference.
@@ -47,7 +47,7 @@ class OnnxEncoder:
         output_shapes: endpoint -> shape, with None for the batch.
 
     Raises:
-        UserError: unknown endpoint (with the list), a damaged file, or one that is no image encoder.
+        UserError: unknown endpoint (with the list), a damaged file, or one that takes something else.
     """
 
     def __init__(
@@ -72,14 +72,13 @@ class OnnxEncoder:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._dtype = _TYPES.get(inputs[0].type) if len(inputs) == 1 else None
         shape: list = inputs[0].shape if self._dtype else []
-        free_length = len(shape) in (2, 3) and not isinstance(shape[1], int)
-        if len(shape) != 4 and not (free_length and self._dtype is np.float32):
+        if len(shape) != 4 and not (len(shape) in (2, 3) and self._dtype is np.float32):
             received = ", ".join(f"{each.name}: {each.type} {each.shape}" for each in inputs)
             raise UserError(
-                f"{path} is no image encoder: it must take one float32 tensor (B, H, W, C), not {received}. (Those "
-                "of sounds take (B, T), those of series (B, T, d), of any length T.)"
+                f"{path} is no encoder: one of pictures takes one float32 or uint8 tensor (B, H, W, C), one of sounds "
+                f"float32 (B, T), one of series float32 (B, T, d). It takes {received}."
             )
-        self._input = inputs[0].name
+        self._input, self._batch = inputs[0].name, _size(shape[0])
         self.input_shape = (None, *map(_size, inputs[0].shape[1:]))
         self.kind = kind_of(self.input_shape[1:])
         self._size = self._size_to_fit() if resize else None
@@ -101,11 +100,13 @@ class OnnxEncoder:
                 -1..1 at the encoder's sampling rate; of series, floats (B, T, d).
 
         Returns:
-            dict endpoint -> float32 array (B, ...), or that array alone if an endpoint was chosen.
+            dict endpoint -> float32 array (B, ...), or that array alone if an endpoint was chosen. Endpoints of whole
+            numbers keep their type.
 
         Raises:
-            UserError: wrong shape, empty batch, NaN, values outside 0..255 (of sounds -1..1), or sounds shorter than
-                one frame. Pictures of floats within 0..1 give a warning.
+            UserError: wrong shape, empty batch, NaN, values outside 0..255 (of sounds -1..1), sounds shorter than
+                one frame, or pictures or series that the graph cannot compute, such as ones smaller than a kernel.
+                Pictures of floats within 0..1 give a warning.
         """
         return self._chosen(self._run(self._check_input(images, self.input_shape[1:])))
 
@@ -143,7 +144,17 @@ class OnnxEncoder:
         if self._dtype is np.uint8 and batch.dtype != np.uint8:
             batch = np.round(batch)
         batch = batch.astype(self._dtype, copy=False)
-        if self.kind == "sounds" and (values := self._attempt(batch)) is None:
+        if self.kind != "sounds":
+            try:
+                values = self._outputs(batch)
+                if not all(value.size for value in values):
+                    raise ValueError("an output is empty.")
+            except Exception as error:  # ONNX Runtime has one class of exception for each kind of failure
+                raise UserError(
+                    f"{self.name} could not encode {self.kind} of the shape {batch.shape}: they may be smaller than a "
+                    f"kernel of it, or too many for the memory. ONNX Runtime says: {str(error).strip()}"
+                ) from error
+        elif (values := self._attempt(batch)) is None:
             samples, shortest = batch.shape[1], self.shortest()
             if samples < shortest:
                 raise UserError(
@@ -153,24 +164,36 @@ class OnnxEncoder:
                 f"{self.name} could not encode {samples} samples at once: the memory may be too small for so many, or "
                 "the features are not finite. Cut the sound into shorter pieces."
             )
-        if self.kind != "sounds":
-            values = self._session.run(list(self.endpoints), {self._input: batch})
         return dict(zip(self.endpoints, values, strict=True))
 
-    def _attempt(self, batch: np.ndarray) -> list[np.ndarray] | None:
-        """The outputs for sounds; None if there are none, or none that are finite."""
+    def _outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """The outputs for a batch, floats as float32; in pieces where the graph takes batches of one size alone."""
         import onnxruntime
 
         quiet = onnxruntime.RunOptions()
         quiet.log_severity_level = 4  # a failure here becomes a message of our own
+        size, parts = self._batch or len(batch), []
+        for start in range(0, len(batch), size):
+            piece = batch[start : start + size]
+            if missing := size - len(piece):
+                piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
+            parts.append(self._session.run(list(self.endpoints), {self._input: piece}, quiet))
+        whole = parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
+        values = [each[: len(batch)] for each in whole] if self._batch else whole
+        return [each.astype(np.float32, copy=False) if each.dtype.kind == "f" else each for each in values]
+
+    def _attempt(self, batch: np.ndarray) -> list[np.ndarray] | None:
+        """The outputs for sounds; None if there are none, or none that are finite."""
         try:
-            values = self._session.run(list(self.endpoints), {self._input: batch}, quiet)
+            values = self._outputs(batch)
         except Exception:  # such as a kernel longer than its input
             return None
         return values if all(value.size and np.isfinite(value).all() for value in values) else None
 
     def shortest(self) -> int:
-        """The fewest samples that an encoder of sounds takes, found by trying."""
+        """The fewest samples that an encoder of sounds takes: its own length, or what trying finds."""
+        if (fixed := self.input_shape[1]) is not None:
+            return fixed
         low, high = 0, 1
         while self._attempt(np.zeros((1, high), np.float32)) is None:
             low, high = high, 2 * high

@@ -320,7 +320,8 @@ def refused_by_scan() -> dict[str, Any]:
     model = small_model()
     model.compile(keras.optimizers.SGD(0.1))
     pictures = np.zeros((4, 32, 32, 3), np.uint8)
-    return {"scan": [message(model.scan_epoch, pictures, size, 0, 0) for size in (1, 5, 1.5)]}
+    messages = [message(model.scan_epoch, pictures, size, 0, 0) for size in (1, 5, 1.5)]
+    return {"scan": [*messages, message(small_model().scan_epoch, pictures, 4, 0, 0)]}
 
 
 def compiled_again() -> dict[str, Any]:

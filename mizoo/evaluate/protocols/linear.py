@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mizoo.data.sampling import fair_sample
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import Options, Score, Task
 
@@ -148,20 +149,6 @@ def with_last_tenth(x: np.ndarray, labels: np.ndarray, protocol: str) -> tuple[n
             "more."
         )
     return x, labels, cut
-
-
-def fair_sample(labels: np.ndarray, cut: int) -> bool:
-    """Whether the labels from `cut` on have the classes of labels (N,) in about the shares that chance gives.
-
-    Rows that are sorted by class, or stored in parts that are, do not.
-    """
-    _, labels = np.unique(labels, return_inverse=True)
-    counts, last = np.bincount(labels), np.bincount(labels[cut:], minlength=labels.max() + 1)
-    expected = counts * ((len(labels) - cut) / len(labels))
-    # Pearson's statistic of two samples; its mean is the number of classes less one, its variance twice that.
-    statistic = (np.square(last - expected) / expected).sum() * len(labels) / cut
-    free = len(counts) - 1
-    return bool(statistic <= free + 5 * np.sqrt(2 * free) + 5)
 
 
 def _model() -> Any:

@@ -14,7 +14,7 @@ from mizoo._version import __version__
 from mizoo.evaluate.published import entry_rows
 from mizoo.evaluate.rows import Row
 from mizoo.report.page import pictures
-from mizoo.report.page.kept import Arrays
+from mizoo.report.page.kept import Arrays, digest
 from mizoo.report.page.results import label_curves, results_table
 from mizoo.report.page.sections import section, titles
 from mizoo.report.page.study import study
@@ -60,12 +60,12 @@ def report(
         subjects = [find(each, dataset, display, depth) for each in dict.fromkeys(str(each) for each in encoders)]
         studies = [study(each, endpoint, kept_in, display) for each in subjects]
         line = display.start("page", len(subjects) + 1)
-        sheets = _sheets(subjects, studies)
+        sheets, styles = _sheets(studies)
         sections = []
-        for subject, arrays in zip(subjects, studies):
-            sections.append(section(subject, arrays, sheets.get(subject.source, ("", ""))[0]))
+        for subject, arrays, sheet in zip(subjects, studies, sheets):
+            sections.append(section(subject, arrays, sheet))
             line.advance()
-        page = _page(subjects, sections, _rows(), "".join(style for _, style in sheets.values()))
+        page = _page(subjects, sections, _rows(), styles)
         line.advance()
     path = folder / "index.html"
     write_text(path, page)
@@ -77,18 +77,24 @@ def _rows() -> list[Row]:
     return [row for name in measured for row in entry_rows(name)]
 
 
-def _sheets(subjects: Sequence[Subject], studies: Sequence[Arrays]) -> dict[str, tuple[str, str]]:
-    """A sprite for each set of pictures: its source -> the class that shows it, and the style that holds it."""
-    sheets: dict[str, tuple[str, str]] = {}
-    for subject, arrays in zip(subjects, studies):
-        if not arrays or subject.source in sheets:
+def _sheets(studies: Sequence[Arrays]) -> tuple[list[str], str]:
+    """The class that shows the pictures of each study, "" without any, and the styles: a sprite for each set of them.
+
+    Studies of one source may show others: without some files, or as another encoder takes them.
+    """
+    styles: dict[str, str] = {}
+    sheets = []
+    for arrays in studies:
+        if not arrays:
+            sheets.append("")
             continue
-        name = f"s{len(sheets)}"
         thumbnails = arrays["thumbnails"]
-        rows = -(-len(thumbnails) // pictures.COLUMNS)
-        style = f".{name}{{background-image:url({pictures.sprite(thumbnails)});--rows:{rows}}}"
-        sheets[subject.source] = (name, style)
-    return sheets
+        name = f"s{digest({'thumbnails': thumbnails})[:16]}"
+        if name not in styles:
+            rows = -(-len(thumbnails) // pictures.COLUMNS)
+            styles[name] = f".{name}{{background-image:url({pictures.sprite(thumbnails)});--rows:{rows}}}"
+        sheets.append(name)
+    return sheets, "".join(styles.values())
 
 
 def _page(subjects: Sequence[Subject], sections: Sequence[str], rows: Sequence[Row], sprites: str) -> str:

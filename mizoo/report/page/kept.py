@@ -38,7 +38,7 @@ def kept(
         if not complete(arrays):
             return arrays
         with files.atomic(file) as path, open(path, "wb") as stream:
-            marks = {"key": np.array(key), "digest": np.array(_digest(arrays))}
+            marks = {"key": np.array(key), "digest": np.array(digest(arrays))}
             np.savez_compressed(stream, **{**marks, **arrays})  # type: ignore[arg-type]
     return arrays
 
@@ -50,16 +50,17 @@ def _read(file: Path, key: str) -> Arrays | None:
     try:
         with np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
-        right = str(arrays.pop("key")) == key and str(arrays.pop("digest")) == _digest(arrays)
+        right = str(arrays.pop("key")) == key and str(arrays.pop("digest")) == digest(arrays)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
     return arrays if right else None
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """A hash of the names and the values of arrays."""
+    made = hashlib.sha256()
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
+        made.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        made.update(values.tobytes())
+    return made.hexdigest()

@@ -245,7 +245,7 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
         return unknown
     try:
         shape, of = interface.picture_shape(encoder), recipe.data
-        trained = load_or_stream(of.source, of.split, shape, of.stream, depth=of.depth).images
+        trained = load_or_stream(of.source, of.split, shape, of.stream, depth=of.depth, without=of.without_files).images
     except (UserError, OSError):  # of another machine, or gone: unknown until they are back
         return np.array([0.0, 0.0, -1.0])
     known = set(map(_fingerprint, trained))

@@ -11,6 +11,7 @@ from pathlib import Path
 from mizoo import recipes
 from mizoo._tools.files import user_path
 from mizoo._tools.progress import Progress
+from mizoo.data.loading import same_source
 from mizoo.errors import UserError
 from mizoo.evaluate.rows import TFDS, UNKNOWN
 from mizoo.evaluate.source import data_source
@@ -96,7 +97,7 @@ def find(
     if dataset is None:
         dataset = recipe.data.source if recipe is not None else _DEFAULT_DATA
     without: tuple[str, ...] = ()
-    if recipe is not None and recipe.data.source == os.fspath(dataset):
+    if recipe is not None and same_source(recipe.data.source, os.fspath(dataset)):
         depth, without = depth or recipe.data.depth, tuple(recipe.data.without_files)
     return Subject(
         given=text,
