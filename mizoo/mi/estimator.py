@@ -44,7 +44,7 @@ class Estimate:
         rows: scored rows.
         settings: the arguments of `estimate` and what it chose itself.
         p_value: of the test for independence, if `permutations` were asked for: the share of permuted rows with a
-            statistic at least as large, in one fold; of several folds and repeats twice the mean of theirs, 1 at most.
+            statistic at least as large, in one fold; of several folds and repeats theirs, combined (`permutations`).
         found: whether there is anything behind the number: False where the critic gives all pairs the same score,
             because none of what it tried helped on the validation rows.
         shares: (N,) nats, what each row adds to the estimate, their mean; NaN for rows that were not scored, and for
@@ -156,10 +156,10 @@ def estimate(
             leaves copies of a row within its group out, and keeps equal rows of discrete values, which are
             frequencies: more frequent than in other groups they are not.
         permutations: test independence by as many permutations of the scored rows under the fitted critic, without
-            fitting it anew: `Estimate.p_value`. B of them make p-values from 2 / (B + 1) on, 0.01 for 199, and half
-            that with "ksg" or a single fold and no repeats: that of several is twice the mean of theirs, which keeps
-            its level though they share rows (Rüschendorf 1982). With `groups`, whole groups of equal size are
-            exchanged, and a group whose size no other has stays where it is.
+            fitting it anew: `Estimate.p_value`, from 1 / (B + 1) on with B of them, 0.005 with 199. With a critic each
+            fold and repeat has a p-value; they are combined by the Cauchy combination test, which allows for the rows
+            that they share (Liu and Xie 2020). With `groups`, whole groups of equal size are exchanged, and a group
+            whose size no other has stays where it is.
         repeats: estimate as often, with other splits, weights and orders, and average: the estimate then varies less
             with the fits, and the standard error holds how much they differ. Only the first is compiled.
         progress: show progress on standard error.
@@ -171,7 +171,7 @@ def estimate(
         UserError: for arrays that are not paired, finite, real rows of more than half precision with columns that
             vary, for an unknown or contradictory setting, for "ksg" with `groups` that hold many equal rows which may
             be copies or not, for `repeats` of "ksg", and for `permutations` of `groups` of which fewer than 20 other
-            arrangements exist (40 in each of several folds).
+            arrangements exist in a fold.
 
     Warns:
         UserWarning: with each of `Estimate.warnings`: rows that are few, at all or for their columns; an estimate near
@@ -315,7 +315,7 @@ def _by_critic(x, y, repeats: int, groups, progress: bool, schedule, **plan) -> 
     ceiling = models.infonce_ceilings(sizes) if bound in ("infonce", "auto") else None
     p_value = None
     if plan["permutations"]:
-        p_value = scoring.combined([p for each in scored for p in each.p_values])
+        p_value = scoring.combined([p for each in scored for p in each.p_values], plan["permutations"])
     result = Estimate(
         nats,
         error,

@@ -111,8 +111,8 @@ def page(name: str, info: dict[str, Any], rows: list[Row], written: dict[str, st
 def write_card(name: str) -> Path:
     """Write the model card of an entry beside its encoder and return its path; arguments and errors as for `card`."""
     clone = entries.require_clone("Cards are written")
-    path = entries.locate(f"models/{entries.folder(name)}/README.md")
     with lock_file(clone / "README.md"):
+        path = entries.locate(f"models/{entries.folder(name)}/README.md")
         write_text(path, card(name))
     return path
 
