@@ -123,18 +123,23 @@ def _forget_manifest(target: Path, sha256: str) -> None:
     manifest = target.with_name(manifests.FILE)
     try:
         described = manifests.read(manifest)["files"][target.name]["sha256"]
-    except (KeyError, TypeError):  # none, or none of this file
+    except (UserError, KeyError, TypeError):  # none, none of this file, or no manifest of an encoder
         return
     if described != sha256:
         manifest.unlink()
 
 
 def _name_source(target: Path, name: str, digest: str) -> None:
-    """Say in the manifest beside an ONNX file, which is made where there is none, of which Keras file it is."""
+    """Say in the manifest beside an ONNX file, made where there is none, of which Keras file it is."""
     path = target.with_name(manifests.FILE)
-    described = manifests.read(path) or {"entry": name, "files": {}}
-    if target.name not in described.get("files", {}):
-        described["files"] = {**described.get("files", {}), target.name: files.facts(target)}
+    try:
+        described = manifests.read(path) if path.is_file() else {"entry": name, "files": {}}
+    except UserError:
+        described = {}
+    if not isinstance(described.get("files"), dict):  # a manifest of something else is left alone
+        return
+    if target.name not in described["files"]:
+        described["files"] = {**described["files"], target.name: files.facts(target)}
     files.write_json(path, {**described, manifests.SOURCE: {"sha256": digest}})
 
 

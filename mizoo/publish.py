@@ -251,7 +251,7 @@ def is_path(source: str) -> bool:
     """Whether the `data.source` of a recipe is a path, and not the name of a TFDS data set, as "emnist/balanced" is.
 
     A name that TFDS does not have is that of a folder where the run was trained, whatever the current folder holds;
-    without TFDS, only names with a slash are taken for one.
+    without TFDS or TensorFlow, only names with a slash are taken for one.
     """
     if files.user_path(source).is_dir() or _OUTSIDE.match(source) or source.startswith(".") or source.endswith("/"):
         return True
@@ -261,11 +261,13 @@ def is_path(source: str) -> bool:
 def _known_to_tfds(name: str) -> bool:
     try:
         import tensorflow_datasets as tfds
-    except ModuleNotFoundError:
+
+        builder_cls = tfds.builder_cls
+    except (ImportError, AttributeError):  # not installed, or without TensorFlow, and then imported by half
         return "/" not in name
     base, *config = name.partition(":")[0].split("/")  # ":" begins a version
     try:
-        return set(config) <= set(tfds.builder_cls(base).builder_configs)
+        return set(config) <= set(builder_cls(base).builder_configs)
     except Exception:  # one of several errors for a name that it does not have
         return False
 

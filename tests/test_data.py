@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from mizoo import data
+from mizoo.data import bands
 from mizoo.data.batching import Batches, epoch_order
+from mizoo.data.resizing import fit
 from mizoo.errors import UserError
 
 
@@ -136,6 +138,8 @@ def test_pictures_of_several_sizes_are_brought_to_one(monkeypatch, rng):
     with pytest.raises(ValueError, match="read-only"):
         loaded.images[:] = 0
     assert data.load("any_sizes", "train", size=24).labels.tolist() == [1, 1, 1]
+    grey = data.load("any_sizes", "train", size=(24, 24, 1)).images  # before they are resized, as everywhere
+    assert all((a == fit(bands.grey(picture), (24, 24))).all() for a, picture in zip(grey, pictures, strict=True))
 
 
 def test_a_decoder_that_is_missing_is_named(monkeypatch):

@@ -178,6 +178,8 @@ def test_an_index_of_something_else_is_left_alone(published, album, tmp_path, in
     with pytest.raises(UserError, match="holds index.json.*of something else"):
         list(read_shards(tmp_path / "mine"))
     assert (tmp_path / "mine/index.json").read_text() == index
+    with pytest.raises(UserError):
+        list(read_shards(tmp_path / "mine/index.json"))  # a file in the place of the folder
 
 
 def test_arrays_of_the_user_beside_shards_are_left_alone(published, album, tmp_path):

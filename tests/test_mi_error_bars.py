@@ -177,8 +177,17 @@ def test_a_weak_dependence_in_few_rows_is_found_mostly(p_value_of):
     assert np.mean(np.array(p) <= 0.05) > 0.55
 
 
+def test_a_fold_in_which_a_side_does_not_vary_says_nothing(p_value_of):
+    x = np.random.default_rng(0).standard_normal((300, 1))
+    rare = np.zeros((300, 1))
+    rare[:4] = 1.0
+    x[:4] += 6.0
+    found = [p_value_of(x, rare, 3, 1, seed) for seed in range(20)]
+    assert np.mean(np.array(found) <= 0.05) >= 0.8  # but where one fold has all that is rare
+
+
 def test_p_values_are_combined_as_the_mean_of_cauchy_variates():
-    assert scoring.combined([0.3], 9) == 0.3
+    assert scoring.combined([0.3], 9) == 0.3 and scoring.combined([], 9) == 1.0
     assert scoring.combined([0.2, 0.2, 0.2], 99) == pytest.approx(0.2)  # of one test, three times
     assert scoring.combined([0.25, 0.75], 99) == pytest.approx(0.5)
     assert scoring.combined([0.01, 1.0], 99) == pytest.approx(0.5)  # 1 counts as 0.99

@@ -7,6 +7,8 @@ import functools
 import json
 import os
 import shutil
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -314,6 +316,12 @@ def test_no_path_of_this_machine_is_published(clone, images, quick_forms, tmp_pa
 )
 def test_a_path_is_told_from_the_name_of_a_data_set(source, expected):
     assert is_path(source) == expected
+
+
+@pytest.mark.parametrize("module", [None, ModuleType("tensorflow_datasets")])  # away, or imported by half
+def test_without_tensorflow_a_name_with_no_slash_is_that_of_a_data_set(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
+    assert not is_path("cifar10") and is_path("my/photos")
 
 
 def test_a_run_in_the_home_folder_is_found_by_its_tilde(clone, monkeypatch):

@@ -174,6 +174,10 @@ def test_two_protocols_have_two_names():
             "mizoo evaluate '/home/John Smith/secret client/run 1' --dataset '/data/2024 Acme/photos' --seeds 1",
             "mizoo evaluate 'run 1' --dataset photos --seeds 1",
         ),
+        (
+            "mizoo evaluate '/home/me/a.keras' --dataset \"/data/my x\" -p knn",
+            "mizoo evaluate a.keras --dataset 'my x' -p knn",
+        ),
         ("mizoo evaluate C:\\Users\\John Smith\\run1 --seeds 1", "mizoo evaluate run1 --seeds 1"),
         ("mizoo evaluate /home/O'Brien x/run1 --seeds 1", "mizoo evaluate run1 --seeds 1"),
         ("mizoo.evaluate.evaluate in Python, with the protocols a, b", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import json
 import subprocess
@@ -166,7 +167,7 @@ def test_a_sheet_shows_the_query_and_the_hits(index, photos, tmp_path):
         search.draw(found, tmp_path / "hits.gif")
 
 
-def test_what_has_no_rgb_is_a_grey_tile_and_a_sheet_too_wide_for_its_format_is_refused(photos, tmp_path):
+def test_what_has_no_rgb_is_a_grey_tile_and_a_sheet_too_wide_for_its_format_is_refused(photos, tmp_path, monkeypatch):
     np.save(tmp_path / "many.npy", np.zeros((40, 40, 13), "uint8"))
     np.save(tmp_path / "one.npy", np.zeros((40, 40), "uint8"))
     hits = [search.Hit(tmp_path / name, 1.0) for name in ("many.npy", "one.npy")]
@@ -175,6 +176,9 @@ def test_what_has_no_rgb_is_a_grey_tile_and_a_sheet_too_wide_for_its_format_is_r
     with pytest.raises(UserError, match=r"too large.*Name a \.png file"):
         search.draw([(photos / "07.png", hits[1:] * 130)], tmp_path / "hits.webp")
     assert not (tmp_path / "hits.webp").exists()
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="No space left"):
+        patched.setattr(Image.Image, "save", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        search.draw([(photos / "07.png", hits)], tmp_path / "hits.png")
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "keras"])

@@ -15,6 +15,7 @@ import numpy as np
 
 from mizoo._tools.progress import bar
 from mizoo.data._network import any_reachable
+from mizoo.data.bands import with_channels
 from mizoo.data.dataset import Dataset
 from mizoo.data.records import TfdsRecords
 from mizoo.data.streams import Stream
@@ -24,34 +25,38 @@ _MIRROR = "https://storage.googleapis.com"  # where tensorflow-datasets looks fo
 _SLOW = 10_000  # pictures, from which on reading them shows its progress
 
 
-def read(name: str, split: str, size: tuple[int, int] | None = None) -> Dataset:
+def read(name: str, split: str, size: tuple[int, int] | None = None, channels: int | None = None) -> Dataset:
     """Read one split of a TFDS data set with `image` (and `label`) features.
 
-    Pictures of one size stay as they are; others are brought to `size`, (height, width). The arrays are kept for the
+    Pictures of one size stay as they are; others are brought to `size`, (height, width), as grey ones where `channels`
+    is 1. The arrays are kept for the
     next call: the pictures cannot be written to, and the labels are a copy.
 
     Raises:
         UserError: if tensorflow-datasets is missing, does not have the name or the split, or could not get the data;
             for pictures of several sizes without `size`.
     """
-    kept = _read(name, split, size)
+    kept = _read(name, split, size, channels == 1)
     return replace(kept, labels=None if kept.labels is None else kept.labels.copy())
 
 
 @functools.lru_cache(maxsize=4)
-def _read(name: str, split: str, size: tuple[int, int] | None) -> Dataset:
+def _read(name: str, split: str, size: tuple[int, int] | None, grey: bool) -> Dataset:
     from mizoo.data.pictures import fit
 
     builder = _prepared(name, split, "image")
     features = builder.info.features
     if _is_array_record(builder):
-        return _read_array_record(name, builder, split, size)
+        return _read_array_record(name, builder, split, size, grey)
 
     # batch_size=-1 would need pictures of one size to fail late and without a name; stacking names the reason.
     images, labels = [], []
     side = size if None in features["image"].shape[:2] else None
     for batch in _arrays(builder, split):
-        images.append(batch["image"] if side is None else fit(batch["image"], side))
+        picture = batch["image"]
+        if side is not None:
+            picture = fit(with_channels(picture, 1, name) if grey else picture, side)
+        images.append(picture)
         labels.append(batch.get("label", -1))
     if len({image.shape for image in images}) > 1:
         raise UserError(f"The pictures of {name!r} differ in size. Pass `size` (--size) to bring all to one square.")
@@ -91,10 +96,12 @@ def stream(name: str, split: str, size: tuple[int, int] | None = None, labelled:
     return Dataset(name, images, labels, _classes(features))
 
 
-def _read_array_record(name: str, builder: Any, split: str, size: tuple[int, int] | None) -> Dataset:
+def _read_array_record(name: str, builder: Any, split: str, size: tuple[int, int] | None, grey: bool) -> Dataset:
     streamed = stream(name, split, size, labelled=True)
     with bar(f"reading {name}", len(streamed), shown=len(streamed) >= _SLOW, unit="pictures") as advance:
         images: Any = streamed.images
+        if grey and size is not None:
+            images = replace(images, picture_shape=(*images.picture_shape[:2], 1))
         loaded = images.load(advance)
     loaded.flags.writeable = False
     return replace(streamed, images=loaded)

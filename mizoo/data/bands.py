@@ -51,7 +51,7 @@ def is_picture(path: Path, channels: int | None) -> bool:
     except Exception:  # damaged, of another format, or unreadable: no picture
         return False
     rank = len(_without_ones(shape))
-    return rank == 3 or (rank == 2 and (channels == 1 or len(shape) == 3))
+    return rank == 3 or (rank == 2 and (channels == 1 or (len(shape) == 3 and 1 in (shape[0], shape[-1]))))
 
 
 def open_array(file: Path | bytes) -> Bands:

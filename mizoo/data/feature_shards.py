@@ -144,7 +144,7 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
     """What a folder's index says; None where it has none that a `ShardWriter` wrote."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     ours = isinstance(index, dict) and isinstance(index.get("identity"), dict) and "shards" in index
     return index if ours else None

@@ -225,7 +225,7 @@ def _load_split(source: Any, split: str, size: tuple[int, int] | None, how: _OfF
         return _shuffled(folder.read(path, size, **how.arguments))
     from mizoo.data import _tfds
 
-    return _tfds.read(str(source), split, size)
+    return _tfds.read(str(source), split, size, how.channels)
 
 
 def _stream_split(

@@ -102,7 +102,7 @@ def public_command(row: Row) -> str:
     """The command of a row without the paths of the machine that it ran on: of those the last name is left."""
     try:
         words = shlex.split(row.command)
-        quoted = shlex.join(words) == row.command
+        quoted = any(mark in row.command for mark in "'\"") and not row.command.startswith("mizoo.")
     except ValueError:  # a quotation mark without its other
         quoted = False
     if not quoted:
@@ -110,7 +110,7 @@ def public_command(row: Row) -> str:
     public: list[str] = []
     path: list[str] = []
     for word in [*words, "--"]:  # the last ends a path, and is left out below
-        if path and not word.startswith("--"):  # rows of before words were quoted: a path goes on behind its spaces
+        if path and not quoted and not word.startswith("-"):  # unquoted, a path goes on behind its spaces
             path.append(word)
             continue
         if path:

@@ -31,7 +31,7 @@ class Scored:
         values, sizes: value in nats and rows of each block that was scored together.
         shares: (N,) what each row adds, NaN for rows that were not scored.
         fold: (N,) the fold in which each row was scored, -1 for rows that were not.
-        p_values: of the test by permutation in each fold; empty without permutations.
+        p_values: of the test by permutation in each fold where the pairing makes a difference.
         curves: of the fits.
         starts: the name of the start of each fold, without a start "none".
         varied: whether any block's scores differ between pairs.
@@ -277,7 +277,7 @@ def _score(scored: Scored, model, plan: Plan, data, train, test, groups, pairing
         varied = bool(np.ptp(scores) > LEAST_DIFFERENCE)
         data = x[rows], y[rows]
         statistics += _permuted(scores, varied, train, data, plan, pairing, groups[rows])
-    if plan.permutations:
+    if np.ptp(statistics) > 0:  # a side that does not vary in this fold says nothing, for or against
         scored.p_values.append(scoring.p_value(statistics))
 
 

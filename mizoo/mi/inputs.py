@@ -198,9 +198,12 @@ def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:
             "`groups` has missing values: leave these rows out, or give each of them a group of its own. Received: "
             f"{int(missing.sum())} of them, the first in row {int(missing.argmax())}."
         )
-    if labels.dtype == object:  # text and numbers in one column have no order
-        labels = np.array([f"{type(label).__name__} {label}" for label in labels])
-    distinct, numbers = np.unique(labels, return_inverse=True)
+    try:
+        distinct, numbers = np.unique(labels, return_inverse=True)
+    except TypeError:  # text and numbers in one column have no order
+        seen: dict = {}
+        numbers = np.array([seen.setdefault(label, len(seen)) for label in labels.tolist()])
+        distinct = np.arange(len(seen))
     if len(distinct) < 2 * max(folds, 3):
         raise UserError(
             f"`groups` are kept whole, in {max(folds, 3)} folds: there are {2 * max(folds, 3)} of them at least. "

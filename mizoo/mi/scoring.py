@@ -14,8 +14,7 @@ from mizoo.mi.models import REPORTED, smile_tau
 
 BLOCK = 1024  # candidates at most: larger score matrices cost more and change little
 FEWEST_ARRANGEMENTS = 20
-"""Of groups, other than the one received, that a test by permutation takes: its p-values are from 0.05 on then. Where
-several are combined, twice as many."""
+"""Of groups, other than the one received, that a test by permutation takes: its p-values are from 0.05 on then."""
 
 
 def blocks(rows: int) -> list[slice]:
@@ -123,13 +122,16 @@ def averaged(
 
 
 def permuted(scores: np.ndarray, permutations: list[np.ndarray]) -> np.ndarray:
-    """Sums of the own scores of (N, 1, N), then of those under each permutation of the columns; standardised.
+    """Sums of the own scores of (N, 1, N), then of those under each permutation of the columns; standardised, or 0.
 
     What else a bound is made of does not change when its rows are paired anew.
     """
     rows = np.arange(len(scores))
     sums = np.array([scores[rows, 0, each].sum(dtype="float64") for each in (rows, *permutations)])
-    return (sums - sums.mean()) / max(sums.std(), 1e-300)
+    spread = sums.std()
+    if spread <= 1e-12 * np.abs(sums).max():  # rounding: no permutation changes anything
+        return np.zeros_like(sums)
+    return (sums - sums.mean()) / spread
 
 
 def permutation(groups: np.ndarray | None, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -203,9 +205,11 @@ def combined(p_values: Sequence[float], permutations: int) -> float:
     rejects 2 to 4 of 100 independent pairs. Those of 1 are taken as the largest below it.
 
     Args:
-        p_values: at least one, each the share of 1 + `permutations` statistics.
+        p_values: each the share of 1 + `permutations` statistics; none say nothing, which is 1.
         permutations: B.
     """
+    if not p_values:
+        return 1.0
     if len(p_values) == 1:
         return p_values[0]
     below = np.minimum(p_values, permutations / (permutations + 1))

@@ -52,6 +52,8 @@ def draw(found: Sequence[tuple[Path, Sequence[Hit]]], out: str | os.PathLike) ->
             sheet.save(temporary)
     except OSError as error:
         raise UserError(f"Cannot write {out}: {error.strerror or error}") from error
+    except UserError:  # no room for it
+        raise
     except ValueError as error:  # of WebP, which takes 16,383 pixels a side
         raise UserError(
             f"Cannot write {out}: {sheet.width} x {sheet.height} pixels are too large ({error}). Name a .png file, or "

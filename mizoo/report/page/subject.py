@@ -11,7 +11,7 @@ from pathlib import Path
 from mizoo import recipes
 from mizoo._tools.files import user_path
 from mizoo._tools.progress import Progress
-from mizoo.data.loading import same_source
+from mizoo.data.loading import as_folder, same_source
 from mizoo.errors import UserError
 from mizoo.evaluate.rows import TFDS, UNKNOWN
 from mizoo.evaluate.source import data_source
@@ -136,11 +136,9 @@ def _lines(run: Path, entry: str | None) -> Sequence[Mapping[str, float]]:
 
 def _source(dataset: str, progress: Progress, depth: int | None) -> str:
     """The identity of data, without loading them where they are a TFDS set that is prepared."""
-    if user_path(dataset).is_dir():
+    if as_folder(dataset) is not None:
         return data_source(dataset, progress, depth)
-    if dataset.startswith((".", "/", "~")):
-        raise UserError(f"There is no folder {dataset!r}.")
     root = user_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     name = dataset.partition(":")[0]
-    versions = sorted(file.parent.name for file in root.glob(f"{name}/*/dataset_info.json"))
+    versions = sorted(file.parent.name for file in (root / name).glob("*/dataset_info.json"))
     return f"{TFDS}{name}/{versions[-1] if versions else UNKNOWN}"
