@@ -99,6 +99,7 @@ TRIALS = {
     "cpc_cifar10": {
         "recipe": {},
         "muon-0.05": MUON,
+        "muon-0.01": MUON | {"optimizer.learning_rate": 0.01},
         "muon-width-64": MUON | {"encoder.width": 64},
         "muon-patch-16": MUON | {"encoder.patch": 16, "objective.steps": 2},
     },

@@ -133,7 +133,7 @@ def _name_source(target: Path, name: str, digest: str) -> None:
     """Say in the manifest beside an ONNX file, made where there is none, of which Keras file it is."""
     path = target.with_name(manifests.FILE)
     try:
-        described = manifests.read(path) if path.is_file() else {"entry": name, "files": {}}
+        described: dict[str, Any] = manifests.read(path) if path.is_file() else {"entry": name, "files": {}}
     except UserError:
         described = {}
     if not isinstance(described.get("files"), dict):  # a manifest of something else is left alone
