@@ -112,14 +112,16 @@ def trials_table(path: str | os.PathLike, entry: str) -> str:
             cells.append(cell if trial is base else f"{cell} ({difference:+.1f})")
         return [name, *cells]
 
-    base_changes = _as_keys(base[endpoints[0]].get("base_changes", {}))
+    shared = base[endpoints[0]].get("base_changes", {})
+    epochs = shared.get("training.epochs", content["epochs"])
+    base_changes = _as_keys(shared)
     body = [
         line(f"the recipe with {base_changes}" if base_changes else "the recipe", base),
         *(line(_as_keys(next(iter(trial.values()))["changes"]), trial) for trial in by_trial.values()),
     ]
     machines = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
     title = (
-        f"Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split after {content['epochs']} "
+        f"Top-1 % of `mlp200` on the last 5,000 pictures of the CIFAR-10 training split after {epochs} "
         "epochs on the others unless the change says otherwise, mean ± standard deviation over "
         f"{rows[0]['seeds']} seeds of the probe, and the difference from the recipe. {machines}."
     )
