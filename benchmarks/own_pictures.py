@@ -25,7 +25,7 @@ from mizoo.runs.folder import RECIPE, read_log
 from mizoo.zoo import interface
 
 OUT = Path(__file__).with_name("own_pictures.json")
-ENTRIES = ("simclr_views_cifar10", "simclr_cifar10", "dim_views_cifar10")
+ENTRIES = ("simclr_views_cifar10@1", "simclr_views_cifar10", "simclr_cifar10", "dim_views_cifar10")
 PROTOCOLS = ("linear", "knn")
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--entry", action="append", help="repeatable; three of CIFAR-10 by default")
+    parser.add_argument("--entry", action="append", help="repeatable; those of CIFAR-10 in the table by default")
     parser.add_argument("--endpoint", default="fc")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(arguments)

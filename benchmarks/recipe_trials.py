@@ -39,7 +39,12 @@ BASE_CHANGES = {
         "objective.occlusion_from": 0,
     },
     "dim_views_cifar10": {"training.batch_size": 256, "objective.score_penalty": 0.0},
-    "cpc_cifar10": {"training.epochs": 2, "optimizer.warmup_epochs": 0.2},
+    "cpc_cifar10": {
+        "training.epochs": 2,
+        "optimizer.name": "adamw",
+        "optimizer.learning_rate": 1e-3,
+        "optimizer.warmup_epochs": 0.2,
+    },
 }
 ENDPOINTS = {"cpc_cifar10": ["fc", "global"]}  # conv, fc and global of the others
 MUON = {"optimizer.name": "muon", "optimizer.learning_rate": 0.05}
@@ -100,7 +105,8 @@ TRIALS = {
         "recipe": {},
         "muon-0.05": MUON,
         "muon-0.01": MUON | {"optimizer.learning_rate": 0.01},
-        "muon-width-64": MUON | {"encoder.width": 64},
+        "muon-0.003": MUON | {"optimizer.learning_rate": 0.003},
+        "muon-width-64": MUON | {"optimizer.learning_rate": 0.01, "encoder.width": 64},
         "muon-patch-16": MUON | {"encoder.patch": 16, "objective.steps": 2},
     },
     "cotraining_cifar10": {

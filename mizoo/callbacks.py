@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class OnlineProbe(keras.callbacks.Callback):
         name: of the column; the protocol's by default.
         bank, queries: how many pictures are fitted on and scored, at most; of fewer pictures a fifth are queries.
         seed: of the draw.
-        depth: bits of the values of deep files, as of `mizoo.data.load`.
+        depth, without: bits of the values of deep files, and files to leave out, as of `mizoo.data.load`.
 
     Raises:
         UserError: for a protocol that `watchable` refuses or a number below 1; when the data are loaded, for data
@@ -70,13 +70,14 @@ class OnlineProbe(keras.callbacks.Callback):
         queries: int = 1000,
         seed: int = 0,
         depth: int | None = None,
+        without: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.protocol = watchable(protocol)
         self.every = check_whole(every, "every", 1)
         self.bank, self.queries = check_whole(bank, "bank", 2), check_whole(queries, "queries", 1)
         self.data, self.split, self.endpoint, self.seed = data, split, endpoint, seed
-        self.depth = depth
+        self.depth, self.without = depth, without
         self.column = PROBE + (name or self.protocol.name)
         self.seconds = 0.0  # of the last measurement
         self._drawn: tuple[Dataset, Dataset] | None = None
@@ -86,7 +87,7 @@ class OnlineProbe(keras.callbacks.Callback):
     def load(self, size: interface.Shape | None = None) -> None:
         """Load and draw the pictures, brought to `size`, as of `mizoo.data.load`; once."""
         if self._drawn is None:
-            whole = data_sets.load(self.data, self.split, size, self.depth)
+            whole = data_sets.load(self.data, self.split, size, self.depth, without=self.without)
             self._drawn = _draw(whole, self.bank, self.queries, self.seed)
 
     def measure(self, encoder: Any, epoch: int) -> dict[str, float]:

@@ -281,13 +281,16 @@ def mi_estimate(
     options |= {"repeats": repeats} if repeats > 1 else {}
     if groups is not None:
         options["groups"] = tables.labels(read, groups)
-    rows, columns = tables.side(read, x), tables.side(read, y)
+    sides = [tables.side(read, names) for names in (x, y, given) if names is not None]
+    for name, count in [pair for _, texts in sides for pair in texts.items()]:
+        print(f"column {name} is text: each of its {count} values becomes a column of 0 and 1", file=sys.stderr)
+    arrays = [values for values, _ in sides]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # printed below
-        if given is not None:
-            result = conditional(rows, columns, tables.side(read, given), **options)
+        if given is None:
+            result = estimate(arrays[0], arrays[1], **options)
         else:
-            result = estimate(rows, columns, **options)
+            result = conditional(arrays[0], arrays[1], arrays[2], **options)
     print(result)
     for message in result.warnings:
         print(f"warning: {message}", file=sys.stderr)

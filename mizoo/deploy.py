@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ def deploy(
     form: str = "onnx",
     inputs: str = "float32",
     quantize: str = "none",
-    dataset: Any = "cifar10",
+    dataset: Any = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Write one file for serving an encoder of pictures, once it is shown to compute what the encoder computes.
@@ -54,7 +54,8 @@ def deploy(
     Without quantisation every endpoint agrees with Keras within the tolerance of `mizoo.export.export`. With "int8" it
     cannot; instead a logistic regression is fitted on features of the float32 form and scored on those of both, all
     from the training split of labelled data, of which no picture is used twice: 256 to calibrate the ranges, 8,000 to
-    fit on and the last 5,000 to score, or a tenth, a half and a quarter of fewer.
+    fit on and the last 5,000 to score, or a tenth, a half and a quarter of fewer. Of a classifier that `mizoo finetune`
+    wrote its own predictions are scored in the place of the regression's.
 
     A `manifest.json` in the folder that describes the file with another hash, of an earlier `mizoo.export.export`, is
     removed. Beside an "encoder.onnx" without one, a `manifest.json` says of which Keras file it was made.
@@ -66,18 +67,19 @@ def deploy(
         form: "onnx" or "litert".
         inputs: "float32", or "uint8" of ONNX.
         quantize: "none" or "int8".
-        dataset: the labelled pictures for "int8", as for `mizoo.data.load`.
+        dataset: the labelled pictures for "int8", as for `mizoo.data.load`: "cifar10" if None, and for a classifier
+            pictures of its classes, which have to be given.
         progress: show a bar.
 
     Returns:
         dict with `file`, `sha256`, `bytes`, of a classifier `classes`; `differences` by endpoint, relative to the
-        largest value; and with "int8" `probe`: endpoint, dataset, accuracy of `float32` and
-        `int8` in percent, and `train` and `test` sizes.
+        largest value; and with "int8" `probe`: endpoint, dataset, accuracy of `float32` and `int8` in percent, `train`
+        and `test` sizes, and of a classifier `agreement`, the percentage of pictures that both put into one class.
 
     Raises:
         UserError: for an encoder of sounds or series, a form that differs, pictures for the probe that are too few or
-            of one class, a probe that loses more than 0.5 point, or a file that would replace a published one by other
-            bytes; nothing is written then.
+            of one class, none of a classifier's classes, a probe that loses more than 0.5 point, or a file that would
+            replace a published one by other bytes; nothing is written then.
     """
     check_choice(form, "form", FORMS)
     check_choice(inputs, "inputs", INPUTS)
@@ -91,7 +93,8 @@ def deploy(
     name = interface.encoder_name(encoder)
     parts = ["encoder", *(["int8"] if quantize == "int8" else []), *(["uint8"] if inputs == "uint8" else [])]
     target = files.user_path(out) / f"{'.'.join(parts)}.{'tflite' if form == 'litert' else 'onnx'}"
-    data = _split(dataset, model) if quantize == "int8" else None
+    classes = class_names(encoder) if isinstance(encoder, (str, os.PathLike)) else None
+    data = _split(dataset, model, classes) if quantize == "int8" else None
     with tempfile.TemporaryDirectory(prefix="mizoo-") as folder, Progress(progress) as display:
         plain, written = Path(folder) / "plain.onnx", Path(folder) / target.name
         line = display.start(f"writing {target.name}")
@@ -99,7 +102,7 @@ def deploy(
         _write(form, inputs, model, plain, written, None if data is None else data["calibration"])
         run = _runner(form, written)
         facts: dict[str, Any] = {"file": str(target), **files.facts(written)}
-        if isinstance(encoder, (str, os.PathLike)) and (classes := class_names(encoder)):
+        if classes:
             facts["classes"] = classes
         pictures = np.round(sample_inputs(model, _COMPARED)[0]).astype(np.uint8)
         reference = run_keras(quantization.as_exported(model), pictures.astype(np.float32))
@@ -107,7 +110,8 @@ def deploy(
         if data is None:
             check_tolerance(name, target.name, facts["differences"])
         else:
-            facts["probe"] = _probe(OnnxEncoder(plain).predict, run, data, line)
+            score = _own_classes if classes else _probe
+            facts["probe"] = score(OnnxEncoder(plain).predict, run, data, line)
             _check_probe(name, facts["probe"])
         published = is_published(target, facts["sha256"])
         _forget_manifest(target, facts["sha256"])
@@ -164,17 +168,24 @@ def _runner(form: str, path: Path) -> Run:
     return OnnxEncoder(path).predict
 
 
-def _split(dataset: Any, model: Any) -> dict[str, Any]:
-    """Pictures to calibrate on, to fit on and to score, of the training split.
+def _split(dataset: Any, model: Any, classes: list[str] | None) -> dict[str, Any]:
+    """Pictures to calibrate on, to fit on and to score, of the training split; labels are a classifier's columns.
 
     Raises:
-        UserError: for data without labels, too few pictures, or a single class among those to fit on.
+        UserError: for data without labels, too few pictures, a single class among those to fit on, or classes that the
+            classifier does not have.
     """
     from mizoo import data
 
-    whole = data.load(dataset, "train", size=interface.picture_shape(model))
+    if classes and dataset is None:
+        raise UserError(
+            f"8 bits of a classifier are checked on pictures of its classes ({_some(classes)}): pass a `dataset` "
+            "(--dataset) of them, such as the folder that it was trained on."
+        )
+    whole = data.load("cifar10" if dataset is None else dataset, "train", size=interface.picture_shape(model))
     if whole.labels is None:
         raise UserError(f"8 bits are checked by a probe, which takes labels. {whole.name} has none: pass `dataset`.")
+    labels = _columns(whole, classes) if classes else whole.labels
     order = np.random.default_rng(0).permutation(len(whole))
     sizes = [
         min(most, int(len(order) * share))
@@ -183,13 +194,43 @@ def _split(dataset: Any, model: Any) -> dict[str, Any]:
     if min(sizes) < 1:
         raise UserError(f"8 bits are checked by a probe, for which {len(order)} pictures are too few.")
     parts = np.split(order, np.cumsum(sizes))[:3]
-    calibration, train, test = ((whole.images[part], whole.labels[part]) for part in parts)
-    if (classes := len(np.unique(train[1]))) < 2:
+    calibration, train, test = ((whole.images[part], labels[part]) for part in parts)
+    if not classes and (found := len(np.unique(train[1]))) < 2:
         raise UserError(
             f"8 bits are checked by a probe, which tells classes apart. The {len(train[1])} pictures of {whole.name} "
-            f"that it is fitted on are of {classes} class: pass a `dataset` (--dataset) of several."
+            f"that it is fitted on are of {found} class: pass a `dataset` (--dataset) of several."
         )
     return {"name": whole.name, "calibration": calibration[0], "train": train, "test": test}
+
+
+def _columns(whole: Any, classes: list[str]) -> np.ndarray:
+    """The column of a classifier for each picture."""
+    names = whole.classes or tuple(str(i) for i in range(int(whole.labels.max()) + 1))
+    if unknown := [name for name in names if name not in classes]:
+        raise UserError(
+            f"8 bits of a classifier are checked on pictures of its classes ({_some(classes)}). {whole.name} has "
+            f"others: {_some(unknown)}. Pass a `dataset` (--dataset) of its own."
+        )
+    return np.array([classes.index(name) for name in names])[whole.labels]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _own_classes(exact: Run, run: Run, data: dict[str, Any], line: Any) -> dict[str, Any]:
+    """Accuracy of a classifier's own predictions in both forms."""
+    pictures, labels = data["test"]
+    line.resize(2 * len(pictures))
+    predicted = {}
+    for form, each in (("float32", exact), ("int8", run)):
+        ((endpoint, probabilities),) = each(pictures).items()
+        predicted[form] = probabilities.argmax(axis=-1)
+        line.advance(len(pictures), f"classes by {endpoint}")
+    accuracies = {form: round(100 * float((found == labels).mean()), 2) for form, found in predicted.items()}
+    agreement = round(100 * float((predicted["float32"] == predicted["int8"]).mean()), 2)
+    about = {"endpoint": endpoint, "dataset": data["name"], **accuracies, "agreement": agreement}
+    return {**about, "train": 0, "test": len(pictures)}
 
 
 def _probe(exact: Run, run: Run, data: dict[str, Any], line: Any) -> dict[str, Any]:
@@ -217,7 +258,7 @@ def _check_probe(name: str, probe: dict[str, Any]) -> None:
     lost = probe["float32"] - probe["int8"]
     if not lost <= LARGEST_LOSS:
         raise UserError(
-            f"In 8 bits {name} loses {lost:.2f} points of a probe on {probe['endpoint']!r} ({probe['float32']:.2f} to "
+            f"In 8 bits {name} loses {lost:.2f} points of accuracy by {probe['endpoint']!r} ({probe['float32']:.2f} to "
             f"{probe['int8']:.2f} % on {probe['dataset']}), where {LARGEST_LOSS} is allowed: nothing was written. "
             "Serve it in float32, or calibrate on pictures like those that it will get (`dataset`)."
         )

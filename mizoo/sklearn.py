@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ class Features(TransformerMixin, BaseEstimator):
         endpoint: one endpoint of it, of a fixed size.
         runtime: "onnx" or "keras".
         batch_size: pictures encoded at a time.
+        depth, max_pixels: of picture files, as of `mizoo.data.pictures.read`.
 
     Attributes:
         encoder_sha256_: the hash of the file that was loaded, after `fit`.
@@ -45,12 +48,20 @@ class Features(TransformerMixin, BaseEstimator):
     _loaded: tuple[Any, ...]  # (the parameters that decide, the encoder, its columns, its hash)
 
     def __init__(
-        self, name: str = "simclr_views_cifar10", endpoint: str = "fc", runtime: str = "onnx", batch_size: int = 256
+        self,
+        name: str = "simclr_views_cifar10",
+        endpoint: str = "fc",
+        runtime: str = "onnx",
+        batch_size: int = 256,
+        depth: int | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
         self.runtime = runtime
         self.batch_size = batch_size
+        self.depth = depth
+        self.max_pixels = max_pixels
 
     def fit(self, X: Any, y: Any = None) -> Features:
         """Load the encoder. Neither argument is read.
@@ -77,29 +88,42 @@ class Features(TransformerMixin, BaseEstimator):
         Raises:
             UserError: for pictures of another size, a file that cannot be read, or an encoder that is no longer the one
                 that was fitted.
+
+        Warns:
+            UserWarning: naming the first file, if deep files come out almost black.
         """
         encoder, columns, _ = self._load()
         shape = interface.input_shape(encoder)
         result = []
-        for batch in self._batches(X, shape):
+        notes: list[tuple[Path, str]] = []
+        for batch in self._batches(X, shape, notes):
             values = encoder(batch) if self.runtime == "onnx" else encoder.predict_on_batch(batch)
             result.append(np.asarray(values, np.float32).reshape(len(batch), columns))
-        return np.concatenate(result)
+        features = np.concatenate(result)
+        if notes:
+            notes.sort()  # the threads finish in any order
+            warnings.warn(pictures.summary(notes, len(features)), UserWarning, stacklevel=3)  # `set_output` wraps this
+        return features
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns: "fc_0", "fc_1", ..."""
         return np.array([f"{self.endpoint}_{i}" for i in range(self._load()[1])], dtype=object)
 
-    def _batches(self, X: Any, shape: Any) -> Iterator[np.ndarray]:
-        """Arrays that the encoder takes, of up to `batch_size` rows."""
+    def _batches(self, X: Any, shape: Any, notes: list[tuple[Path, str]]) -> Iterator[np.ndarray]:
+        """Arrays that the encoder takes, of up to `batch_size` rows; what is to know of files goes to `notes`."""
         paths = _paths(X)
         if paths is not None:
             if len(shape) != 3:
                 raise UserError("Paths are of pictures, and this encoder takes none: pass an array.")
+
+            def read(path: Any) -> np.ndarray:
+                """A picture as the encoder takes it."""
+                return pictures.prepare(path, shape, self.depth, self.max_pixels, notes)
+
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
                 for start in range(0, len(paths), self.batch_size):
                     part = paths[start : start + self.batch_size]
-                    yield np.stack(list(pool.map(lambda path: pictures.prepare(path, shape), part)))
+                    yield np.stack(list(pool.map(read, part)))
             return
         check = check_images if len(shape) == 3 else check_samples
         array = check(X, shape, cast=False)

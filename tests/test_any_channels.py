@@ -48,6 +48,41 @@ def test_a_file_of_many_channels_is_read_as_it_was_stored_whatever_their_place(m
         np.testing.assert_array_equal(pictures.read(file), many, err_msg=file.name)
 
 
+DEEP = {
+    "16-bit planes": lambda values: values.astype("uint16") * 257,
+    "floats": lambda values: values.astype("float32") / 255,
+}
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize(("kind", "alpha"), [("16-bit planes", False), ("16-bit planes", True), ("floats", False)])
+def test_colours_of_a_deep_tiff_are_those_of_its_8_bits_and_upright(kind, alpha, orientation, rng, tmp_path):
+    colours = rng.integers(0, 256, (20, 30, 3 + alpha), dtype="uint8")
+    extra: dict = {"extratags": [(274, "H", 1, orientation, True)], "extrasamples": ["unassalpha"] if alpha else []}
+    planes = kind == "16-bit planes"  # uncompressed, of which Pillow would take each value for two of 8 bits
+    written = np.moveaxis(DEEP[kind](colours), -1, 0) if planes else DEEP[kind](colours)
+    plan = "separate" if planes else "contig"
+    tifffile.imwrite(tmp_path / "deep.tif", written, photometric="rgb", planarconfig=plan, **extra)
+    tifffile.imwrite(tmp_path / "usual.tif", colours, photometric="rgb", **extra)
+    wanted = pictures.read(tmp_path / "usual.tif")
+    np.testing.assert_array_equal(pictures.read(tmp_path / "deep.tif"), wanted)
+    np.testing.assert_array_equal(pictures.decode((tmp_path / "deep.tif").read_bytes(), "deep"), wanted)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("stored", ["uint8", "uint16", "uint32", "float32"])
+def test_a_grey_tiff_that_counts_from_white_is_as_bright_as_it_is(stored, orientation, rng, tmp_path):
+    grey = rng.integers(0, 256, (20, 30), dtype="uint8")
+    ranges = {"uint8": 1, "uint16": 257, "uint32": 257, "float32": 1 / 255}
+    written = ((255 - grey.astype("float64")) * ranges[stored]).astype(stored)
+    tags = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "x.tif", written, photometric="miniswhite", extratags=tags)
+    wanted = np.rot90(grey, -1) if orientation == 6 else grey
+    for channels in (None, 1, 3):
+        read = pictures.read(tmp_path / "x.tif", channels=channels)
+        np.testing.assert_array_equal(read, np.broadcast_to(wanted[..., None], read.shape))
+
+
 def test_deep_values_are_scaled_by_their_depth_in_every_channel_alike(tmp_path):
     values = np.arange(4 * 5 * 4, dtype="uint16").reshape(4, 5, 4) * 50
     np.save(tmp_path / "deep.npy", values)

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from support.encoders import TOY
 
-from mizoo import recipes
+from mizoo import data, recipes
 from mizoo.errors import UserError
 from mizoo.pretrain import callbacks, pretrain
-from mizoo.runs import checks
+from mizoo.runs import checks, listing
 from mizoo.runs.folder import CHECKPOINT, DAMAGED, HASHES, PREVIOUS, read_log, saved_state
 
 
@@ -122,6 +122,37 @@ def test_a_folder_that_has_changed_since_is_named_and_nothing_is_lost(tmp_path, 
     (tmp_path / "3.png").rename(folder / "3.png")
     (folder / "5.png").write_bytes((folder / "5.png").read_bytes().removesuffix(b"more"))
     checks.check_first(recipe(folder), run)
+
+
+@pytest.mark.parametrize("kind", ["sounds", "packed"])
+def test_sounds_and_packed_pictures_that_have_changed_since_are_named_too(kind, tmp_path, rng):
+    source = tmp_path / kind
+
+    def write(*values: int) -> None:
+        """A clip, or a packed picture, for each value."""
+        shutil.rmtree(source, ignore_errors=True)
+        if kind == "packed":
+            data.pack(np.array(values, "uint8")[:, None, None, None] * np.ones((1, 32, 32, 3), "uint8"), source)
+            return
+        source.mkdir()
+        for i, value in enumerate(values):
+            soundfile.write(source / f"{i}.wav", np.full(4000, value / 100), 8000)
+
+    toy = recipe(source)
+    if kind == "sounds":
+        soundfile = pytest.importorskip("soundfile")
+        own = {"name": "cpc", "steps": 2}
+        toy = recipes.validate(
+            {"name": "toy", "encoder": {"name": "waveform"}, "objective": own, "training": {"batch_size": 2}}
+            | {"data": {"source": str(source), "augment": "none", "window": 4000}}
+        )
+    write(1, 2, 3, 4)
+    listing.write_listing(toy, tmp_path / "run")
+    listing.check_listing(toy, tmp_path / "run")
+    write(*((1, 2) if kind == "sounds" else (1, 2, 3, 5)))
+    says = r"The sounds of .*2 gone \(2.wav, 3.wav\)" if kind == "sounds" else r"1 changed \(train-00000.array_record\)"
+    with pytest.raises(UserError, match=says):
+        listing.check_listing(toy, tmp_path / "run")
 
 
 def test_a_run_that_was_interrupted_between_two_files_goes_on(pictures, run):

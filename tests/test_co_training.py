@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from support import pages
 from support.encoders import toy_encoder
 
 from mizoo import augment
@@ -252,13 +252,9 @@ def test_a_second_optimiser_without_a_density_and_an_encoder_without_global_are_
 
 
 def test_the_page_on_co_training_runs_as_printed_on_other_pictures(rng):
-    text = (Path(__file__).parents[1] / "docs" / "co-training.md").read_text(encoding="utf-8")
-    code = text.split("```python\n")[1].split("```")[0]
-    shorter = code.replace('"cifar10", "train", batch_size=256', "images, batch_size=8")
-    shorter = shorter.replace("epochs=10", "epochs=1")
-    assert shorter != code
-    names = {"images": rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")}
-    exec(compile(shorter, "co-training.md", "exec"), names)
+    smaller = ('"cifar10", "train", batch_size=256', "images, batch_size=8"), ("epochs=10", "epochs=1")
+    images = rng.integers(0, 256, (16, 32, 32, 3), dtype="uint8")
+    names = pages.run(pages.blocks("docs/co-training.md")[0], "docs/co-training.md", {"images": images}, *smaller)
     assert names["features"].shape == (16, 1024)
     assert set(names["history"].history) == {"loss", *names["model"].term_names}
     assert np.isfinite(list(names["history"].history.values())).all()

@@ -84,7 +84,7 @@ def test_a_report_and_a_search_read_the_pictures_as_the_run_does(scans, tmp_path
     with Progress(False) as progress:
         subject, other = find(run, None, progress), find(run, scans / "test", progress)
         told = find(run, scans / "test", progress, depth=12)
-    bank, shown = study._pictures(subject.dataset, subject.source, 32, subject.depth, subject.without)
+    bank, shown, _ = study._pictures(subject.dataset, subject.source, 32, subject.depth, subject.without)
     assert (len(bank), len(shown)) == (60, 20) and set(np.unique(shown.images)) == {120, 136}
     assert (other.depth, other.without) == (None, ()) and told.depth == 12
     assert told.source != other.source  # what was computed with another depth is not taken from the cache

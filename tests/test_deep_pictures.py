@@ -60,7 +60,7 @@ def test_full_range_dark_bytes_and_black_pass_without_a_word(tmp_path):
 def test_a_float_file_takes_its_range_from_depth_too(tmp_path):
     path = save(tmp_path / "x.tif", ramp(4095).astype(np.float32))
     np.testing.assert_allclose(pictures.read(path, depth=12)[0, :, 0], BRIGHT, atol=1)
-    with pytest.raises(UserError, match=r"x.tif.*`depth` \(--depth\)"):
+    with pytest.raises(UserError, match=r"x.tif.*`depth` \(--depth"):
         pictures.read(path)
     dark = save(tmp_path / "dark.tif", (ramp(4095) % 2).astype(np.float32))  # 0 and 1 of 4095
     assert pictures.read(dark, depth=12).max() == 0 and pictures.read(dark).max() == 255

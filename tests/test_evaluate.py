@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -399,6 +401,29 @@ def test_a_folder_of_sorted_classes_is_probed_on_both_splits(tmp_path, rng):
         assert all(f"--dataset {tmp_path / 'photos'} " in row.command for row in rows)
     (raw,) = evaluate(small_encoder(), tmp_path / "photos", ["knn"], encoder="pixels", progress=False)
     assert raw.value >= 90
+
+
+def test_pictures_that_are_scored_and_fitted_on_are_counted_and_one_is_named(tmp_path, rng, capsys):
+    from PIL import Image
+
+    photos = tmp_path / "photos"
+    whole = coloured(rng, 90)
+    for i, (picture, label) in enumerate(zip(whole.images, whole.labels)):
+        file = photos / ("train" if i < 70 else "test") / f"class{label}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(file)
+    first = next((photos / "train").rglob("*.png"))
+    (photos / "test" / "class0" / "copy.png").write_bytes(first.read_bytes())
+    name = first.relative_to(photos).as_posix()
+    for split, words in (("test", f"1 of 21 .*such as test/class0/copy.png, which is {name} too"), ("validation", "")):
+        rows = evaluate(small_encoder(), photos, ["knn", "prior_fit", "mine"], ["flat"], split=split)
+        told = capsys.readouterr().err
+        assert told.count("also among those") == bool(words) and re.search(words, told), told
+        counted = {row.protocol: row.settings.get("test_in_train", 0) for row in rows}
+        assert all(counted[row.protocol] == (1 if words and row.train_size else 0) for row in rows), counted
+    twice = Dataset("twice", np.tile(whole.images, (2, 1, 1, 1)), np.tile(whole.labels, 2))
+    (row,) = evaluate(small_encoder(), twice, ["knn"], ["flat"], split="validation", progress=False)
+    assert row.settings["test_in_train"] == row.test_size == 36
 
 
 def test_the_validation_part_of_pictures_sorted_by_class_has_all_classes(rng):

@@ -210,6 +210,8 @@ def test_export_proves_both_forms_and_writes_a_manifest(tmp_path, encoder, half,
     for form in ("onnx", "saved_model"):
         assert set(manifest["differences"][form]) == set(ENDPOINTS)
         assert max(manifest["differences"][form].values()) < 1e-5
+    assert set(manifest["encoded"]["differences"]) == set(ENDPOINTS) and len(manifest["encoded"]["sizes"]) == 4
+    assert max(manifest["encoded"]["differences"].values()) < 0.02
     assert 1e-6 < max(manifest["rounding"].values()) < 1e-2
     assert set(manifest["versions"]) == {"keras", "tensorflow", "onnx", "onnxruntime", "tf2onnx"}
 

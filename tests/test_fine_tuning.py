@@ -14,11 +14,13 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
+from support import pages  # noqa: E402
+
 import mizoo  # noqa: E402
 from mizoo.errors import UserError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/fine-tuning.md").read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS = pages.blocks("docs/fine-tuning.md")
 
 
 def small_encoder() -> keras.Model:
@@ -74,6 +76,16 @@ def test_the_layer_refuses_what_is_no_augmentation():
             mizoo.augment.layer(wrong)
     with pytest.raises(UserError, match="operations"):
         mizoo.augment.Augment(keras.layers.RandomFlip())
+
+
+def test_on_another_backend_a_stream_of_tensorflow_is_refused_with_what_to_do(monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    layer = mizoo.augment.layer("dim")
+    stream = tf.data.Dataset.from_tensor_slices(np.zeros((4, 16, 16, 3), "float32")).batch(4)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(Exception, match=r"UserError: .*in front of the model") as caught:
+        stream.map(lambda images: layer(images, training=True))
+    assert len(str(caught.value)) < 800
 
 
 def test_what_the_pages_name_of_keras_is_there():

@@ -93,6 +93,17 @@ def test_fewer_pictures_than_coordinates_are_refused_and_teach_nothing(rng):
         assert float(loss) == pytest.approx(-scale * float(terms["global_mi"]))
 
 
+def test_a_last_batch_of_fewer_pictures_than_coordinates_counts_in_no_mean(rng):
+    images = rng.integers(0, 256, (7, 32, 32, 3), dtype="uint8")
+    logs = []
+    for rows in (5, 7):
+        keras.utils.set_random_seed(2)
+        model = InformationMaximization(toy_encoder(), augment=augment.preset("views"))
+        model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+        logs.append(model.fit(images[:rows], batch_size=5, shuffle=False, verbose=0).history)
+    assert logs[0] == logs[1] and logs[0]["loss"][0] == pytest.approx(-logs[0]["global_mi"][0])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"), [({"resolution": 0.0}, "`resolution` is above 0"), ({"views": 1}, "2 or more")]
 )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from support.encoders import toy_encoder
 
-from mizoo import DeepInfoMax, UserError, embed, export, zoo
+from mizoo import DeepInfoMax, SimCLR, UserError, augment, embed, export, optimizers, zoo
 from mizoo.data import pictures
+from mizoo.encoders.resizing import any_size
 from mizoo.evaluate.features import features
+from mizoo.recipes.schedules import Trapezoid
 from mizoo.zoo import interface
+
+PACKAGE = Path(__file__).resolve().parents[1] / "mizoo"
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -155,6 +164,44 @@ def test_a_wrapper_and_an_objective_are_refused_with_what_to_do(tmp_path, images
         zoo.load(tmp_path / "objective.keras")
     keras.saving.load_model(tmp_path / "objective.keras").encoder.save(tmp_path / "encoder.keras")
     assert zoo.load(tmp_path / "encoder.keras").output["fc"].shape == (None, 16)
+
+
+IN_A_NEW_PROCESS = """
+import re, sys
+import mizoo
+for file in ("any_size.keras", "augmenting.keras"):
+    mizoo.load(file)
+import keras
+missing = [name for name in sys.argv[1:] if keras.saving.get_registered_object(f"mizoo>{name}") is None]
+assert not missing, missing
+path = "objective.keras"
+try:
+    mizoo.load(path)
+except mizoo.UserError as error:
+    for code in re.findall("`(.*?)`", str(error)):
+        exec(code)
+mizoo.load("encoder.keras")
+"""
+
+
+def test_files_with_classes_of_the_package_load_in_a_new_process(tmp_path):
+    """Those of every class that an encoder can hold, and by the words of the refusal what a saved objective holds."""
+    outside = {PACKAGE / "optimizers.py", PACKAGE / "recipes/schedules.py", *(PACKAGE / "objectives").glob("*.py")}
+    registered = re.compile(r"@keras\.saving\.register_keras_serializable\(\"mizoo\"\)\n(?:@.*\n)*class (\w+)")
+    names = [name for file in set(PACKAGE.rglob("*.py")) - outside for name in registered.findall(file.read_text())]
+    assert {"Fit", "Augment", "Flip", "Noise"} <= set(names)
+    encoder = any_size(toy_encoder())
+    encoder.save(tmp_path / "any_size.keras")
+    augmenting = keras.Sequential([keras.Input((32, 32, 3)), augment.layer("dim"), keras.layers.Flatten()])
+    augmenting.compile(optimizers.Muon(Trapezoid(0.1, 10)), "mse")
+    augmenting.save(tmp_path / "augmenting.keras")
+    objective = SimCLR(encoder, augment=augment.preset("views", side=32))
+    objective.compile(optimizers.Muon(Trapezoid(0.1, 10)))
+    objective.save(tmp_path / "objective.keras")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_NEW_PROCESS, *names], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_class_that_is_not_registered_is_refused_with_what_to_do(tmp_path, monkeypatch):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import mizoo
+from mizoo.critics import vector_critic
 from mizoo.errors import UserError
-from mizoo.mi import copies, crossfit, inputs, ksg, scoring
+from mizoo.mi import copies, crossfit, inputs, ksg, models, scoring
 
 pytest.importorskip("scipy")
 QUICK = {"critic": "bilinear", "max_steps": 50, "progress": False}
@@ -328,6 +329,23 @@ def test_smile_with_its_own_clip_stays_near_the_truth_at_8_nats(rng):
     assert np.mean(values[None]) == pytest.approx(8.3, abs=0.4) and np.mean(values[5.0]) > 9
 
 
+@pytest.mark.parametrize("wide", ["concat", "club"])
+def test_wide_networks_and_many_columns_are_scored_in_little_memory(rng, monkeypatch, wide):
+    x, y = rng.standard_normal((2, 260, 500)).astype("float32")
+    if wide == "club":
+        model = models.DensityPair("club", 500, 500, "gaussian", (4,), 0)
+    else:
+        model = models.Contrast("infonce", vector_critic("concat", 500, 500, (512,)))
+        model.critic.rest.parts[-1].kernel.assign(rng.standard_normal((512, 1)))
+    whole = np.asarray(model.scores(x, y))
+    formed, scores = [], type(model).scores
+    monkeypatch.setattr(type(model), "scores", lambda self, x, y: formed.append(len(x) * len(y)) or scores(self, x, y))
+    np.testing.assert_allclose(scoring.scores(model, x, y), whole, rtol=1e-4, atol=1e-3)
+    if wide == "club":
+        assert np.isfinite([float(each) for each in model.criterion(x, y)]).all()
+    assert 4 * 500 * max(formed) <= 1 << 26
+
+
 def test_repeats_are_averaged(rng):
     x, y = pair(rng, 400)
     one, two = (mizoo.mi.estimate(x, y, repeats=count, **{**QUICK, "max_steps": 50}) for count in (1, 2))
@@ -382,6 +400,9 @@ def test_lists_and_data_frames_are_taken(rng):
     frame["name"] = [f"row {i}" for i in range(400)]
     with pytest.raises(UserError, match="nearly all different.*'name'"):
         mizoo.mi.estimate(frame, y)
+    frame["name"] = ["?", "?", *rng.integers(20, 80, 398).tolist()]
+    with pytest.raises(UserError, match="Column 'name' of `x` holds numbers and text: .*'\\?' \\(2\\)"):
+        mizoo.mi.estimate(frame, y)
 
 
 def test_a_column_of_text_is_one_variable(rng):
@@ -419,6 +440,7 @@ def test_a_table_is_estimated_from_the_command_line(rng, tmp_path, mi_estimate, 
     options = ("--x", "a,kind", "--bound", "ksg", "--y")
     found = [mi_estimate(path, *options, "b") for path in (tmp_path / "data.csv", "~/data.csv", "~/data.TSV")]
     assert found[0][0] == 0 and "nats (ksg" in found[0][1] and found[0] == found[1] == found[2]
+    assert "column kind is text: each of its 2 values becomes a column of 0 and 1\n" in found[0][2]
     code, _, said = mi_estimate(tmp_path / "data.csv", *options, "c")
     assert code == 2 and "columns a, b, kind. Received: c" in said
     for option, name in (("--permutations", "permutations"), ("--repeats", "repeats")):
@@ -456,6 +478,24 @@ def test_tables_that_are_none_are_refused_in_one_line(tmp_path, mi_estimate, sto
             np.save(stream, stored)
     options = [each for each in options if each != ".npz"]
     code, _, said = mi_estimate(path, "--x", "a", "--y", "b", "--bound", "ksg", *options)
+    assert code == 2 and len(said.splitlines()) == 1 and re.search(message, said)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("a", "N/A", "Column 'a' has missing values: .* 2 of them, such as 'N/A'"),
+        ("a", "?", r"Column 'a' holds numbers and text: .*'\?' \(2\)"),
+        ("g", "", "Column 'g' has missing values: .* a group of its own. Received: 2 of them, such as ''"),
+        ("g", "null", "Column 'g' has missing values"),
+    ],
+)
+def test_cells_of_a_table_that_stand_for_nothing_are_no_values(rng, tmp_path, mi_estimate, column, cell, message):
+    """Two of them made each number of the column a category, and rows without a group one group."""
+    lines = {name: [str(value) for value in rng.integers(20, 40, 300)] for name in "abg"}
+    lines[column][7] = lines[column][90] = cell
+    (tmp_path / "data.csv").write_text("\n".join(["a,b,g", *map(",".join, zip(*lines.values()))]))
+    code, _, said = mi_estimate(tmp_path / "data.csv", "--x", "a", "--y", "b", "--groups", "g", "--bound", "ksg")
     assert code == 2 and len(said.splitlines()) == 1 and re.search(message, said)
 
 

@@ -146,6 +146,10 @@ def test_groups_of_any_labels(rng):
     equal = np.array([kinds[i % 4](n) for i, n in enumerate(numbers)], dtype=object)  # the same numbers
     found = [mizoo.mi.estimate(x, y, "ksg", groups=groups).nats for groups in (numbers, mixed, equal)]
     assert found[0] == found[1] == found[2]
+    settings = {"bound": "infonce", "critic": "bilinear", "max_steps": 1, "progress": False}
+    z = rng.standard_normal(400)
+    for combined in (mizoo.mi.conditional, mizoo.mi.total_correlation):
+        assert combined(x, y, z, groups=mixed, **settings).standard_error > 0
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan])

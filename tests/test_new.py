@@ -10,10 +10,12 @@ from PIL import Image
 from support.deep import png_of_16_bit_colour
 
 from mizoo import data, recipes
+from mizoo.callbacks import OnlineProbe
 from mizoo.errors import UserError
 from mizoo.new import Cost, Survey, Wishes, choose, new, refuse, survey, words
 from mizoo.new import run as running
 from mizoo.new.choose import FEW, MOST_PASSES, PASSES
+from mizoo.recipes.training import Watch
 
 
 def write(folder, rng, count, size=(40, 40), mode="RGB", suffix="png"):
@@ -324,6 +326,28 @@ def test_grey_scans_of_12_bits_get_their_depth(tmp_path, rng, quick):
     assert (recipe.name, recipe.data.depth, recipe.data.without_files) == ("1e3", 12, ("colour.png",))
     loaded = data.load(tmp_path / "scans", depth=recipe.data.depth, without=recipe.data.without_files)
     assert len(loaded) == 100 and loaded.images.max() == 255
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_labels_are_read_like_the_pictures_without_broken_files_and_with_their_bits(own, tmp_path, rng, quick):
+    scans = tmp_path / "scans"
+    few = scans if own else tmp_path / "few"
+    for folder, most, count in ((scans, 4096, 60), *(() if own else ((few, 1000, 4),))):
+        for label in "ab":
+            (folder / label).mkdir(parents=True)
+            for i in range(count):
+                image = Image.fromarray(rng.integers(0, most, (40, 40)).astype("uint16"))
+                image.save(folder / label / f"{i}.png")
+    (few / "a" / "cut.png").write_bytes((few / "a" / "1.png").read_bytes()[:400])
+    made = new(tmp_path / "my.yaml", scans, labelled=few, progress=False)
+    recipe = recipes.load(made.written)
+    assert (recipe.watch.depth, recipe.watch.without_files) == (12, ("a/cut.png",))  # the few are of the same camera
+    assert "watch.depth: 12" in str(made) and "watch.without_files" in str(made)
+    probe = OnlineProbe(**recipe.watch.arguments(recipe.data))
+    assert (probe.depth, probe.without) == (12, ("a/cut.png",))
+    probe.load((32, 32, 3))
+    bare = Watch(source=str(few)).arguments(recipe.data)  # its own folder a run reads as it trains on it
+    assert (bare["depth"], bare["without"]) == ((12, ("a/cut.png",)) if own else (None, ()))
 
 
 def test_a_few_steps_are_measured():

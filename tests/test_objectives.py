@@ -12,7 +12,7 @@ from support.encoders import toy_encoder
 
 from mizoo import augment, data
 from mizoo.errors import UserError
-from mizoo.objectives import DeepInfoMax, Objective
+from mizoo.objectives import DeepCoTraining, DeepInfoMax, InformationMaximization, Objective, SimCLR, Supervised
 from mizoo.objectives.base import ADVERSARY
 from mizoo.objectives.prior_matching import discriminator, prior_losses
 
@@ -246,6 +246,58 @@ def test_plain_pictures_and_named_batches_both_train(rng):
 def test_impossible_arguments_are_named(arguments, words):
     with pytest.raises(UserError, match=words):
         deep_infomax(**arguments)
+
+
+VIEWS = {"augment": augment.preset("dim")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (Supervised, {"classes": 3}),
+        (SimCLR, VIEWS),
+        (InformationMaximization, VIEWS),
+        (DeepCoTraining, VIEWS),
+        *[
+            (DeepInfoMax, {"prior_weight": 0.0, "local_weight": float(name != "global_weight"), name: 1.0})
+            for name in ("prior_weight", "global_weight", "coordinates_weight")
+        ],
+    ],
+)
+def test_pooling_that_keeps_its_axes_is_told_at_construction(kind, arguments):
+    """`Supervised` trained on nonsense without a word, and others failed in `fit`."""
+    x = keras.Input((8, 8, 3))
+    encoder = keras.Model(x, {"local": x, "global": keras.layers.GlobalAveragePooling2D(keepdims=True)(x)})
+    with pytest.raises(UserError, match=r"`global` is a vector .*\(None, 1, 1, 3\).*Pool or flatten"):
+        kind(encoder, **arguments)
+
+
+class WithDropout(Brightness):
+    """An objective with a second generator, in one of its layers."""
+
+    def __init__(self, encoder):
+        super().__init__(encoder)
+        self.dropout = keras.layers.Dropout(0.5, seed=1)
+        self.track_terms()
+
+    def draws(self) -> list[np.ndarray]:
+        both = self.draw_noise((2, 5)), self.dropout(ops.ones(40), training=True)
+        return [ops.convert_to_numpy(each) for each in both]
+
+
+def test_saved_weights_go_on_with_the_noise_of_the_objective(tmp_path, monkeypatch):
+    """A loaded objective drew the views of the first epochs again."""
+    model, again, before = (WithDropout(toy_encoder()) for _ in range(3))
+    first = model.draws()
+    model.save_weights(tmp_path / "now.weights.h5")
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "save_own_variables", keras.Model.save_own_variables)
+        model.save_weights(tmp_path / "before.weights.h5")
+    again.load_weights(tmp_path / "now.weights.h5")
+    before.load_weights(tmp_path / "before.weights.h5")
+    for one, other, of_first, of_before in zip(model.draws(), again.draws(), first, before.draws()):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(of_first, of_before)
 
 
 def test_an_encoder_without_endpoints_is_refused():

@@ -115,6 +115,17 @@ def test_the_list_is_a_line_for_each_entry_under_titles(entries, monkeypatch, ca
     assert "ONNX Runtime on CPU, 1 core" in err and "`mizoo speed c d`" in err and "warning: d: " in err
 
 
+def test_the_list_names_the_recipes_that_have_no_weights(entries, monkeypatch, capsys):
+    for recipe in ("mine/recipe.yaml", "paper/vae.yaml", "a/recipe.yaml", "a/first.yaml"):
+        file = entries.root / "models" / recipe
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    line = "recipes without weights, for `mizoo pretrain`: "
+    assert f"{line}mine, paper/vae\n" in run(monkeypatch, capsys, "list")[1]
+    assert run(monkeypatch, capsys, "list", "paper*") == ("", f"{line}paper/vae\n")
+    assert line not in run(monkeypatch, capsys, "list", "a*")[1]
+
+
 def test_the_list_in_json_is_the_overview(entries, monkeypatch, capsys):
     out, err = run(monkeypatch, capsys, "list", "[ab]", "--sort", "linear", "--json")
     assert json.loads(out) == overview.overview("[ab]", "linear") and not err

@@ -94,6 +94,8 @@ def test_the_family_is_every_recipe_of_its_folder():
     }
     published = {row["method"] for paper in papers() if paper["protocol"] == "mlp200" for row in paper["rows"]}
     assert {paper for _, paper in module.FAMILY.values() if paper} <= published
+    random_weights = recipes.load("dim_local_cifar10").encoder  # whose rows stand in the same tables
+    assert all(recipes.load(f"{module.FOLDER}{name}").encoder == random_weights for name in module.FAMILY)
 
 
 def test_the_cheapest_is_first_and_an_interrupted_run_makes_what_is_missing_alone(script, fake, tmp_path):
@@ -165,6 +167,21 @@ def test_the_tables_put_the_papers_numbers_into_columns_of_their_own(script, fak
     costs = cells(paper_models_tables(tmp_path / "two.json"))[:5]
     assert costs[0][-1] == "machine" and {line[-1] for line in costs[2:]} == {"CPU, 1 core", "CPU, 8 cores"}
     assert "`fast`" in text and "1,000 epochs" in text and text.count("Protocol") == 2
+
+
+def test_random_weights_and_pixels_stand_below_what_was_measured_alike(script, fake, tmp_path):
+    script.main(arguments(tmp_path))
+    row = dataclasses.replace(a_row(entry="same", dataset="cifar10", source="tfds:cifar10/3.0.2"), value=41.25)
+    rows = [
+        dataclasses.replace(row, encoder="random"),
+        dataclasses.replace(row, encoder="pixels", endpoint="pixels"),
+        dataclasses.replace(row, encoder="random", endpoint="conv", train_size=500),  # other numbers of pictures
+        dataclasses.replace(row, encoder="random", endpoint="local"),  # that no recipe was measured on
+        dataclasses.replace(row, encoder="random", protocol="mlp200", settings={"schedule": "paper"}),
+    ]
+    text = paper_models_tables(tmp_path / "rows.json", rows)
+    assert cells(text)[-7][1:] == ["conv", "fc", "global", "pixels"] and text.count("41.25") == 2
+    assert cells(text)[-2:] == [["`same`, random weights", "", "41.25", "", ""], ["raw pixels", "", "", "", "41.25"]]
 
 
 def test_the_papers_extended_comparison_stands_below_in_a_column_of_its_own(script, fake, tmp_path):

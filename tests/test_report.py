@@ -94,6 +94,9 @@ def test_the_papers_rows_have_a_source_a_protocol_and_plausible_numbers():
             most = 100 if paper["protocol"] not in ("mine", "ndm") else 1000  # percent, or nats
             assert all(0 < value < most for key, value in row.items() if key != "method")
     assert not any("DV" in row["method"] for paper in report.papers() for row in paper["rows"])
+    extended = [paper for paper in report.papers() if "extended" in paper["source"] and paper.get("variant") != "plain"]
+    methods = {tuple(row["method"] for row in paper["rows"]) for paper in extended}
+    assert len(extended) == 4 and len(methods) == 1  # one table of the paper: all of its encoders by each measure
 
 
 def test_no_rows_make_no_table():
@@ -277,6 +280,16 @@ def test_report_writes_the_blocks_and_leaves_the_rest(entry):
     assert "74.31 ± 0.13" in text and "old" not in text and "66.12" not in text
     report.write_tables(entry)
     assert path.read_text() == text
+
+
+def test_what_was_trained_at_length_and_not_published_has_a_table_of_its_rows(entry):
+    path = page(entry, "<!-- table: trials at length -->\n<!-- /table -->\n")
+    (entry / "benchmarks").mkdir()
+    rows = [dataclasses.replace(ROW, split="validation", entry="muon"), dataclasses.replace(ROW, split="validation")]
+    merge_rows(entry / "benchmarks" / "trials_at_length.json", rows)
+    report.write_tables(entry)
+    assert "validation split" in path.read_text() and "Hjelm et al. 2018, Table" not in path.read_text()
+    assert [line[0] for line in cells(path.read_text())[2:]] == [f"**`{ROW.entry}`**", "**`muon`**"]
 
 
 def test_trials_stand_beside_the_recipe_with_their_differences(tmp_path):

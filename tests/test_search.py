@@ -181,6 +181,25 @@ def test_what_has_no_rgb_is_a_grey_tile_and_a_sheet_too_wide_for_its_format_is_r
         search.draw([(photos / "07.png", hits)], tmp_path / "hits.png")
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_an_index_of_12_bit_scans_is_searched_and_drawn_by_their_bits(encoder, tmp_path):
+    for i in range(6):
+        grey = scene(i)[..., 0]
+        Image.fromarray(grey).save(tmp_path / f"{i}.jpg", quality=95)
+        Image.fromarray(grey.astype("uint16") * 16).save(tmp_path / f"{i}.png")
+    made, report = search.build(tmp_path / "*.png", tmp_path / "x.index", encoder, depth=12, max_pixels=1920)
+    index = search.read(made.file)
+    assert (report.count, index.depth, index.max_pixels) == (6, 12, 1920)
+    for kind in ("jpg", "png"):
+        found = index.search([tmp_path / f"{i}.{kind}" for i in range(6)], 1)
+        assert [hits[0].path.name for _, hits in found] == [f"{i}.png" for i in range(6)]
+    sheet = np.asarray(Image.open(search.draw(found, tmp_path / "hits.png", index.depth))).astype(int)
+    assert np.abs(sheet[8 : 8 + 128, 8 : 8 + 128] - sheet[8 : 8 + 128, 160 : 160 + 128]).max() == 0
+    assert sheet[8 : 8 + 128, 8 : 8 + 128].max() > 180
+    with pytest.raises(UserError, match="more than 1,919"):
+        search.build(tmp_path / "*.png", tmp_path / "y.index", encoder, max_pixels=1919)
+
+
 @pytest.mark.parametrize("runtime", ["onnx", "keras"])
 def test_an_endpoint_too_wide_to_compare_is_refused_before_anything_is_encoded(runtime, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(indexing, "_WIDEST", 100)
@@ -248,10 +267,11 @@ def test_the_command_needs_no_keras(encoder, photos, tmp_path):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
-    done = mizoo("search", "index", photos, "-o", "my.index", "--encoder", encoder)
+    done = mizoo("search", "index", photos, "-o", "my.index", "--encoder", encoder, "--depth", 12, "--max-pixels", 9999)
     assert done.returncode == 1 and "42 pictures by fc" in done.stdout and "skipped" in done.stderr, done.stderr
     done = mizoo("search", "my.index", photos / "07.png", "-k", 2, "--picture", "hits.png", "--json")
     (answer,) = json.loads(done.stdout)
+    assert search.read(tmp_path / "my.index").depth == 12 and search.read(tmp_path / "my.index").max_pixels == 9999
     assert len(answer["hits"]) == 2 and (tmp_path / "hits.png").is_file(), done.stderr
     done = mizoo("search", "my.index", "--duplicates", "--threshold", 0.995)
     assert "again.jpg" in done.stdout and "2 groups, 2 pictures more" in done.stderr

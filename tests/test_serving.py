@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import re
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 keras = pytest.importorskip("keras")
 if keras.backend.backend() != "tensorflow":
@@ -32,6 +30,7 @@ from mizoo.errors import UserError  # noqa: E402
 from mizoo.export import compare, save_onnx, save_saved_model  # noqa: E402
 from mizoo.export.keras_file import save_keras  # noqa: E402
 from mizoo.export.quantization import quantize_onnx, take_uint8  # noqa: E402
+from mizoo.export.saved_model import file_of  # noqa: E402
 from mizoo.zoo.manifests import why_stale  # noqa: E402
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/serving.md").read_text(encoding="utf-8")
@@ -72,15 +71,9 @@ def test_the_saved_model_takes_floats_and_bytes_by_name(saved, encoder, images):
         assert max(compare(got, wanted).values()) < 1e-5
 
 
-def encoded(picture: np.ndarray, kind: str) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, kind, **({"quality": 95} if kind == "JPEG" else {}))
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_the_saved_model_reads_files_as_embed_does(saved, encoder, photos, kind, tmp_path):
-    contents = [encoded(picture, kind) for picture in photos]
+    contents = [file_of(picture, kind) for picture in photos]
     read = []
     for i, content in enumerate(contents):
         (tmp_path / str(i)).write_bytes(content)
@@ -88,6 +81,21 @@ def test_the_saved_model_reads_files_as_embed_does(saved, encoder, photos, kind,
     wanted = values_of(encoder, np.stack(read))
     got = {key: value.numpy() for key, value in saved.signatures["serve_encoded"](encoded=contents).items()}
     assert max(compare(got, wanted).values()) < FILES
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_the_pixels_of_files_are_those_of_embed_to_one_grey_level(channels, photos):
+    import tensorflow as tf
+
+    from mizoo.export.saved_model import _decoded
+
+    sizes = [(200, 33), (427, 640), (32, 24), (28, 28), (100, 37)]
+    whole = [pictures.fit(photo, size) for photo in photos[:3] for size in sizes]
+    contents = [file_of(each, kind) for kind in ("JPEG", "PNG", "GIF", "BMP") for each in whole]  # of quality 75
+    got = _decoded(tf.constant(contents), 32, 24, channels).numpy()
+    for content, picture in zip(contents, got, strict=True):
+        wanted = pictures.fit(pictures.decode(content, "a file", channels=channels), (32, 24))
+        assert np.abs(picture - wanted).max() <= 1
 
 
 def test_an_encoder_of_sounds_has_no_signature_of_files():
@@ -145,6 +153,13 @@ def test_eight_bits_are_written_with_the_probe_that_they_kept(encoder, labelled,
     assert max(compare(one, other).values()) == 0
 
 
+def test_eight_bits_leave_the_resizing_of_pictures_of_any_size_exact(encoder, labelled, tmp_path):
+    from mizoo.encoders.resizing import any_size
+
+    probe = deploying.deploy(any_size(encoder), tmp_path, quantize="int8", progress=False)["probe"]
+    assert probe["float32"] > 90 and probe["float32"] - probe["int8"] <= deploying.LARGEST_LOSS
+
+
 def test_eight_bits_that_lose_the_probe_are_refused(encoder, labelled, tmp_path, monkeypatch):
     """Ranges that were measured on black pictures cut everything off."""
     monkeypatch.setattr(
@@ -152,7 +167,7 @@ def test_eight_bits_that_lose_the_probe_are_refused(encoder, labelled, tmp_path,
         "quantize_onnx",
         lambda source, path, pictures: quantize_onnx(source, path, np.zeros_like(pictures)),
     )
-    with pytest.raises(UserError, match=r"loses .* points of a probe on 'fc'"):
+    with pytest.raises(UserError, match=r"loses .* points of accuracy by 'fc'"):
         deploying.deploy(encoder, tmp_path, quantize="int8", progress=False)
     assert not list(tmp_path.iterdir())
 
@@ -207,6 +222,33 @@ def test_eight_bits_of_pictures_of_one_class_are_refused_before_anything_is_expo
         deploying.deploy(encoder, tmp_path, quantize="int8", progress=False)
 
 
+def test_eight_bits_of_a_classifier_are_checked_on_its_own_classes(encoder, labelled, tmp_path):
+    """A probe on its probabilities, fitted on the pictures of something else, says nothing of them."""
+    import keras
+    from sklearn.linear_model import LogisticRegression
+
+    data = two_kinds()
+    head = LogisticRegression(max_iter=300).fit(np.asarray(encoder(data.images)["fc"]), data.labels)
+    logit = keras.layers.Dense(2, activation="softmax", name="probabilities")
+    model = keras.Model(encoder.inputs, {"probabilities": logit(encoder.output["fc"])})
+    logit.set_weights([np.concatenate([-head.coef_, head.coef_]).T / 2, np.array([-0.5, 0.5]) * head.intercept_])
+    model.save(tmp_path / "light.keras")
+
+    def eight_bits(classes, **settings):
+        (tmp_path / "light.json").write_text(json.dumps({"classes": classes}))
+        return deploying.deploy(tmp_path / "light.keras", tmp_path / "out", quantize="int8", progress=False, **settings)
+
+    with pytest.raises(UserError, match=r"\(top, bottom\): pass a `dataset`"):
+        eight_bits(["top", "bottom"])
+    with pytest.raises(UserError, match="two_kinds has others: top, bottom"):
+        eight_bits(["cat", "dog"], dataset="light")
+    probe = eight_bits(["top", "bottom"], dataset="light")["probe"]
+    assert (probe["endpoint"], probe["train"], probe["test"]) == ("probabilities", 0, 100)
+    assert probe["float32"] > 90 and probe["agreement"] > 95
+    swapped = eight_bits(["bottom", "top"], dataset="light")["probe"]  # columns go by the names of the classes
+    assert swapped["float32"] == pytest.approx(100 - probe["float32"])
+
+
 @pytest.mark.slow
 def test_litert_agrees_by_signature_in_float_and_in_eight_bits(encoder, labelled, tmp_path):
     pytest.importorskip("ai_edge_litert")
@@ -258,7 +300,7 @@ def test_the_fastapi_service_answers_with_the_features_of_embed(tmp_path, photos
     names: dict = {"__name__": "service"}
     exec(compile(source, "service.py", "exec"), names)
     client = TestClient(names["app"])
-    content = encoded(photos[0], "PNG")
+    content = file_of(photos[0], "PNG")
     (tmp_path / "0.png").write_bytes(content)
     wanted = mizoo.load("simclr_cifar10", "fc", "onnx")(pictures.prepare(tmp_path / "0.png", (32, 32, 3))[None])[0]
     answer = client.post("/features", files=[("files", ("a.png", content)), ("files", ("b.png", content))])

@@ -70,6 +70,20 @@ def test_paths_are_read_as_embed_reads_them(images, tmp_path, photos):
         Features(SMALL).transform([*paths, tmp_path / "missing.png"])
 
 
+def test_deep_files_take_their_bits_and_are_told_once_without(images, tmp_path):
+    paths = [tmp_path / f"{i}{suffix}" for suffix in (".bmp", ".png") for i in range(4)]
+    for i in range(4):
+        Image.fromarray(images[i, ..., 0]).save(paths[i])
+        Image.fromarray(images[i, ..., 0].astype("uint16") * 16).save(paths[4 + i])
+    values = Features(SMALL, batch_size=3, depth=12, max_pixels=1024).transform(paths)
+    np.testing.assert_allclose(values[4:], values[:4], atol=0.05)
+    with pytest.warns(UserWarning, match=r"0\.png: .*3 more of 8 files") as told:
+        dark = Features(SMALL, batch_size=3).transform(paths)
+    assert len(told) == 1 and np.abs(dark[4:] - values[4:]).max() > 0.5
+    with pytest.raises(UserError, match="more than 1,023"):
+        Features(SMALL, max_pixels=1023).transform(paths)
+
+
 def test_a_search_over_name_endpoint_and_strength_runs_in_two_processes(images):
     model = make_pipeline(Features(SMALL), StandardScaler(), LogisticRegression(max_iter=200))
     grid = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from support import pages
 
 from mizoo import data, encoders, recipes, zoo
 from mizoo.data import sound_files as sounds
@@ -250,11 +250,9 @@ def test_a_folder_of_sounds_is_a_set_of_one_rate(tape):
 
 
 def test_the_page_on_own_sequences_does_what_it_says(rng):
-    text = (Path(__file__).parents[1] / "docs" / "sequences.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = pages.blocks("docs/sequences.md")
     series = rng.standard_normal((128, 12, 3)).cumsum(axis=1).astype("float32") / 4
-    names = {"series": series}
-    exec(compile(code.replace("epochs=20", "epochs=20, verbose=0"), "sequences.md", "exec"), names)
+    names = pages.run(code, "docs/sequences.md", {"series": series}, ("epochs=20", "epochs=20, verbose=0"))
     assert names["whole"].shape == (128, 32) and names["each_step"].shape == (128, 12, 32)
     terms = names["history"].history
     assert terms["mi_1"][-1] > terms["mi_1"][0] + 0.1

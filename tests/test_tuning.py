@@ -20,6 +20,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from PIL import Image
+from support import pages
 from support.encoders import TOY
 
 from mizoo import cli, recipes, tuning
@@ -371,7 +372,7 @@ def test_what_is_not_installed_is_named_with_its_extra(pictures, tmp_path, monke
 def test_the_page_runs_as_printed(pictures, tmp_path, monkeypatch, eager):
     text = (Path(__file__).resolve().parents[1] / "docs/tuning.md").read_text(encoding="utf-8")
     (printed,) = re.findall(r"```yaml\n(name: mine\n.*?)```", text, re.DOTALL)
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = pages.blocks("docs/tuning.md")
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(printed)
     recipe = recipes.load("mine.yaml")
@@ -382,8 +383,7 @@ def test_the_page_runs_as_printed(pictures, tmp_path, monkeypatch, eager):
     keys = {"objective.temperature": [0.2, 0.5]}
     small = {"encoder": TOY, "training": settings, "search.keys": keys, "data.source": str(pictures)}
     Path("mine.yaml").write_text(recipes.load("mine.yaml", small).dump())
-    names: dict = {}
-    exec(compile(code.replace("max_trials=20", "max_trials=2"), "docs/tuning.md", "exec"), names)
+    names = pages.run(code, "docs/tuning.md", {}, ("max_trials=20", "max_trials=2"))
     assert Path("runs/best/encoder.keras").is_file()
     scores = {
         each.hyperparameters["objective.temperature"]: each.score for each in names["tuner"].oracle.trials.values()

@@ -144,6 +144,17 @@ def test_an_unknown_file_of_an_entry_is_refused(shelf):
         zoo.path("small_net", "../secret")
 
 
+@pytest.mark.parametrize(("name", "run"), [("plain", "runs/plain"), ("paper/vae", "runs/paper_vae")])
+def test_a_recipe_without_weights_is_told_from_an_unknown_name(shelf, name, run):
+    file = shelf / "models" / (f"{name}.yaml" if "/" in name else f"{name}/recipe.yaml")
+    file.parent.mkdir()
+    file.write_text(f"name: {run.removeprefix('runs/')}\n")
+    says = rf"{name} is a recipe without published weights: `mizoo pretrain {name}` .* {run}\. Published: small_net"
+    for ask in (zoo.info, zoo.load, lambda each: zoo.load(each, runtime="onnx")):
+        with pytest.raises(UserError, match=says):
+            ask(name)
+
+
 def test_an_empty_zoo_is_named_as_one(fake_zoo):
     with pytest.raises(UserError, match="publishes none"):
         zoo.load("dim_local_cifar10")

@@ -67,7 +67,8 @@ class Augment(keras.layers.Layer):
     """An augmentation as a Keras layer, for a classifier: at work while `training`, and nothing otherwise.
 
     Its noise comes from a generator of its own, so every call draws other views. On the TensorFlow backend it also
-    works in `tf.data`: `dataset.map(lambda x, y: (layer(x, training=True), y))`.
+    works in `tf.data`, `dataset.map(lambda x, y: (layer(x, training=True), y))`; on the others it stands in front of
+    the model, and a tensor of a `tf.data` graph is a `UserError`.
 
     Args:
         augmentation: what an objective takes as `augment`: an operation of this package, several in a list, or a
@@ -86,6 +87,21 @@ class Augment(keras.layers.Layer):
         self.augmentation = made
         self.seed = seed if seed is None else check_seed(seed)
         self.generator = keras.random.SeedGenerator(self.seed)
+
+    def __call__(self, images, *arguments, **settings):
+        """What Keras does with a call, but for a tensor of a graph of TensorFlow's, which another backend cannot read.
+
+        Raises:
+            UserError: for that tensor.
+        """
+        backend = keras.backend.backend()
+        of_graph = type(images).__module__.startswith("tensorflow.") and not hasattr(images, "numpy")
+        if of_graph and backend != "tensorflow":
+            raise UserError(
+                "An augmentation in tf.data needs Keras on TensorFlow. Received: a symbolic tensor of TensorFlow, with "
+                f"Keras on {backend}. Put the layer in front of the model, or set KERAS_BACKEND=tensorflow."
+            )
+        return super().__call__(images, *arguments, **settings)
 
     def call(self, images, training=None):
         """Views of pictures (N, H, W, C) in 0..255, float32 of the same shape; the pictures where not `training`."""

@@ -24,7 +24,10 @@ def export(
     quantize: Annotated[
         str, typer.Option(help="int8: a quarter of the size; refused if a probe on labelled pictures loses.")
     ] = "none",
-    dataset: Annotated[str, typer.Option(help="Of int8: labelled pictures to calibrate and probe on.")] = "cifar10",
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Of int8: labelled pictures to calibrate and probe on; cifar10 unless it is a classifier."),
+    ] = None,
     resize: Annotated[
         bool,
         typer.Option("--resize", help="Pictures of any size go in and are resized inside."),

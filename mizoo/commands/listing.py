@@ -29,11 +29,12 @@ def list_entries(
     if as_json:
         print(json.dumps(listed, indent=2))
         return
-    if not listed:
-        return
-    _print_table(overview.HEAD, [overview.cells(each) for each in listed])
-    for line in overview.legend(listed):
-        print(line, file=sys.stderr)
+    if listed:
+        _print_table(overview.HEAD, [overview.cells(each) for each in listed])
+        for line in overview.legend(listed):
+            print(line, file=sys.stderr)
+    if alone := overview.recipes_alone(pattern):
+        print(f"recipes without weights, for `mizoo pretrain`: {', '.join(alone)}", file=sys.stderr)
 
 
 def _print_table(head, lines) -> None:

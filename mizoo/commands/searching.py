@@ -31,6 +31,13 @@ def search(
         bool, typer.Option("--duplicates", help="Groups of pictures that are nearly the same.")
     ] = False,
     threshold: Annotated[float | None, typer.Option(help="Of --duplicates: cosine of the features, at most 1.")] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=8, max=32, help="Of `index`: bits of 16-bit grey files that hold fewer, such as 12."),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Of `index`: pixels of the largest picture; 128 million.")
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with all, also of 50,000 pictures and more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -39,17 +46,18 @@ def search(
     mizoo search index photos/ -o photos.index; mizoo search photos.index query.jpg -k 12 --picture hits.png
     """
     if index == "index":
-        _build(pictures or [], output, encoder, endpoint, runtime, exact)
+        _build(pictures or [], output, encoder, endpoint, runtime, exact, depth, max_pixels)
     elif duplicates:
         _duplicates(index, threshold, exact, as_json)
     else:
         _search(index, pictures or [], count, picture, exact, as_json)
 
 
-def _build(pictures, output, encoder, endpoint, runtime, exact) -> None:
+def _build(pictures, output, encoder, endpoint, runtime, exact, depth, max_pixels) -> None:
     from mizoo import search as searching
 
-    index, report = searching.build(pictures, output, encoder, endpoint, runtime, exact)
+    read_as = {"depth": depth, "max_pixels": max_pixels}
+    index, report = searching.build(pictures, output, encoder, endpoint, runtime, exact, **read_as)
     for path, reason in report.failed:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     if report.passed_over:
@@ -65,7 +73,8 @@ def _search(index, queries, count, picture, exact, as_json) -> None:
 
     if not queries:
         raise UserError("Name a picture to look for: `mizoo search photos.index query.jpg`; or --duplicates.")
-    found = searching.read(index).search(queries, count, exact)
+    read = searching.read(index)
+    found = read.search(queries, count, exact)
     if as_json:
         listed = [
             {"query": str(query), "hits": [{"path": str(hit.path), "similarity": hit.similarity} for hit in hits]}
@@ -79,7 +88,7 @@ def _search(index, queries, count, picture, exact, as_json) -> None:
             for hit in hits:
                 print(f"{hit.similarity:.3f}  {hit.path}{'' if hit.path.exists() else '  (gone)'}")
     if picture is not None:
-        print(searching.draw(found, picture), file=sys.stderr)
+        print(searching.draw(found, picture, read.depth, read.max_pixels), file=sys.stderr)
 
 
 def _duplicates(index, threshold, exact, as_json) -> None:

@@ -52,7 +52,13 @@ def vector_critic(
 
 
 class VectorCritic(layers.Layer):
-    """Scores of vectors: what belongs to each side alone (`sides`), then what takes both (`pair`)."""
+    """Scores of vectors: what belongs to each side alone (`sides`), then what takes both (`pair`).
+
+    Attributes:
+        pair_size: numbers that are formed for each pair on the way to its score, for a subclass to set.
+    """
+
+    pair_size = 1
 
     def __init__(self) -> None:
         super().__init__(dtype="float32")
@@ -137,6 +143,7 @@ class Concat(VectorCritic):
         self.row_layer.build((None, rows))
         self.column_layer.build((None, columns))
         self.rest = Network(hidden[0], hidden[1:], 1, seed + 2, zero=True)
+        self.pair_size = max(hidden)
 
     def sides(self, x, y):
         """The two terms of the first layer."""

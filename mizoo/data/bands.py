@@ -15,6 +15,7 @@ from mizoo.errors import UserError, not_installed
 
 ARRAYS = frozenset((".npy",))
 """Suffixes of files that hold a picture as an array of NumPy; in a folder they count by their shape."""
+_ORIENTATION, _PHOTOMETRIC, _BITS_PER_SAMPLE, _PLANES = 274, 262, 258, 284  # tags of TIFF
 _BEGINNINGS = {b"\x93NUMPY": "array", b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff"}
 COLOURS = (None, 1, 3)
 """Numbers of channels that ordinary files are brought to: all are read as RGB, or turned to grey."""
@@ -24,12 +25,14 @@ class Bands(NamedTuple):
     """A file that was opened and not read yet.
 
     Attributes:
-        shape: of its array, (H, W), (H, W, C) or (C, H, W), without axes of length 1.
-        read: its values, an array of that shape.
+        shape: of its array as it is stored, (H, W), (H, W, C) or (C, H, W), without axes of length 1.
+        read: its values, an array of so many, turned upright.
+        white_is_zero: whether grey values count from white.
     """
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
+    white_is_zero: bool = False
 
 
 def opened(file: Path | bytes) -> BinaryIO:
@@ -76,14 +79,29 @@ def _array(file: Path | bytes) -> np.ndarray:
     return values
 
 
-def open_tiff(path: Path, channels: int | None = None) -> Bands:
+def is_scrambled(image: Any) -> bool:
+    """Whether an opened file, not yet decoded, is a TIFF of which Pillow would take values of 16 bits for 8."""
+    tags = getattr(image, "tag_v2", None) or {}
+    by_planes = tags.get(_PLANES) == 2 and len(image.getbands()) > 1 and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8
+    return by_planes and any(tile[0] == "raw" for tile in image.tile)  # what is compressed goes through libtiff
+
+
+def unscrambled(source: Path | bytes, image: Image.Image, depth: int | None) -> tuple[Image.Image, str | None]:
+    """A file of `is_scrambled` in its mode and upright, and a note; errors as of `open_tiff` and `eight_bits`."""
+    opened, count = open_tiff(source), len(image.getbands())
+    pixels(opened)
+    values, note = eight_bits(opened.read()[..., :count], count, depth)
+    return Image.frombytes(image.mode, values.shape[1::-1], values.tobytes()), note
+
+
+def open_tiff(source: Path | bytes, channels: int | None = None) -> Bands:
     """The first series of a TIFF, whose channels are samples of a pixel, planes or pages.
 
     Pages of one channel that were written one by one, each a series of its own, are channels too, unless colours are
     wanted: of several frames those are in the first.
 
     Args:
-        path: the file.
+        source: the file, or its content.
         channels: those that are wanted, or None.
 
     Raises:
@@ -94,9 +112,11 @@ def open_tiff(path: Path, channels: int | None = None) -> Bands:
     except ModuleNotFoundError as error:
         raise not_installed(error) or error from None
 
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(_named(source)) as file:
         series = file.series[0]
-        shape, samples = tuple(series.shape), series.axes.find("S")
+        shape, axes, samples = tuple(series.shape), series.axes, series.axes.find("S")
+        tags = file.pages.first.tags
+        orientation, photometric = tags.valueof(_ORIENTATION, 1), tags.valueof(_PHOTOMETRIC)
         kinds = {(each.shape, each.dtype) for each in file.series}
         pages = len(file.series)
         stacked = channels not in (1, 3) and pages > 1 and len(kinds) == 1 and len(shape) == 2
@@ -105,7 +125,7 @@ def open_tiff(path: Path, channels: int | None = None) -> Bands:
     def read() -> np.ndarray:
         """The values, the samples of a pixel behind its position."""
         try:
-            values = tifffile.imread(path, **which)
+            values = tifffile.imread(_named(source), **which)
         except ValueError as error:
             if "imagecodecs" in str(error):
                 raise UserError(
@@ -113,11 +133,29 @@ def open_tiff(path: Path, channels: int | None = None) -> Bands:
                     "`pip install imagecodecs`."
                 ) from error
             raise
+        if "Y" in axes and "X" in axes:
+            values = _upright(values, orientation, *(axes.index(axis) + stacked for axis in "YX"))
         if 0 <= samples < 2 and values.ndim == 3:
             values = np.moveaxis(values, samples, -1)
         return values.reshape(_without_ones(values.shape))
 
-    return Bands((pages, *shape) if stacked else _without_ones(shape), read)
+    return Bands((pages, *shape) if stacked else _without_ones(shape), read, photometric == 0)
+
+
+def _named(source: Path | bytes) -> Any:
+    """A file by its path, beside which tifffile finds further parts, or its content as a stream."""
+    return source if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _upright(values: np.ndarray, orientation: int, rows: int, columns: int) -> np.ndarray:
+    """Values turned by the tag of a TIFF, given the axes of the rows and the columns."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(rows, columns)
+    if orientation in (2, 3, 6, 7):
+        values = np.flip(values, columns)
+    if orientation in (3, 4, 7, 8):
+        values = np.flip(values, rows)
+    return values
 
 
 def pixels(bands: Bands) -> tuple[int, int]:
@@ -133,13 +171,16 @@ def pixels(bands: Bands) -> tuple[int, int]:
     return values // fewest, values
 
 
-def eight_bits(values: np.ndarray, channels: int | None, depth: int | None) -> tuple[np.ndarray, str | None]:
+def eight_bits(
+    values: np.ndarray, channels: int | None, depth: int | None, white_is_zero: bool = False
+) -> tuple[np.ndarray, str | None]:
     """Values as they were stored -> the picture, and what the user should know about its range.
 
     Args:
         values: (H, W), (H, W, C) or (C, H, W).
         channels: those that are wanted; None takes what the file has: the shorter of the first and the last axis.
         depth: as of `mizoo.data.pictures.read`.
+        white_is_zero: whether grey values count from white; those of several channels are taken as they are.
 
     Returns:
         uint8 (H, W, C), and a note or None.
@@ -152,10 +193,10 @@ def eight_bits(values: np.ndarray, channels: int | None, depth: int | None) -> t
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UserError("it holds NaN or infinity: fill these pixels first, for example by 0.")
     placed = _channels_last(values, channels)
+    inverted = white_is_zero and placed.shape[-1] == 1
     if placed.dtype == np.uint8:
-        return np.ascontiguousarray(placed), None
-    grey, note = depths.eight_bits(placed, depth, None)
-    return grey, note
+        return np.ascontiguousarray(255 - placed if inverted else placed), None
+    return depths.eight_bits(placed, depth, None, inverted)
 
 
 def _channels_last(values: np.ndarray, channels: int | None) -> np.ndarray:

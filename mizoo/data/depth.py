@@ -16,7 +16,8 @@ DARK_FLOATS = 16.0
 _FULL = 65535
 _DARK = 1 << 14  # values that fit into 14 bits come out at a quarter of the brightness or less
 _BLOCK = 1 << 22  # values that are scaled at a time
-_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281  # tags of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE = 258, 262, 281  # tags of TIFF
+_OPTIONS = "--depth; in a recipe `data.depth`, `watch.depth`"
 
 
 def declared(image: Any) -> int | None:
@@ -34,7 +35,15 @@ def declared(image: Any) -> int | None:
     return None
 
 
-def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple[np.ndarray, str | None]:
+def told(image: Any) -> tuple[int | None, bool]:
+    """What an opened file tells of its deep grey values: `declared`, and whether they count from white."""
+    tags = getattr(image, "tag_v2", None) or {}
+    return declared(image), tags.get(_PHOTOMETRIC) == 0
+
+
+def eight_bits(
+    values: np.ndarray, depth: int | None, said: int | None, white_is_zero: bool = False
+) -> tuple[np.ndarray, str | None]:
     """Values of 16-bit, 32-bit or float pictures as uint8.
 
     Args:
@@ -43,6 +52,7 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
             that of `said` or of their type: 16 bits of integers, of floats 0..1 where none is above `OVERSHOOT`, what
             passes 1 being clipped, otherwise 0..255.
         said: as `declared` gives it.
+        white_is_zero: whether 0 is white and the end of the range black (of 8 bits Pillow inverts them itself).
 
     Returns:
         uint8 of the same shape, and what the user should know about the range that was taken, or None.
@@ -64,30 +74,32 @@ def eight_bits(values: np.ndarray, depth: int | None, said: int | None) -> tuple
         if depth is not None:
             raise UserError(f"{kind} from {low:g} to {high:g} do not fit into the {depth} bits of `depth`.")
         raise UserError(
-            f"{kind} from {low:g} to {high:g} have no known range: give their bits as `depth` (--depth), or store "
+            f"{kind} from {low:g} to {high:g} have no known range: give their bits as `depth` ({_OPTIONS}), or store "
             "it with 8 or 16 bits."
         )
-    note = None
+    note, dark = None, "white" if white_is_zero else "black"
     if whole and depth is None and top == _FULL and 0 < high < _DARK:
         note = (
             f"the largest value of this {8 * values.dtype.itemsize}-bit {'grey ' * (values.ndim == 2)}picture is "
-            f"{high:.0f} of {_FULL}, so it comes out almost black. If its values have fewer bits than 16, say how "
-            f"many: depth={bits_of(high)} (--depth {bits_of(high)})."
+            f"{high:.0f} of {_FULL}, so it comes out almost {dark}. If its values have fewer bits than 16, say how "
+            f"many: depth={bits_of(high)} ({_OPTIONS})."
         )
     if not whole and depth is None and OVERSHOOT < high < DARK_FLOATS:
         note = (
             f"the largest value of this float picture is {high:g}, which is taken as one of 0..255, so it comes out "
-            "almost black. If white is 1, clip the values, `numpy.clip(values, 0, 1)`; if it is more, divide by it."
+            f"almost {dark}. If the range ends at 1, clip the values, `numpy.clip(values, 0, 1)`; if at more, divide "
+            "by it."
         )
     if whole and top == _FULL:  # 65,536 results, looked up
-        return np.rint(np.arange(_FULL + 1) * (255 / _FULL)).astype(np.uint8)[values], note
+        table = np.rint(np.arange(_FULL + 1) * (255 / _FULL)).astype(np.uint8)
+        return (255 - table if white_is_zero else table)[values], note
     # In blocks: float64 takes eight times the memory of the result.
     out = np.empty(values.shape, np.uint8)
     rows = max(1, _BLOCK // max(1, values[0].size))
     for start in range(0, len(values), rows):
         scaled = np.rint(values[start : start + rows].astype(np.float64) * (255.0 / top))
         out[start : start + rows] = np.minimum(scaled, 255)
-    return out, note
+    return np.subtract(255, out, out=out) if white_is_zero else out, note
 
 
 def is_deep_colour(image: Any) -> bool:

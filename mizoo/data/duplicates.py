@@ -1,12 +1,15 @@
-"""Picture files that are the same, byte for byte."""
+"""Pictures that are the same: files byte for byte, arrays value by value."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from mizoo._tools.files import sha256
 from mizoo.data import folder as folders
@@ -68,6 +71,27 @@ def copies(folder: Path, channels: int | None = None) -> Copies:
             repeated += len(trained[1:])
             without += trained[1:]
     return Copies(tuple(without), tuple(leaked), tuple(contradictory), repeated)
+
+
+def in_both(folder: Path, channels: int | None = None) -> list[tuple[str, str]]:
+    """(a picture of `test`, the same file in `train`), by their paths below a folder with both; arguments as above."""
+    found = groups(file for each in ("train", "test") for file in pictures.find(folder / each, channels=channels))
+    pairs = []
+    for group in found:
+        names = [file.relative_to(folder).as_posix() for file in group]
+        trained = [name for name in names if name.startswith("train/")]
+        pairs += [(name, trained[0]) for name in names if trained and name not in trained]
+    return pairs
+
+
+def seen(images: Iterable[np.ndarray], known: Iterable[np.ndarray]) -> np.ndarray:
+    """Which of some pictures are among the known ones, value by value: bool (N,)."""
+    fingerprints = set(map(_fingerprint, known))
+    return np.array([_fingerprint(image) in fingerprints for image in images], bool)
+
+
+def _fingerprint(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _grouped(files: Iterable[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:

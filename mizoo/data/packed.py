@@ -99,6 +99,15 @@ def count(path: str | os.PathLike, split: str) -> int:
     return int(_split(files.user_path(path), split)[1]["count"])
 
 
+def hashes(path: str | os.PathLike, split: str) -> dict[str, str]:
+    """File of a split, of pictures or labels -> its SHA-256, as the index tells; errors as of `read`."""
+    index, facts = _split(files.user_path(path), split)
+    if index["format"] == mosaics.FORMAT:
+        return {chunk["file"]: chunk["sha256"] for chunk in facts["chunks"]}
+    labels = [facts["labels"]] if facts["labels"] else []
+    return {each["file"]: each["sha256"] for each in facts["shards"] + labels}
+
+
 def channels(path: str | os.PathLike, split: str) -> int | None:
     """The channels of the pictures of a split; None of one that version 0.1.0 packed. Errors as of `read`."""
     return _split(files.user_path(path), split)[1].get("channels")

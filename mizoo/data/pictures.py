@@ -289,7 +289,7 @@ def _open(
         )
     counted = channels not in bands.COLOURS
     kind = bands.format_of(file)
-    if kind == "array" or (kind == "tiff" and isinstance(file, Path) and (counted or not _is_picture(file))):
+    if kind == "array" or (kind == "tiff" and (counted or not _is_picture(file))):
         return _open_bands(file, depth, most, stack, channels)
     # By its name Pillow would map an uncompressed TIFF into memory and, if it is to be turned, scramble its rows.
     with bands.opened(file) as stream, Image.open(stream, formats=FORMATS) as image:
@@ -297,6 +297,9 @@ def _open(
         if pixels > most:
             raise _too_many(f"{image.width} x {image.height}", most)
         stack.enter_context(_BUDGET.hold(pixels))
+        if bands.is_scrambled(image):
+            whole, note = bands.unscrambled(file, image, depth)
+            return _pixels(whole), note
         deep_colour = depths.is_deep_colour(image)
         image.load()
         note = depths.check_deep_colour(image, depth) if deep_colour else None
@@ -304,7 +307,7 @@ def _open(
         if counted:
             return bands.of_image(upright, channels or 0), note
         if upright.mode.startswith("I") or upright.mode == "F":
-            grey, note = depths.eight_bits(np.asarray(upright), depth, depths.declared(image))
+            grey, note = depths.eight_bits(np.asarray(upright), depth, *depths.told(image))
             upright = Image.fromarray(grey)
         return _pixels(upright), note
 
@@ -313,20 +316,19 @@ def _open_bands(
     file: Path | bytes, depth: int | None, most: int, stack: contextlib.ExitStack, channels: int | None
 ) -> tuple[np.ndarray, str | None]:
     """The same of a .npy file, or of a TIFF with the channels that it has."""
-    of_tiff = isinstance(file, Path) and bands.format_of(file) == "tiff"
-    opened = bands.open_tiff(file, channels) if of_tiff else bands.open_array(file)  # type: ignore[arg-type]
+    opened = bands.open_tiff(file, channels) if bands.format_of(file) == "tiff" else bands.open_array(file)
     pixels, values = bands.pixels(opened)
     held = max(pixels, values // 3)  # the limit is meant for the three values of RGB
     if held > most:
         raise _too_many(f"{values:,} values", most if held == pixels else 3 * most)
     stack.enter_context(_BUDGET.hold(held))
-    return bands.eight_bits(opened.read(), channels, depth)
+    return bands.eight_bits(opened.read(), channels, depth, opened.white_is_zero)
 
 
 def _too_many(what: str, most: int) -> UserError:
     return UserError(
-        f"too many pixels to be decoded safely: {what} are more than {most:,}. Make it smaller first, or raise "
-        "`max_pixels` (--max-pixels)."
+        f"too many pixels to be decoded safely: {what} are more than {most:,}. Make it smaller first, or leave it out. "
+        "(`mizoo embed` and `mizoo search index` take a higher limit, --max-pixels; in Python it is `max_pixels`.)"
     )
 
 
@@ -431,19 +433,14 @@ def stream(
 
 
 def _recogniser(channels: int | None) -> Callable[[Path], bool]:
-    """Whether a file without the suffix of a picture holds one, by its beginning."""
-
-    def recognises(path: Path) -> bool:
-        """Of an array by its shape, of another by its format."""
-        return bands.is_picture(path, channels) if path.suffix.lower() in bands.ARRAYS else _is_picture(path)
-
-    return recognises
+    """Whether a file without the suffix of a picture holds one: an array by its shape, another by its beginning."""
+    return lambda path: bands.is_picture(path, channels) if path.suffix.lower() in bands.ARRAYS else _is_picture(path)
 
 
-def _is_picture(path: Path) -> bool:
-    """Whether a file begins as a picture in one of `FORMATS`."""
+def _is_picture(file: Path | bytes) -> bool:
+    """Whether a file, or its content, begins as a picture in one of `FORMATS`."""
     try:
-        with Image.open(path, formats=FORMATS):
+        with bands.opened(file) as stream, Image.open(stream, formats=FORMATS):
             return True
     except Exception:  # see `read`
         return False

@@ -12,6 +12,7 @@ import numpy as np
 
 from mizoo._tools.progress import Progress
 from mizoo.errors import UserError
+from mizoo.evaluate import copies
 from mizoo.evaluate.cache import open_cache
 from mizoo.evaluate.protocols import TABLE, Task, knn, linear, svm
 from mizoo.evaluate.tasks import PictureTasks
@@ -152,6 +153,9 @@ def compare(
                 model, dataset, split, train_split, interface.picture_shape(model), endpoints, store, display, depth
             )
             by_encoder.append(pictures.for_protocol(TABLE["linear"]))
+        fitted, scored = pictures.train.images, pictures.test.images
+        if copied := copies.count(dataset, fitted, scored):
+            display.print(copies.sentence(dataset, copied, scored, split))
         return [
             _compare(names, protocol, task, other, display)
             for protocol in protocols

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mizoo._tools.progress import Progress
+from mizoo.evaluate import copies
 from mizoo.evaluate.protocols import TABLE, LeftOut, Options, Protocol, Score, Task
 from mizoo.evaluate.rows import Row
 from mizoo.evaluate.unfinished import Unfinished
@@ -24,6 +25,7 @@ class Loop:
         display: shows the progress.
         keep: called with each row as soon as it is measured.
         unfinished: the rows of the same evaluation that was interrupted.
+        dataset: as `mizoo.data.load` takes it.
 
     Attributes:
         rows: all rows so far.
@@ -37,10 +39,13 @@ class Loop:
         display: Progress,
         keep: Callable[[Row], object],
         unfinished: Unfinished,
+        dataset: Any,
     ) -> None:
         self.options, self.facts, self.provenance = options, facts, provenance
-        self.display, self.keep, self.unfinished = display, keep, unfinished
+        self.display, self.keep, self.unfinished, self.dataset = display, keep, unfinished, dataset
         self.rows: list[Row] = []
+        self._copies: dict[tuple[int, int], int] = {}
+        self._said = ""
 
     def begin(self, source: str) -> None:
         """Note where the data came from, once they are loaded, and read the rows of an interrupted evaluation."""
@@ -56,6 +61,7 @@ class Loop:
         """
         measured, left_out = 0, None
         for task in tasks:
+            self._copies_in(protocol, task)  # said also where its rows are taken over
             for variant in ("",) if protocol.joint else protocol.variants:
                 if done := self.unfinished.rows_of(protocol, task, variant):
                     self._add(done)
@@ -68,6 +74,20 @@ class Loop:
                     left_out = error
         if left_out is not None and not measured:
             raise left_out
+
+    def _copies_in(self, protocol: Protocol, task: Task) -> int:
+        """How many scored pictures a protocol was fitted on as well, which is said once."""
+        fitted, scored = task.train_images, task.test_images
+        if not protocol.fits or fitted is None or scored is None:
+            return 0
+        which = (id(fitted), id(scored))
+        if which not in self._copies:
+            self._copies[which] = found = copies.count(self.dataset, fitted, scored)
+            said = copies.sentence(self.dataset, found, scored, task.split) if found else ""
+            if said and said != self._said:  # the same pictures are loaded with labels and without
+                self.display.print(said)
+                self._said = said
+        return self._copies[which]
 
     def _add(self, rows: list[Row]) -> None:
         for row in rows:
@@ -92,12 +112,14 @@ class Loop:
             yield self._row(protocol, task, each, score, seconds)
 
     def _row(self, protocol: Protocol, task: Task, variant: str, score: Score, seconds: tuple[float, float]) -> Row:
-        description = {"variant": variant} if variant else {}
+        description: dict[str, Any] = {"variant": variant} if variant else {}
         train_size, test_size = task.sizes
         if protocol.name in TABLE:
             train_size = score.settings.get("labels", train_size)
         else:  # a table cannot look it up
             description |= {"about": protocol.about, "unit": protocol.unit, "better": protocol.better}
+        if copied := self._copies_in(protocol, task):
+            description["test_in_train"] = copied
         facts, provenance = self.facts, self.provenance
         if protocol.renews:
             facts = {**facts, "encoder": "random"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -98,6 +99,16 @@ def best(rows: Iterable[Row], protocol: str, dataset: str) -> dict[str, Any] | N
     row = min(found.values(), key=lambda each: each.value)
     keys = ("value", "endpoint", "dataset", "train_size", "test_size")
     return {key: getattr(row, key) for key in keys}
+
+
+def recipes_alone(pattern: str = "*") -> list[str]:
+    """The recipes that match, of folders without published weights: what `mizoo pretrain` takes and no other command.
+
+    Args:
+        pattern: wildcards, as of `mizoo.list_models`.
+    """
+    published = entries.registry()
+    return [name for name in fnmatch.filter(entries.recipes(), pattern) if name.partition("/")[0] not in published]
 
 
 HEAD = ("entry", "input", "endpoints", "size", "objective", "linear", "knn", "images/s")

@@ -81,7 +81,8 @@ def evaluate(
 
     Returns:
         One row for each protocol and endpoint; one for each of its variants, told apart by `settings["variant"]`, for a
-        protocol that has some, such as the shares of `labels`.
+        protocol that has some, such as the shares of `labels`. Of data of one's own, `settings["test_in_train"]` counts
+        the scored pictures that were fitted on too, where there are some, and a line says so.
 
     Raises:
         UserError: for an unknown protocol, encoder, split, schedule or endpoint, a probe of data without labels, or
@@ -123,7 +124,7 @@ def evaluate(
     with Progress(progress, keep=True) as display:
         asked = ([each.name for each in chosen], list(endpoints or ()), encoder, split, train_split, seeds, depth)
         unfinished = Unfinished(store.folder, (identity(model), *asked, repr(schedule)))
-        loop = Loop({"seeds": seeds, "schedule": schedule}, facts, provenance, display, keep, unfinished)
+        loop = Loop({"seeds": seeds, "schedule": schedule}, facts, provenance, display, keep, unfinished, dataset)
         if kind == "sounds":
             tasks = sound_tasks(model, dataset, split, train_split, endpoints, display)
             loop.begin(data_source(dataset, display))

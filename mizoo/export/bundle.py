@@ -20,9 +20,9 @@ from mizoo.export.keras_file import half_precision, to_float32, with_endpoints
 from mizoo.export.onnx import OPSET, endpoint_shapes, save_onnx
 from mizoo.export.parity import TOLERANCE, check_tolerance, compare, compare_rms, run_keras, run_onnx
 from mizoo.export.requirements import library_versions, require_export
-from mizoo.export.resized import compare_resized
+from mizoo.export.resized import compare_encoded, compare_resized
 from mizoo.export.samples import sample_inputs
-from mizoo.export.saved_model import further_signatures, run_saved_model, save_saved_model
+from mizoo.export.saved_model import ENCODED, further_signatures, run_saved_model, save_saved_model
 from mizoo.zoo import entries, interface, manifests
 from mizoo.zoo.labels import class_names
 from mizoo.zoo.loading import read_keras, recorded_sampling_rate
@@ -63,7 +63,8 @@ def export(
         The manifest: entry, endpoints, of a classifier its classes, files (sha256, bytes), `source` (sha256 of the
         Keras file, unless a model was given), opset, versions, pictures, tolerance, `rounding` (what half precision
         changed: the largest difference, and `rounding_rms`) and `differences` of each form, by endpoint; with `resize`
-        also `resized`, its sizes, tolerance and differences.
+        also `resized`, its sizes, tolerance and differences; with the signature `serve_encoded` also `encoded`, how far
+        its features of JPEG files of four sizes are from those of `mizoo embed`.
 
     Raises:
         UserError: an encoder that cannot be exported, or a difference above 1e-4 (0.02 where pictures were resized);
@@ -133,7 +134,9 @@ def write_forms(
     rounding, rounding_rms = differences.pop("rounding"), differences.pop("rounding_rms")
     for form, by_endpoint in differences.items():
         check_tolerance(name, form, by_endpoint)
-    resized = {"resized": compare_resized(plain, model, folder, name)} if resize else {}
+    further = {"resized": compare_resized(plain, model, folder, name)} if resize else {}
+    if ENCODED in further_signatures(model):
+        further["encoded"] = compare_encoded(model, folder, name)
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "entry": name,
@@ -152,7 +155,7 @@ def write_forms(
         "rounding": rounding,
         "rounding_rms": rounding_rms,
         "differences": differences,
-        **resized,
+        **further,
     }
 
 

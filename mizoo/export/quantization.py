@@ -53,7 +53,8 @@ def take_uint8(source: str | os.PathLike, path: str | os.PathLike) -> None:
 def quantize_onnx(source: str | os.PathLike, path: str | os.PathLike, pictures: np.ndarray) -> None:
     """Write an ONNX file whose weights and values are 8-bit whole numbers, by ONNX Runtime's static quantisation.
 
-    Weights are scaled for each channel; the ranges of the values are those that the pictures give.
+    Weights are scaled for each channel; the ranges of the values are those that the pictures give. What resizes
+    pictures of any size stays in float32: 8 bits do not hold its weights and its sizes.
 
     Args:
         source: an ONNX file of `save_onnx`.
@@ -65,7 +66,9 @@ def quantize_onnx(source: str | os.PathLike, path: str | os.PathLike, pictures: 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     batches = iter([pictures[i : i + _BATCH].astype(np.float32) for i in range(0, len(pictures), _BATCH)])
-    name = onnx.load(os.fspath(source)).graph.input[0].name
+    images = onnx.load(os.fspath(source)).graph.input[0]
+    name = images.name
+    of_any_size = not all(each.dim_value for each in images.type.tensor_type.shape.dim[1:])
 
     class Reader(quantization.CalibrationDataReader):
         """Hands out the batches."""
@@ -90,9 +93,24 @@ def quantize_onnx(source: str | os.PathLike, path: str | os.PathLike, pictures: 
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 per_channel=True,
+                nodes_to_exclude=_before_kernels(onnx.load(os.fspath(prepared)).graph) if of_any_size else [],
             )
         finally:
             logging.getLogger().setLevel(level)
+
+
+def _before_kernels(graph: Any) -> list[str]:
+    """Names of the nodes that no layer with a kernel comes before."""
+    kernels = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
+    behind: set[str] = set()
+    before = []
+    for node in graph.node:  # in the order in which they are computed
+        layer = node.op_type in ("Conv", "Gemm", "MatMul") and not kernels.isdisjoint(node.input)
+        if layer or not behind.isdisjoint(node.input):
+            behind.update(node.output)
+        else:
+            before.append(node.name)
+    return before
 
 
 def _with_float32_weights(source: str | os.PathLike, path: Path) -> Path:

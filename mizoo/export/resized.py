@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mizoo.data.pictures import fit
+from mizoo.data.pictures import decode, fit
 from mizoo.errors import UserError
 from mizoo.export.parity import compare, run_keras, run_onnx
 from mizoo.export.samples import sample_pictures
-from mizoo.export.saved_model import run_saved_model
+from mizoo.export.saved_model import ENCODED, file_of, run_encoded, run_saved_model
 from mizoo.zoo import interface
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ TOLERANCE = 0.02
 FACTORS = ((1.5, 2.0), (3.1, 2.2), (0.7, 0.9), (9.0, 7.0))
 """Height and width of the pictures that are compared, in those of the encoder: wide, tall, small and large."""
 PICTURES = 16
+QUALITY = 75
+"""Of the JPEG files that are compared: that of Pillow, at which decoders differ most visibly."""
+ENCODED_TOLERANCE = 0.05
+"""The difference above which a warning says how far `serve_encoded` is from `mizoo embed`."""
 
 
 def compare_resized(encoder: keras.Model, resizing: keras.Model, folder: Path, name: str) -> dict[str, Any]:
@@ -42,7 +47,7 @@ def compare_resized(encoder: keras.Model, resizing: keras.Model, folder: Path, n
     """
     height, width, channels = interface.input_shape(encoder)
     assert height and width
-    sizes = [(max(1, round(height * tall)), max(1, round(width * wide))) for tall, wide in FACTORS]
+    sizes = _sizes(height, width)
     endpoints = list(interface.endpoint_names(encoder))
     worst: dict[str, dict[str, float]] = {}
     for size in sizes:
@@ -67,3 +72,42 @@ def compare_resized(encoder: keras.Model, resizing: keras.Model, folder: Path, n
             )
     listed = [list(size) for size in sizes]
     return {"sizes": listed, "pictures": PICTURES, "tolerance": TOLERANCE, "differences": worst}
+
+
+def compare_encoded(encoder: keras.Model, folder: Path, name: str) -> dict[str, Any]:
+    """Compare the signature `serve_encoded` with the encoder on the same JPEG files, read as `mizoo embed` reads them.
+
+    Args:
+        encoder: of grey or RGB pictures of one size, with a dict of outputs.
+        folder: holds `saved_model`.
+        name: of the encoder, for messages.
+
+    Returns:
+        `sizes`, `pictures` of each, `quality`, and the largest `differences`, by endpoint.
+
+    Warns:
+        UserWarning: for a difference above `ENCODED_TOLERANCE`. Another decoder rounds otherwise: to one grey level.
+    """
+    height, width, channels = interface.input_shape(encoder)
+    assert height and width
+    sizes = _sizes(height, width)
+    pictures = [picture for size in sizes for picture in sample_pictures(PICTURES, (*size, channels))]
+    contents = [file_of(picture, "JPEG", quality=QUALITY) for picture in pictures]
+    read = np.stack([fit(decode(each, "JPEG", channels=channels), (height, width)) for each in contents])
+    differences = compare(run_encoded(folder / "saved_model", contents), run_keras(encoder, read.astype("float32")))
+    endpoint = max(differences, key=lambda key: differences[key])
+    if not differences[endpoint] <= ENCODED_TOLERANCE:
+        warnings.warn(
+            f"The signature {ENCODED} of {name} differs from `mizoo embed` on JPEG files: endpoint {endpoint!r} by "
+            f"{differences[endpoint]:.2g} of its largest value. Decode before the encoder (`serve_uint8`) where that "
+            "matters.",
+            UserWarning,
+            stacklevel=2,
+        )
+    listed = [list(size) for size in sizes]
+    return {"sizes": listed, "pictures": PICTURES, "quality": QUALITY, "differences": differences}
+
+
+def _sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Height and width of the pictures that are compared."""
+    return [(max(1, round(height * tall)), max(1, round(width * wide))) for tall, wide in FACTORS]

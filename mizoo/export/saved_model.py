@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from mizoo._tools.files import user_path
+from mizoo.data.resizing import fitted
 from mizoo.export.keras_file import to_float32, with_endpoints
 from mizoo.export.onnx import endpoint_shapes
 from mizoo.export.requirements import quiet, require_export
@@ -28,8 +31,8 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     These take `images`, float32 (batch, H, W, C) in 0..255 (`samples` or `series`, as of `save_onnx`), and return a
     dict of named endpoints. Of pictures there are two more, with all endpoints: `serve_uint8` takes `images` as uint8,
     and, for grey or RGB pictures of one size, `serve_encoded` takes `encoded`, the bytes (batch,) of JPEG, PNG, BMP or
-    GIF files of any size: they are decoded, resized and cropped in the graph as `mizoo.data.pictures.fit` does, except
-    that EXIF orientation and transparency are not looked at.
+    GIF files of any size: they are decoded, resized and cropped in the graph as `mizoo.data.pictures.prepare` does, to
+    one grey level, except that EXIF orientation and transparency are not looked at.
 
     Args:
         encoder: as for `save_onnx`.
@@ -80,43 +83,66 @@ def further_signatures(encoder: keras.Model) -> tuple[str, ...]:
 def _decoded(encoded: Any, height: int, width: int, channels: int) -> Any:
     """Pictures (batch, height, width, channels), whole numbers in 0..255 as float32, of the bytes of files."""
     import tensorflow as tf
+    from keras import ops
 
-    size = tf.constant([height, width], tf.float32)
+    def read(content: Any) -> Any:
+        """RGB (H, W, 3), uint8; JPEG with the accurate transform that Pillow has (the default is off by ten levels)."""
+        picture = tf.cond(
+            tf.io.is_jpeg(content),
+            lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
+            lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+        )
+        return tf.ensure_shape(picture, (None, None, 3))
 
-    def fitted(content: Any) -> Any:
+    def prepared(content: Any) -> Any:
         """The picture of one file, resized to cover what is asked for, and cut."""
-        picture = tf.cast(tf.io.decode_image(content, channels=3, expand_animations=False), tf.float32)
-        if channels == 1:  # as Pillow turns RGB to grey (ITU-R 601-2)
-            picture = tf.round(tf.tensordot(picture, tf.constant([0.299, 0.587, 0.114]), 1))[..., None]
-        sides = tf.cast(tf.shape(picture)[:2], tf.float32)
-        scale = tf.reduce_max(size / sides)
-        resized = tf.raw_ops.ScaleAndTranslate(
-            images=picture[None],
-            size=[height, width],
-            scale=tf.stack([scale, scale]),
-            translation=(size - sides * scale) / 2,  # the middle of both stays the middle
-            kernel_type="keyscubic",  # the bicubic filter of Pillow
-            antialias=True,
-        )[0]
-        resized = tf.clip_by_value(tf.round(resized), 0.0, 255.0)
-        return tf.ensure_shape(resized, (height, width, channels))
+        picture = tf.cast(read(content), tf.int32)
+        if channels == 1:  # as Pillow turns RGB to grey (ITU-R 601-2, in 16 bits)
+            picture = (tf.reduce_sum(picture * [19595, 38470, 7471], -1, keepdims=True) + (1 << 15)) // (1 << 16)
+        high, wide = tf.unstack(tf.shape(picture)[:2])
+        images = tf.cast(picture, tf.float32)[None]
+        return tf.ensure_shape(fitted(images, high, wide, (height, width), ops, ops)[0], (height, width, channels))
 
-    return tf.map_fn(fitted, encoded, fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32))
+    return tf.map_fn(prepared, encoded, fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32))
 
 
 def run_saved_model(path: Path, argument: str, batch: np.ndarray, endpoints: list[str]) -> list[dict[str, np.ndarray]]:
-    """Endpoints of a SavedModel by its signature `serve`, by that of each endpoint, and by `serve_uint8`, if any.
+    """Endpoints of a SavedModel by its signature `serve`, by that of each endpoint, and by those of bytes, if any.
 
-    The last is compared where the batch holds whole numbers of 0..255.
+    These are compared where the batch holds whole numbers of 0..255; `serve_encoded` takes them as PNG files.
     """
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(os.fspath(path))
-    inputs = {argument: tf.constant(batch)}
-    together = {name: value.numpy() for name, value in loaded.signatures["serve"](**inputs).items()}
-    alone = {name: loaded.signatures[name](**inputs)[name].numpy() for name in endpoints}
-    results = [together, alone]
-    if UINT8 in loaded.signatures and np.array_equal(batch, batch.astype(np.uint8)):
-        as_bytes = {argument: tf.constant(batch.astype(np.uint8))}
-        results.append({name: value.numpy() for name, value in loaded.signatures[UINT8](**as_bytes).items()})
+    loaded = tf.saved_model.load(os.fspath(path))  # it holds the weights
+    signatures = loaded.signatures
+    alone = {name: _run(signatures[name], argument, batch)[name] for name in endpoints}
+    results = [_run(signatures["serve"], argument, batch), alone]
+    if np.array_equal(batch, batch.astype(np.uint8)):
+        whole = batch.astype(np.uint8)
+        if UINT8 in signatures:
+            results.append(_run(signatures[UINT8], argument, whole))
+        if ENCODED in signatures:
+            results.append(_run(signatures[ENCODED], BYTES, [file_of(picture, "PNG") for picture in whole]))
     return results
+
+
+def run_encoded(path: Path, contents: list[bytes]) -> dict[str, np.ndarray]:
+    """Endpoints of a SavedModel by its signature `serve_encoded`, of the contents of files."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(os.fspath(path))
+    return _run(loaded.signatures[ENCODED], BYTES, contents)
+
+
+def _run(signature: Any, argument: str, values: Any) -> dict[str, np.ndarray]:
+    """Endpoints by one signature."""
+    import tensorflow as tf
+
+    return {name: value.numpy() for name, value in signature(**{argument: tf.constant(values)}).items()}
+
+
+def file_of(picture: np.ndarray, kind: str, **settings: Any) -> bytes:
+    """The content of a file of the `kind` that Pillow names, of a picture (H, W, 1 or 3), uint8."""
+    stream = io.BytesIO()
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(stream, kind, **settings)
+    return stream.getvalue()

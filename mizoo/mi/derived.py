@@ -8,7 +8,7 @@ import numpy as np
 
 from mizoo.errors import UserError
 from mizoo.mi.estimator import Estimate, estimate
-from mizoo.mi.inputs import check_rows, one_hot_columns
+from mizoo.mi.inputs import check_rows, number_groups, one_hot_columns
 
 _RESERVED = ("permutations", "repeats")
 
@@ -31,9 +31,10 @@ def conditional(x, y, z, bound: str = "auto", **options) -> Estimate:
     """
     _check(options)
     _, y_values, z_values = _checked({"x": x, "y": y, "z": z})
+    options["groups"] = number_groups(options.get("groups"), len(y_values))
     both = estimate(x, np.concatenate([y_values, z_values], axis=1), bound, **options)
     known = estimate(x, z_values, bound, **options)
-    return _combined([both, known], (1.0, -1.0), bound, options.get("groups"))
+    return _combined([both, known], (1.0, -1.0), bound, options["groups"])
 
 
 def total_correlation(*variables, bound: str = "auto", **options) -> Estimate:
@@ -62,10 +63,11 @@ def total_correlation(*variables, bound: str = "auto", **options) -> Estimate:
         columns = [columns[0][:, i : i + 1] for i in range(columns[0].shape[1])]
     if len(columns) < 2:
         raise UserError(f"A total correlation is one of two variables or more. Received: {len(columns)}.")
+    options["groups"] = number_groups(options.get("groups"), len(columns[0]))
     terms = [
         estimate(columns[k], np.concatenate(columns[:k], axis=1), bound, **options) for k in range(1, len(columns))
     ]
-    combined = _combined(terms, (1.0,) * len(terms), bound, options.get("groups"))
+    combined = _combined(terms, (1.0,) * len(terms), bound, options["groups"])
     return dataclasses.replace(combined, kind=terms[0].kind)
 
 
@@ -79,7 +81,7 @@ def _check(options: dict) -> None:
         raise UserError(f"These are of a single estimate, not of a sum of several. Received: {', '.join(given)}")
 
 
-def _combined(terms: list[Estimate], signs, bound: str, groups) -> Estimate:
+def _combined(terms: list[Estimate], signs, bound: str, groups: np.ndarray | None) -> Estimate:
     shares = np.array([sign * term.shares for sign, term in zip(signs, terms)])
     nats = float(sum(sign * term.nats for sign, term in zip(signs, terms)))
     if bound == "ksg":
@@ -113,11 +115,10 @@ def _over_rows_of_any(shares: np.ndarray) -> np.ndarray:
     return np.where(scored.any(axis=0), np.where(scored, shares * weights, 0.0), np.nan)
 
 
-def _error_of_cross_fit(nats: float, shares: np.ndarray, settings: dict, groups) -> float:
-    """The standard error of a combination row by row, shares (N,), of terms that have the same folds."""
+def _error_of_cross_fit(nats: float, shares: np.ndarray, settings: dict, groups: np.ndarray | None) -> float:
+    """The standard error of a combination row by row, shares (N,), of terms of the same folds and groups (N,)."""
     from mizoo.mi import crossfit, scoring
 
-    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    splits = crossfit.split(len(shares), settings["folds"], np.random.default_rng(settings["seed"]), numbers)
+    splits = crossfit.split(len(shares), settings["folds"], np.random.default_rng(settings["seed"]), groups)
     fold = crossfit.fold_of(list(splits), len(shares))
-    return scoring.averaged(np.array([nats]), shares[None], fold[None], numbers)[1]
+    return scoring.averaged(np.array([nats]), shares[None], fold[None], groups)[1]

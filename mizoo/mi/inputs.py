@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 import numpy as np
 
 from mizoo._tools.arrays import to_numpy
@@ -12,6 +15,9 @@ MINIMUM_ROWS = 50
 LARGEST_RATIO = 1000.0
 LARGEST_POINT_MASS = 0.05
 """Share of the rows above which a value is an atom of its column for a density."""
+MISSING = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
+MISSING += ("NA", "NULL", "NaN", "None", "n/a", "nan", "null")
+"""Text that stands for a missing value: what `pandas.read_csv` takes for one."""
 
 
 def check_pairs(x, y) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +191,23 @@ def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:
     """Numbers (N,) of the groups, from 0 on.
 
     Raises:
-        UserError: for anything else than one label for each row, and fewer groups than folds.
+        UserError: as `number_groups`, and for fewer groups than folds.
+    """
+    numbers = number_groups(groups, rows)
+    count = 0 if numbers is None else len(np.unique(numbers))
+    if numbers is not None and count < 2 * max(folds, 3):
+        raise UserError(
+            f"`groups` are kept whole, in {max(folds, 3)} folds: there are {2 * max(folds, 3)} of them at least. "
+            f"Received: {count} different ones."
+        )
+    return numbers
+
+
+def number_groups(groups, rows: int) -> np.ndarray | None:
+    """Numbers (N,) of the groups, from 0 on; such numbers stay as they are.
+
+    Raises:
+        UserError: for anything else than one label for each row.
     """
     if groups is None:
         return None
@@ -199,16 +221,10 @@ def check_groups(groups, rows: int, folds: int) -> np.ndarray | None:
             f"{int(missing.sum())} of them, the first in row {int(missing.argmax())}."
         )
     try:
-        distinct, numbers = np.unique(labels, return_inverse=True)
+        numbers = np.unique(labels, return_inverse=True)[1]
     except TypeError:  # text and numbers in one column have no order
         seen: dict = {}
         numbers = np.array([seen.setdefault(label, len(seen)) for label in labels.tolist()])
-        distinct = np.arange(len(seen))
-    if len(distinct) < 2 * max(folds, 3):
-        raise UserError(
-            f"`groups` are kept whole, in {max(folds, 3)} folds: there are {2 * max(folds, 3)} of them at least. "
-            f"Received: {len(distinct)} different ones."
-        )
     return numbers.reshape(-1)
 
 
@@ -217,10 +233,41 @@ def _is_missing(label) -> bool:
     return label is None or type(label).__name__ == "NAType" or label != label
 
 
+def check_text(column: str, values: Iterable) -> None:
+    """Refuse a column most of whose values are numbers: for a stray "?" each number would become a column of its own.
+
+    Args:
+        column: what the message calls it.
+        values: text, or whatever else a column of objects holds.
+
+    Raises:
+        UserError: naming what is no number.
+    """
+    counts = Counter(values)
+    strays = {value: count for value, count in counts.items() if not _is_number(value)}
+    if 0 < 2 * sum(strays.values()) < sum(counts.values()):
+        named = ", ".join(f"{value!r} ({count})" for value, count in list(strays.items())[:3])
+        raise UserError(
+            f"{column} holds numbers and text: leave the rows of text out, or, if the numbers are names, begin each "
+            f"with a letter. Received text, and in how many rows: {named}{', ...' if len(strays) > 3 else ''}."
+        )
+
+
+def _is_number(value) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return value not in MISSING
+
+
 def one_hot_columns(name: str, values) -> tuple[object, tuple[str, ...] | None]:
     """A DataFrame or Series of pandas as an array and the names of its columns; anything else as it is, and None.
 
     Columns of numbers and truth values stay; of others (text, categories) each value becomes a column of its own.
+
+    Raises:
+        UserError: for missing values, and for columns of text whose values are nearly all different or mostly numbers.
     """
     if not (hasattr(values, "to_numpy") and hasattr(values, "dtypes")):
         return values, None
@@ -238,6 +285,8 @@ def one_hot_columns(name: str, values) -> tuple[object, tuple[str, ...] | None]:
             columns.append(column.to_numpy())
             names.append(str(label))
         else:
+            if getattr(column.dtype, "name", "") != "category":
+                check_text(f"Column {label!r} of `{name}`", column.tolist())
             distinct = sorted(column.unique().tolist(), key=str)
             if len(distinct) > len(frame) / 5:
                 raise UserError(

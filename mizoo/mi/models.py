@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ CONTRASTIVE = ("infonce", "jsd", "nwj", "dv", "mine", "smile")
 DENSITY = ("club", "doe")
 # What is reported of the critic that a bound trained.
 REPORTED = {"jsd": "nwj", "mine": "dv"}
+CHUNK = 1 << 26
+"""Bytes of each array that scoring forms on the way to the scores, 64 MiB: where all pairs would take more, it forms
+the scores of some rows at a time."""
 
 
 def reported_value(bound: str, scores, positives, tau: float | None = None):
@@ -22,6 +26,23 @@ def reported_value(bound: str, scores, positives, tau: float | None = None):
     if name == "smile":
         return bounds.smile(scores, positives, tau or smile_tau(scores.shape[-1]))
     return getattr(bounds, name)(scores, positives)
+
+
+def scores_by_chunks(model, x, y):
+    """The scores (N, 1, M) that a model gives x (N, d_x) and y (M, d_y), in memory that does not grow with its width.
+
+    Args:
+        model: has `scores`, and `pair_size`, the numbers that it forms for each pair.
+        x, y: tensors.
+    """
+    rows = max(CHUNK // (4 * model.pair_size * y.shape[0]), 1)
+    if rows >= x.shape[0]:
+        return model.scores(x, y)
+    parts = []
+    for first in range(0, x.shape[0], rows):
+        start = min(first, x.shape[0] - rows)  # the last overlaps the one before: JAX compiles anew for another shape
+        parts.append(model.scores(x[start : start + rows], y)[first - start :])
+    return ops.concatenate(parts)
 
 
 def smile_tau(rows: int) -> float:
@@ -48,6 +69,7 @@ class Inputs(VectorCritic):
     def __init__(self, critic: VectorCritic, rows: int, columns: int, norms: bool, variates: int) -> None:
         super().__init__()
         self.critic, self.sizes, self.norms, self.variates = critic, (rows, columns), norms, variates
+        self.pair_size = critic.pair_size
 
     def sides(self, x, y):
         """The sides of the critic."""
@@ -97,6 +119,7 @@ class Contrast(layers.Layer):
     ) -> None:
         super().__init__(dtype="float32")
         self.bound, self.critic, self.base = bound, critic, base
+        self.pair_size = critic.pair_size
         self.candidates, self.tau, self.decay = candidates, tau, decay
         self.log_average = self.add_weight(shape=(), initializer="zeros", name="log_average", trainable=False)
         self.built = True
@@ -156,7 +179,7 @@ class DensityPair(layers.Layer):
         atoms: Sequence[int] = (),
     ) -> None:
         super().__init__(dtype="float32")
-        self.bound = bound
+        self.bound, self.pair_size = bound, columns + len(atoms)
         self.conditional = densities.Conditional(rows, columns, family, hidden, seed, atoms=atoms)
         self.marginal = densities.Marginal(columns, family, atoms=atoms)
         self.built = True
@@ -170,14 +193,19 @@ class DensityPair(layers.Layer):
         return self.marginal(y), self.conditional(x, y)
 
     def terms(self, x, y):
-        """Loss to minimise, and value in nats (of the difference of entropies for both), of a batch."""
+        """Loss to minimise, and value in nats (CLUB, or the difference of entropies), of a training batch."""
+        return self._terms(x, y, self.scores)
+
+    def criterion(self, x, y):
+        """The same of validation rows, which are many."""
+        return self._terms(x, y, functools.partial(scores_by_chunks, self))
+
+    def _terms(self, x, y, scores):
         marginal, conditional = self.log_densities(x, y)
         loss = -ops.mean(conditional) - ops.mean(marginal)
         if self.bound == "club":
-            return loss, bounds.club(self.scores(x, y), ops.arange(x.shape[0]))
+            return loss, bounds.club(scores(x, y), ops.arange(x.shape[0]))
         return loss, densities.difference_of_entropies(marginal, conditional)
-
-    criterion = terms
 
 
 def infonce_ceilings(sizes: Sequence[int]) -> float:

@@ -24,7 +24,7 @@ def plot(result, path: str | Path | None = None, truth: float | None = None):
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError('The plot takes matplotlib: pip install "mizoo[mi]".') from None
+        raise UserError('The plot takes matplotlib: pip install ".[mi]" in a clone.') from None
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axis = figure.subplots()
     for i, curve in enumerate(result.curve):

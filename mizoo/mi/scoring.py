@@ -10,7 +10,7 @@ from keras import ops
 
 from mizoo.bounds import LARGEST_EXPONENT
 from mizoo.errors import UserError
-from mizoo.mi.models import REPORTED, smile_tau
+from mizoo.mi.models import REPORTED, scores_by_chunks, smile_tau
 
 BLOCK = 1024  # candidates at most: larger score matrices cost more and change little
 FEWEST_ARRANGEMENTS = 20
@@ -25,7 +25,7 @@ def blocks(rows: int) -> list[slice]:
 
 def scores(model, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Scores (N, 1, N) that a fitted model gives x (N, d_x) and y (N, d_y)."""
-    return ops.convert_to_numpy(model.scores(ops.convert_to_tensor(x), ops.convert_to_tensor(y)))
+    return ops.convert_to_numpy(scores_by_chunks(model, ops.convert_to_tensor(x), ops.convert_to_tensor(y)))
 
 
 def log_ratios(model, x: np.ndarray, y: np.ndarray) -> np.ndarray:

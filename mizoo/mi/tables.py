@@ -12,6 +12,7 @@ import numpy as np
 
 from mizoo._tools import files
 from mizoo.errors import UserError
+from mizoo.mi.inputs import MISSING, check_text
 
 
 def read(path: str | Path, sides: Sequence[str]) -> dict[str, np.ndarray]:
@@ -84,23 +85,26 @@ def _names(side: str) -> list[str]:
     return [name.strip() for name in side.split(",") if name.strip()]
 
 
-def side(table: dict[str, np.ndarray], names: str) -> np.ndarray:
+def side(table: dict[str, np.ndarray], names: str) -> tuple[np.ndarray, dict[str, int]]:
     """The columns `names` ("a,b") side by side, (N, d); one of text becomes a column for each of its values.
 
+    Returns:
+        The columns, and the number of different values of each one of text by its name.
+
     Raises:
-        UserError: for text whose values are nearly all different, and missing values.
+        UserError: for text whose values are nearly all different or mostly numbers, and missing values.
     """
-    columns = []
+    columns, texts = [], {}
     for name in _names(names):
         values = table[name]
         if values.dtype.kind in "fiub":
             columns.append(values.reshape(len(values), -1).astype("float64"))
             continue
-        if missing := int(np.isin(values, ("", "NA", "NaN", "nan")).sum()):
-            raise UserError(f"Column {name!r} has missing values: leave these rows out. Received: {missing} of them.")
+        _check_missing(name, values, "leave these rows out, or fill them")
         try:
             columns.append(values.astype("float64")[:, None])
         except ValueError:
+            check_text(f"Column {name!r}", values.tolist())
             distinct = np.unique(values)
             if len(distinct) > len(values) / 5:
                 raise UserError(
@@ -108,18 +112,29 @@ def side(table: dict[str, np.ndarray], names: str) -> np.ndarray:
                     f"in {len(values)} rows, such as {str(distinct[0])!r}."
                 ) from None
             columns.append((values[:, None] == distinct[: max(len(distinct) - 1, 1)]).astype("float64"))
+            texts[name] = len(distinct)
     if not columns:
         raise UserError(f"A side takes one column at least. Received: {names!r}")
-    return np.concatenate(columns, axis=1)
+    return np.concatenate(columns, axis=1), texts
+
+
+def _check_missing(name: str, values: np.ndarray, remedy: str) -> None:
+    missing = values[np.isin(values, MISSING)] if values.dtype.kind in "US" else ()
+    if len(missing):
+        example = str(missing[0])
+        raise UserError(
+            f"Column {name!r} has missing values: {remedy}. Received: {len(missing)} of them, such as {example!r}."
+        )
 
 
 def labels(table: dict[str, np.ndarray], name: str) -> np.ndarray:
     """The column that names groups, as it is.
 
     Raises:
-        UserError: for anything else than one name.
+        UserError: for anything else than one name, and missing values.
     """
     names = _names(name)
     if len(names) != 1:
         raise UserError(f"`groups` is the name of one column. Received: {name!r}")
+    _check_missing(names[0], table[names[0]], "leave these rows out, or give each of them a group of its own")
     return table[names[0]]

@@ -76,6 +76,7 @@ class Plan:
         seconds: how long the run is expected to take.
         memory: bytes that it is expected to take.
         decoding: the share of it that decoding of pictures takes, 0..1, where they are streamed; else 0.
+        watched: what was found in the labelled folder, or None without one.
     """
 
     content: dict[str, Any]
@@ -83,6 +84,7 @@ class Plan:
     seconds: float
     memory: int
     decoding: float = 0.0
+    watched: Survey | None = None
 
 
 def refuse(survey: Survey, centre: bool = False) -> None:
@@ -148,7 +150,14 @@ class Wishes:
             raise UserError(f"`side` (--side) is a multiple of 8, {SIDES[-1]} or more. Received: {self.side}")
 
 
-def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = None, cores: int | None = None) -> Plan:
+def choose(
+    survey: Survey,
+    wishes: Wishes,
+    measure: Measure,
+    ram: int | None = None,
+    cores: int | None = None,
+    watched: Survey | None = None,
+) -> Plan:
     """Choose a recipe.
 
     The options are tried in order of preference: large sides before small ones, and for large ones the deeper network
@@ -162,6 +171,7 @@ def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = N
         measure: from a recipe's content, and its precision or None for the faster one, to what training by it takes.
         ram: bytes of memory of the machine; those of this one if None.
         cores: of the machine; those of this one if None.
+        watched: what was found in the labelled folder, where there is one.
 
     Raises:
         UserError: for too little time for one epoch.
@@ -208,9 +218,11 @@ def choose(survey: Survey, wishes: Wishes, measure: Measure, ram: int | None = N
     content["training"] |= {"precision": cost.precision, "checkpoint_epochs": min(every, passes)}
     if source.streamed(side):
         content["data"]["stream"] = True
+    if watched is not None:
+        content["watch"] |= _how_to_read(watched, survey.depth)
     seconds = passes * source.epoch_seconds(side, cost) + source.seconds_before(side)
     memory = cost.memory + (0 if source.streamed(side) else _picture_bytes(survey, side))
-    return Plan(content, cost, seconds, memory, decoding)
+    return Plan(content, cost, seconds, memory, decoding, watched)
 
 
 @dataclass(frozen=True)
@@ -267,10 +279,7 @@ def _networks(survey: Survey, side: int) -> list[dict[str, Any]]:
 def _content(survey: Survey, wishes: Wishes, encoder: dict[str, Any], side: int, passes: int) -> dict[str, Any]:
     """The recipe of one option, but for what its cost decides."""
     data: dict[str, Any] = {"source": wishes.source, "augment": "views", **_stages(side, passes)}
-    if survey.depth is not None:
-        data["depth"] = survey.depth
-    if survey.broken:
-        data["without_files"] = [path for path, _ in survey.broken]
+    data |= _how_to_read(survey)
     training: dict[str, Any] = {"epochs": passes, "batch_size": batch_size(survey)}
     content: dict[str, Any] = {"name": wishes.name, "summary": f"InfoNCE between views of {survey.folder.name}"}
     if survey.usable < FEW:
@@ -290,6 +299,16 @@ def _content(survey: Survey, wishes: Wishes, encoder: dict[str, Any], side: int,
     if wishes.labelled is not None:
         content["watch"] = {"source": wishes.labelled, "every": max(1, passes // 20), "endpoint": "fc"}
     return content
+
+
+def _how_to_read(survey: Survey, depth: int | None = None) -> dict[str, Any]:
+    """Bits of the deep files, at least `depth`, as others of their kind may be brighter, and files to leave out."""
+    keys: dict[str, Any] = {}
+    if survey.depth is not None:
+        keys["depth"] = max(survey.depth, depth or 0)
+    if survey.broken:
+        keys["without_files"] = [path for path, _ in survey.broken]
+    return keys
 
 
 def _stages(side: int, passes: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mizoo._tools.hardware import gigabytes
 from mizoo._tools.progress import Progress
 from mizoo.data import folder as folders
 from mizoo.data import splits
+from mizoo.data.loading import same_source
 from mizoo.errors import UserError
 from mizoo.new import words
 from mizoo.new.choose import Plan, Wishes, choose, duration, refuse
@@ -74,7 +75,7 @@ def new(
         hours: how long the run may take.
         labelled: a folder of class folders, to watch the run by a probe.
         centre: take the centre square of pictures more than twice as long as wide.
-        check_seconds: time to spend on opening files; 0 for all of them.
+        check_seconds: time to spend on opening the files of a folder; 0 for all of them.
         replace: overwrite `out`.
         progress: show what is done.
 
@@ -94,8 +95,12 @@ def new(
     )
     found = survey(data, check_seconds, progress)
     refuse(found, centre)
+    watched = None
+    if labelled is not None:
+        own = same_source(os.fspath(labelled), os.fspath(data))
+        watched = found if own else survey(labelled, check_seconds, progress)
     with Progress(progress, keep=True) as display:
-        plan = choose(found, wishes, functools.partial(measure, progress=display))
+        plan = choose(found, wishes, functools.partial(measure, progress=display), watched=watched)
     validate(plan.content, str(out))
     files.write_text(out, words.write(found, wishes, plan, _command(out)))
     return NewRecipe(out, found, wishes, plan)

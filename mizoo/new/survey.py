@@ -194,11 +194,13 @@ def _mode(file: Path) -> tuple[str, float | None, bool]:
     """
     try:
         with bands.opened(file) as stream, Image.open(stream, formats=pictures.FORMATS) as image:
-            deep = image.mode.startswith("I") and depths.declared(image) is None
-            deep_colour = depths.is_deep_colour(image)
-            return image.mode, float(np.asarray(image).max()) if deep else None, deep_colour
+            if not bands.is_scrambled(image):
+                deep = image.mode.startswith("I") and depths.declared(image) is None
+                deep_colour = depths.is_deep_colour(image)
+                return image.mode, float(np.asarray(image).max()) if deep else None, deep_colour
     except Image.UnidentifiedImageError:
-        kind = bands.format_of(file)
+        pass
+    kind = bands.format_of(file)
     values = (bands.open_array(file) if kind == "array" else bands.open_tiff(file, _CHANNELS)).read()
     deep = np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize > 1
     return f"{values.dtype} {kind}", float(values.max()) if deep else None, False

@@ -65,6 +65,10 @@ def reasons(survey: Survey, wishes: Wishes, plan: Plan) -> dict[str, str]:
         )
     if "watch" in content:
         why["watch.source"] = "labels that are only watched: a probe's accuracy stands in the log"
+        if "depth" in content["watch"]:
+            why["watch.depth"] = f"the values of its deep files fit into {content['watch']['depth']} bits"
+        if "without_files" in content["watch"]:
+            why["watch.without_files"] = "they cannot be read"
     return why
 
 
@@ -72,9 +76,13 @@ def notes(survey: Survey, plan: Plan) -> list[str]:
     """What the user should know besides."""
     said = []
     passes = plan.content["training"]["epochs"]
-    if survey.checked < survey.count:
-        rest = survey.count - survey.checked
-        said.append(f"{rest:,} files were not opened; one that cannot be read stops the run before it begins.")
+    watched = [] if plan.watched is None or plan.watched is survey else [plan.watched]
+    for each in (survey, *watched):
+        if rest := each.count - each.checked:
+            below = f" below {each.folder}" if watched else ""
+            said.append(
+                f"{rest:,} files{below} were not opened; one that cannot be read stops the run before it begins."
+            )
     if survey.elongation > 1.34:
         share = 100 / survey.elongation
         said.append(f"Training sees the centre square of each picture, {share:.0f} % of the median one.")

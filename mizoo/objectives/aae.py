@@ -10,7 +10,7 @@ from keras import ops
 from mizoo._tools.checks import check_choice
 from mizoo.objectives.base import Objective
 from mizoo.objectives.prior_matching import PRIORS, discriminator, matched, prior_losses
-from mizoo.objectives.reconstruction import decoder_for, require_vectors, squared_errors
+from mizoo.objectives.reconstruction import decoder_for, squared_errors
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -61,8 +61,7 @@ class AAE(Objective):
         self.prior_weight = prior_weight
         self.prior = check_choice(prior, "prior", PRIORS)
         self.require_positive("prior_weight")
-        self.require_endpoints(["global"])
-        require_vectors(encoder, ["global"])
+        self.require_vectors(["global"])
         self.size = encoder.output["global"].shape[-1]
         self.decoder = decoder_for(encoder, decoder)
         self.discriminator = discriminator(self.size)

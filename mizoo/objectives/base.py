@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import keras
 from keras import ops
@@ -25,6 +25,8 @@ else:
 
 ADVERSARY = "adversary"  # prefix of the names of the layers that the second optimiser trains
 INNER_INPUT = "inner_input"  # the tensor among the terms that the inner loop of the second optimiser works on
+COUNTS = "counts"  # a number among the terms: 0 for a batch that says nothing, and is left out of the running means
+_GENERATOR = "generator"  # prefix of the names under which files hold the states of generators
 _NO_VALIDATION = (
     "An objective has no validation step: leave out `validation_data` and `validation_split`, and measure the encoder "
     "by mizoo.evaluate.evaluate(model.encoder, ...), with split='validation' to keep the test split."
@@ -102,7 +104,8 @@ class Objective(Step, keras.Model):
 
         Returns:
             The loss to minimise, a scalar, and a dict with a scalar for each of `term_names`; with several
-            `inner_steps` it also has, as `INNER_INPUT`, the tensor that `inner_loss` works on.
+            `inner_steps` it also has, as `INNER_INPUT`, the tensor that `inner_loss` works on; where some batches say
+            nothing, as `COUNTS`, 0 for those and 1 for the others.
         """
         raise UserError(f"{type(self).__name__} does not state its terms: override `compute_terms`.")
 
@@ -147,6 +150,21 @@ class Objective(Step, keras.Model):
             raise UserError(
                 f"The encoder has no endpoint {' and '.join(missing)}; it has {', '.join(self.encoder.output)}."
             )
+
+    def require_vectors(self, names: Sequence[str]) -> None:
+        """Refuse an encoder that lacks one of the named endpoints, or of which one is no vector (B, d).
+
+        Raises:
+            UserError: naming those that are missing, or the first that is no vector, and its shape.
+        """
+        self.require_endpoints(names)
+        for name in names:
+            shape = tuple(self.encoder.output[name].shape)
+            if len(shape) != 2:
+                raise UserError(
+                    f"The endpoint `{name}` is a vector (B, d) here. Received: an encoder that gives it the shape "
+                    f"{shape}. Pool or flatten it."
+                )
 
     def require_positive(self, *names: str) -> None:
         """Refuse arguments, named as the attributes that hold them, that are no numbers above 0.
@@ -297,6 +315,19 @@ class Objective(Step, keras.Model):
         # MultiOptimizer puts the default one, the encoder's, last.
         return _innermost(self.optimizer).optimizers[0], variables
 
+    def save_own_variables(self, store) -> None:
+        """As `keras.Model.save_own_variables`, and the state of the generators of noise, which Keras leaves out."""
+        super().save_own_variables(store)
+        for i, each in enumerate(keras_private.seed_generators(self)):
+            store[f"{_GENERATOR}{i}"] = each.state
+
+    def load_own_variables(self, store) -> None:
+        """What `save_own_variables` saved; files of earlier versions hold no generators, which then begin anew."""
+        super().load_own_variables({key: store[key] for key in store.keys() if not key.startswith(_GENERATOR)})
+        for i, each in enumerate(keras_private.seed_generators(self)):
+            if f"{_GENERATOR}{i}" in store.keys():
+                each.state.assign(store[f"{_GENERATOR}{i}"])
+
     def get_compile_config(self) -> dict:
         """Both optimisers as one, for `model.save`."""
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
@@ -312,8 +343,9 @@ class Objective(Step, keras.Model):
 
     def update_metrics(self, terms, rows) -> dict:
         """Add the terms of a batch, or of a replica's share, of so many inputs to the running means and return them."""
+        weight = ops.cast(rows, "float32") * terms.get(COUNTS, 1.0)
         for name, metric in self.term_metrics.items():
-            metric.update_state(terms[name], sample_weight=ops.cast(rows, "float32"))
+            metric.update_state(terms[name], sample_weight=weight)
         return {name: metric.result() for name, metric in self.term_metrics.items()}
 
     def test_step(self, *args):
@@ -357,7 +389,7 @@ class Objective(Step, keras.Model):
         if rows != self.batch_rows:
             self.batch_rows, self.train_function = rows, None  # traced again: how the scores are formed may change
         if self.replicas > 1:
-            _check_shared(x, batch_size, self.replicas)
+            inputs.check_shared(x, batch_size, self.replicas)
         if isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # it has its own order, and Keras warns when asked for another
         named: contextlib.AbstractContextManager = contextlib.nullcontext()
@@ -393,26 +425,6 @@ class Objective(Step, keras.Model):
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`, arrays checked as in `predict`."""
         return super().predict_on_batch(self._encoder_inputs(x) if inputs.is_arrays(x) else x)
-
-
-def _check_shared(x, batch_size: int | None, replicas: int) -> None:
-    """Refuse batches that TensorFlow cannot deal out, where they are known: of arrays and of `mizoo.data.batches`."""
-    arrays = list(x.values()) if isinstance(x, dict) else [x]
-    count = len(arrays[0]) if all(getattr(array, "shape", None) for array in arrays) else None
-    size = getattr(x, "batch_size", batch_size or (None if count is None else inputs.KERAS_BATCH))
-    first = size if count is None else min(size, count)
-    if first and first % replicas:  # Keras adds up the replicas' shares of the first batch
-        raise UserError(
-            f"The {replicas} replicas share the first batch equally: give a multiple of {replicas} as `batch_size`, "
-            f"and as many pictures. Received: a batch of {first}"
-        )
-    last = 0 if count is None else count % size
-    each = -(-last // replicas)
-    if last and last <= each * (replicas - 1):  # dealt out in equal shares rounded up: nothing is left for one
-        raise UserError(
-            f"A last batch of {last} leaves one of the {replicas} replicas without a picture: give another "
-            f"`batch_size`, or {count - last} pictures."
-        )
 
 
 def _innermost(optimizer):

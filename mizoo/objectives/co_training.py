@@ -60,7 +60,7 @@ class DeepCoTraining(Objective):
 
     Raises:
         UserError: for an unknown form or family, a number out of its range, beta with "cpc", an encoder without
-            `global`, or no augmentation.
+            a vector `global`, or no augmentation.
 
     Example:
 
@@ -208,7 +208,7 @@ class DeepCoTraining(Objective):
         self.require_positive("resolution", "density_rate")
         check_real(self.scale_range, "scale_range", minimum=0)
         self.inner_steps = check_whole(self.inner_steps, "inner_steps", 1)
-        self.require_endpoints(["global"])
+        self.require_vectors(["global"])
 
 
 def _other_view(z):

@@ -73,8 +73,9 @@ class DeepInfoMax(PairTerms):
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for a negative weight, an unknown bound, an encoder without the endpoints, pairs without content, or
-            two views without augmentation.
+        UserError: for a negative weight, an unknown bound, an encoder without the endpoints, or whose `global` is no
+            vector where a global term, the coordinates or the prior take it, pairs without content, or two views
+            without augmentation.
 
     Example:
 
@@ -316,9 +317,10 @@ class DeepInfoMax(PairTerms):
             check_real(self.clip, "clip", above=0)
         _check_pairs(self.pairs, self.views)
         needed = set(self._paired_endpoints()) if self.local_weight else set()
-        needed |= {"local", "global"} if self.global_weight or self.coordinates_weight else set()
-        needed |= {"global"} if self.prior_weight else set()
+        needed |= {"local"} if self.global_weight or self.coordinates_weight else set()
         self.require_endpoints(needed)
+        if self.global_weight or self.coordinates_weight or self.prior_weight:
+            self.require_vectors(["global"])
         if self.coordinates_weight and len(self.encoder.output["local"].shape) != 4:
             raise UserError("`coordinates_weight` takes an encoder whose `local` is a map (B, h, w, C).")
         free = [name for name, value in self.encoder.output.items() if None in value.shape[1:]]

@@ -7,7 +7,7 @@ import math
 import keras
 from keras import ops
 
-from mizoo.objectives.base import Objective
+from mizoo.objectives.base import COUNTS, Objective
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -28,7 +28,7 @@ class InformationMaximization(Objective):
     above that of the population, where the N pictures are many times d by at most about d^2 / (4 N) nats, which is for
     two views that share nothing and less with more views, and it is the information of the Gaussian with these moments:
     neither a lower nor an upper bound. With fewer pictures than coordinates it would be higher for views that disagree:
-    such a batch is refused, and a last one trains on nothing.
+    such a batch is refused, and a last one trains nothing and counts in no logged mean.
 
     Args:
         encoder: pictures to a dict with the endpoint `global` (B, d).
@@ -38,8 +38,8 @@ class InformationMaximization(Objective):
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for a resolution that is not positive, fewer than two views, or an encoder without `global`; in
-            training, for batches of fewer pictures than `global` has coordinates.
+        UserError: for a resolution that is not positive, fewer than two views, or an encoder without a vector
+            `global`; in training, for batches of fewer pictures than `global` has coordinates.
 
     Example:
 
@@ -70,7 +70,7 @@ class InformationMaximization(Objective):
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
         self.resolution = resolution
         self.require_positive("resolution")
-        self.require_endpoints(["global"])
+        self.require_vectors(["global"])
         self.size = self.fewest_rows = encoder.output["global"].shape[-1]
         self.track_terms()
 
@@ -86,7 +86,7 @@ class InformationMaximization(Objective):
         views = ops.stack([self.gather(view) for view in ops.split(z, self.views)])  # (V, N, d)
         terms = gaussian_information(views, self.resolution**2)
         enough = ops.cast(ops.convert_to_tensor(ops.shape(views)[1] >= self.fewest_rows), "float32")
-        return -enough * terms["global_mi"], terms
+        return -enough * terms["global_mi"], terms | {COUNTS: enough}
 
 
 def gaussian_information(views, noise: float) -> dict:

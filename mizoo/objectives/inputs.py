@@ -238,6 +238,30 @@ def check_batch_size(model: Any, batch_size: Any, rows: int | None = None) -> in
     return size
 
 
+def check_shared(x: Any, batch_size: int | None, replicas: int) -> None:
+    """Refuse batches that TensorFlow cannot deal out, where they are known: of arrays and of `mizoo.data.batches`.
+
+    Raises:
+        UserError: for a first batch that is no multiple of `replicas`, and a last one that leaves one without an input.
+    """
+    arrays = list(x.values()) if isinstance(x, dict) else [x]
+    count = len(arrays[0]) if all(getattr(array, "shape", None) for array in arrays) else None
+    size = getattr(x, "batch_size", batch_size or (None if count is None else KERAS_BATCH))
+    first = size if count is None else min(size, count)
+    if first and first % replicas:  # Keras adds up the replicas' shares of the first batch
+        raise UserError(
+            f"The {replicas} replicas share the first batch equally: give a multiple of {replicas} as `batch_size`, "
+            f"and as many pictures. Received: a batch of {first}"
+        )
+    last = 0 if count is None else count % size
+    each = -(-last // replicas)
+    if last and last <= each * (replicas - 1):  # dealt out in equal shares rounded up: nothing is left for one
+        raise UserError(
+            f"A last batch of {last} leaves one of the {replicas} replicas without a picture: give another "
+            f"`batch_size`, or {count - last} pictures."
+        )
+
+
 def check_batch_shape(shape: Any, dtype: str, wanted: interface.Shape) -> None:
     """Refuse a batch, as far as its shape (B, ...) is known while a step is traced.
 

@@ -37,21 +37,6 @@ def decoder_for(encoder: keras.Model, decoder: Any) -> keras.Model:
     return decoder
 
 
-def require_vectors(encoder: keras.Model, names: Sequence[str]) -> None:
-    """Refuse an encoder one of whose named endpoints is no vector (B, d).
-
-    Raises:
-        UserError: naming the first, and its shape.
-    """
-    for name in names:
-        shape = tuple(encoder.output[name].shape)
-        if len(shape) != 2:
-            raise UserError(
-                f"The endpoint `{name}` is a vector (B, d) here. Received: an encoder that gives it the shape {shape}. "
-                "Pool or flatten it."
-            )
-
-
 def squared_errors(decoded, images):
     """Squared error of each picture, float32 (B,), summed over its values in units of which -1..1 are 0..255.
 

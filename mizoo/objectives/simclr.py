@@ -36,7 +36,7 @@ class SimCLR(Objective):
 
     Raises:
         UserError: for a temperature or a projection that is not positive, fewer than two views, or an encoder without
-            `global`.
+            a vector `global`.
 
     Example:
 
@@ -64,7 +64,7 @@ class SimCLR(Objective):
         super().__init__(encoder, augment=augment, views=views, seed=seed, name=name)
         self.temperature = temperature
         self.require_positive("temperature")
-        self.require_endpoints(["global"])
+        self.require_vectors(["global"])
         self.projection = projection if projection is None else check_size(projection, "projection")
         self.head = None if projection is None else _head(encoder.output["global"].shape[-1], self.projection)
         self.track_terms()

@@ -25,7 +25,7 @@ class Supervised(Objective):
         seed: seed of noise that a batch does not bring.
 
     Raises:
-        UserError: for an encoder without `global`, fewer than two classes, or batches without targets.
+        UserError: for an encoder without a vector `global`, fewer than two classes, or batches without targets.
 
     Example:
 
@@ -51,7 +51,7 @@ class Supervised(Objective):
         self.classes = self.target_size = classes = check_size(classes, "classes")
         if classes < 2:
             raise UserError(f"`classes` is 2 or more. Received: classes={classes!r}")
-        self.require_endpoints(["global"])
+        self.require_vectors(["global"])
         x = keras.Input(encoder.output["global"].shape[1:], name="classes_input")
         self.head = keras.Model(x, layers.Dense(classes, dtype="float32", name="classes_logits")(x), name="classes")
         self.track_terms()

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from mizoo.objectives.base import Objective
 from mizoo.objectives.prior_matching import gaussian_samples
-from mizoo.objectives.reconstruction import decoder_for, require_vectors, squared_errors
+from mizoo.objectives.reconstruction import decoder_for, squared_errors
 
 
 @keras.saving.register_keras_serializable("mizoo")
@@ -55,8 +55,7 @@ class VAE(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__(encoder, augment=augment, seed=seed, name=name)
-        self.require_endpoints(["fc", "global"])
-        require_vectors(encoder, ["fc", "global"])
+        self.require_vectors(["fc", "global"])
         self.size = encoder.output["global"].shape[-1]
         self.decoder = decoder_for(encoder, decoder)
         h = keras.Input(encoder.output["fc"].shape[1:], name="log_variance_input")

@@ -150,7 +150,7 @@ def _train_all(run: _Run, placement: Placement) -> None:
     check_shared(recipe.training.batch_size, placement)
     callbacks = list(run.callbacks) if leads else []
     if recipe.watch is not None and leads:
-        callbacks = [OnlineProbe(**recipe.watch.arguments), *callbacks]
+        callbacks = [OnlineProbe(**recipe.watch.arguments(recipe.data)), *callbacks]
     for each in callbacks:
         if isinstance(each, OnlineProbe):  # what cannot be drawn is said before the targets of teachers are made
             each.load(interface.picture_shape(recipe.encoder.build()))

@@ -23,7 +23,6 @@ from mizoo.recipes.training import Data, Optimizer, Training, Watch
 from mizoo.zoo import entries
 
 _ENDINGS = (".yaml", ".yml")
-_OF_ENTRY = "recipe.yaml"
 _TABLES: dict[str, dict[str, type[Settings]]] = {
     "encoder": {**ENCODERS, CUSTOM: CustomEncoderSettings},
     "objective": {**OBJECTIVES, CUSTOM: CustomObjectiveSettings},
@@ -107,7 +106,7 @@ def ancestors(init_from: str | None) -> list[Path]:
     """
     if not init_from:
         return []
-    files = [file for file in sorted(entries.locate("models").glob("*/*.yaml")) if file.name != _OF_ENTRY]
+    files = [file for file in sorted(entries.locate("models").glob("*/*.yaml")) if file.name != entries.RECIPE]
     contents = {file: yaml_text.parse(file.read_text(encoding="utf-8")) for file in files}
     chain: list[Path] = []
     source: str | None = init_from
@@ -125,8 +124,7 @@ def names() -> list[str]:
     Returns:
         The name of each folder with a `recipe.yaml`, and FOLDER/FILE, without its ending, of every other recipe in one.
     """
-    found = sorted(entries.locate("models").glob("*/*.yaml"))
-    return [file.parent.name if file.name == _OF_ENTRY else f"{file.parent.name}/{file.stem}" for file in found]
+    return list(entries.recipes())
 
 
 def _explain(problem: Any) -> str:
@@ -179,10 +177,9 @@ def _recipe_file(name_or_path: str | os.PathLike) -> Path:
     path = files.user_path(name_or_path)
     if path.is_file() and (path.suffix in _ENDINGS or path.parent != Path(".")):
         return path
-    name, known = path.as_posix(), names()
+    name, known = path.as_posix(), entries.recipes()
     if name in known:
-        folder, _, stem = name.partition("/")
-        return entries.locate("models") / folder / (f"{stem}.yaml" if stem else _OF_ENTRY)
+        return known[name]
     near = [each for each in known if each.endswith(f"/{name}")]
     near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     if path.suffix in _ENDINGS or (path.parent != Path(".") and not near):

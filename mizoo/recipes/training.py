@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from mizoo.data.loading import same_source
 from mizoo.evaluate.protocols import watchable
 from mizoo.recipes.section import Section
 
@@ -90,12 +91,14 @@ class Data(Section):
 class Watch(Section):
     """A probe that is measured while the run trains: arguments of `mizoo.callbacks.OnlineProbe`.
 
-    Its labels and pictures decide nothing of the run: a recipe may be given another at any time.
+    Its labels and pictures decide nothing of the run: a recipe may be given another at any time. Pictures of
+    `data.source` are read as the run reads them, unless `depth` or `without_files` say otherwise.
     """
 
     source: str
     split: str = "train"
     depth: Annotated[int, Field(ge=8, le=32)] | None = None
+    without_files: tuple[str, ...] = Field((), strict=False)
     protocol: str = "knn"
     every: PositiveInt = 1
     endpoint: str = "global"
@@ -105,10 +108,12 @@ class Watch(Section):
         watchable(self.protocol)
         return self
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of the probe."""
-        return {"data": self.source, **self.model_dump(exclude={"source"})}
+    def arguments(self, data: Data) -> dict[str, Any]:
+        """The keyword arguments of the probe in a run on `data`."""
+        own = data if same_source(self.source, data.source) else self
+        depth, without = self.depth or own.depth, self.without_files or own.without_files
+        settings = self.model_dump(exclude={"source", "without_files"})
+        return {"data": self.source, **settings, "depth": depth, "without": without}
 
 
 class Optimizer(Section):

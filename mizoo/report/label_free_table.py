@@ -22,7 +22,8 @@ _DIFFERENCES = (
     "Not on the scale of ours: a neural estimate of a large or infinite quantity is decided by its network and budget. "
     "In the authors' code the discriminator of NDM has our layers (1000, 200) but sees Y as it is, not standardised, "
     "in batches of 10,000 and hundreds of epochs; of MINE we know no code of theirs; and their encoders "
-    "ran 1,000 epochs. What can be compared is the order of encoders within each table."
+    "ran 1,000 epochs. NDM without a sigmoid is given for the three of DIM alone. "
+    "What can be compared is the order of encoders within each table."
 )
 
 

@@ -14,6 +14,7 @@ from mizoo._tools.locks import lock_file
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import ALL_MEASURES, MEASURES, TABLE
 from mizoo.evaluate.published import entry_rows
+from mizoo.evaluate.rows import Row, read_rows
 from mizoo.report import benchmark_tables
 from mizoo.report.paper_models_table import paper_models_tables
 from mizoo.report.tables import table
@@ -31,7 +32,8 @@ _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "training step": ("step.json", benchmark_tables.step_table),
     "label budgets": ("label_budgets.json", benchmark_tables.label_budgets_table),
     "label budgets photographs": ("label_budgets_photographs.json", benchmark_tables.label_budgets_table),
-    "paper models": ("paper_models.json", paper_models_tables),
+    "paper models": ("paper_models.json", lambda path: paper_models_tables(path, _untrained(_PAPERS_ENCODER))),
+    "trials at length": ("trials_at_length.json", lambda path: table(read_rows(path), compare=False)),
     "dim_local_mnist": ("dim_local_mnist.json", paper_models_tables),
     "fast_cifar10": ("fast_cifar10.json", paper_models_tables),
     "batch and bounds": ("batch_and_bounds.json", benchmark_tables.batch_and_bounds_table),
@@ -39,6 +41,7 @@ _BENCHMARKS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "shared information": ("shared_information.json", benchmark_tables.shared_information_table),
     "spoken digit": ("spoken_digit.json", benchmark_tables.spoken_digit_table),
 }
+_PAPERS_ENCODER = "dim_local_cifar10"  # whose network the recipes of models/paper_cifar10 train
 _TRIALS = "trials "
 _UTILITY = "utility"
 
@@ -50,8 +53,8 @@ def write_tables(root: str | os.PathLike | None = None) -> list[Path]:
     `<protocol> <dataset>` (such as `mlp200 cifar10`, with `measures` for those of `docs/measures.md` and `utility` for
     the utility of pretraining by its label curves), `entries`, `trials <entry>`, or of a benchmark: `ablation`, `probe
     schedule`, `augment cost`, `training step`, `label budgets`, `label budgets photographs`, `own pictures`, `paper
-    models`, `dim_local_mnist`, `fast_cifar10`, `batch and bounds`, `shared information`, `spoken digit`. Entries that
-    have no rows yet are left out of the tables of rows.
+    models`, `trials at length`, `dim_local_mnist`, `fast_cifar10`, `batch and bounds`, `shared information`, `spoken
+    digit`. Entries that have no rows yet are left out of the tables of rows.
 
     Args:
         root: the clone; the one this package is imported from by default.
@@ -109,6 +112,11 @@ def _content(name: str, clone: Path, folder: Path) -> str:
     if protocol == _UTILITY:
         return utility_table(rows)
     return table(rows)
+
+
+def _untrained(entry: str) -> list[Row]:
+    """The rows of an entry's network with random weights, and of raw pixels."""
+    return [row for row in entry_rows(entry) if row.encoder != "published"]
 
 
 def _entries_table(root: str) -> str:

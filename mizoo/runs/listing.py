@@ -1,4 +1,4 @@
-"""The picture files that a run began with, so that a folder that has changed since is noticed before it goes on."""
+"""The files that a run began with, so that a folder that has changed since is noticed before it goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mizoo._tools import files
-from mizoo.data import packed, pictures, splits
+from mizoo.data import packed, pictures, sound_files, splits
 from mizoo.data.dataset import parse_split
 from mizoo.errors import UserError
 from mizoo.recipes import Recipe
@@ -16,9 +16,10 @@ _LISTED = 5
 
 
 def write_listing(recipe: Recipe, run: Path) -> None:
-    """Record size and path of each picture file that a recipe names, in `pictures.json` of its run folder.
+    """Record path and size of each picture or sound file that a recipe names, or path and hash of each file of packed
+    data, in `pictures.json` of its run folder.
 
-    Nothing is written for data that are no folder of pictures.
+    Nothing is written for data that are no folder.
     """
     found = _listed(recipe)
     if found is not None:
@@ -27,7 +28,7 @@ def write_listing(recipe: Recipe, run: Path) -> None:
 
 
 def check_listing(recipe: Recipe, run: Path) -> None:
-    """Refuse to go on with a run whose folder of pictures has changed: its order would be that of other pictures.
+    """Refuse to go on with a run whose folder has changed: its order would be that of other pictures or sounds.
 
     Raises:
         UserError: naming files that are new, gone or changed, and the ways on. The run folder stays as it is.
@@ -35,7 +36,7 @@ def check_listing(recipe: Recipe, run: Path) -> None:
     file = run / LISTING
     if not file.is_file():
         return
-    before: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
+    before: dict[str, int | str] = json.loads(file.read_text(encoding="utf-8"))
     now = _listed(recipe) or {}
     changes = {
         "new": [path for path in now if path not in before],
@@ -44,23 +45,29 @@ def check_listing(recipe: Recipe, run: Path) -> None:
     }
     if not any(changes.values()):
         return
+    kinds = "pictures" if recipe.data.window is None else "sounds"
     words = [f"{len(paths)} {kind} ({_some(paths)})" for kind, paths in changes.items() if paths]
     raise UserError(
-        f"The pictures of {recipe.data.source} are others than those that the run in {run} began with: "
+        f"The {kinds} of {recipe.data.source} are others than those that the run in {run} began with: "
         f"{'; '.join(words)}. The run was left as it is. Put the files back as they were, or train on those of now in "
         f"another folder: --out, with --set init_from={run} from the weights so far."
     )
 
 
-def _listed(recipe: Recipe) -> dict[str, int] | None:
-    """Path below the folder -> size in bytes, of the pictures that a recipe names; None for other data."""
+def _listed(recipe: Recipe) -> dict[str, int] | dict[str, str] | None:
+    """Path below the folder -> size in bytes of a file, or hash of one of packed data; None for other data."""
     folder = files.user_path(recipe.data.source)
     split = parse_split(recipe.data.split)[0]
-    if recipe.data.window is not None or not folder.is_dir() or packed.is_packed(folder):
+    if not folder.is_dir():
         return None
+    if recipe.data.window is None and packed.is_packed(folder):
+        return packed.hashes(folder, split)
     left_out = set(recipe.data.without_files)
-    below = folder if splits(folder) == ("train",) else folder / split
-    found = pictures.find(below, channels=getattr(recipe.encoder, "channels", None))
+    if recipe.data.window is not None:
+        found = sound_files.find(folder)
+    else:
+        below = folder if splits(folder) == ("train",) else folder / split
+        found = pictures.find(below, channels=getattr(recipe.encoder, "channels", None))
     named = ((file.relative_to(folder).as_posix(), file) for file in found)
     return {name: file.stat().st_size for name, file in named if name not in left_out}
 

@@ -56,6 +56,7 @@ class PictureIndex:
         vectors: float16 (N, d).
         mean: float32 (d,), which was subtracted.
         graph: the graph of neighbours as usearch writes it, or None.
+        depth, max_pixels: how the pictures were read, and how queries are, as of `mizoo.data.pictures.read`.
     """
 
     file: Path
@@ -67,6 +68,8 @@ class PictureIndex:
     vectors: np.ndarray
     mean: np.ndarray
     graph: np.ndarray | None = field(default=None, repr=False)
+    depth: int | None = None
+    max_pixels: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -127,7 +130,8 @@ class PictureIndex:
                 f"{self.file} was made with another file than {self.encoder} is now, so that its features cannot be "
                 "compared. Make the index again: `mizoo search index`."
             )
-        report, names, features = _features(self.encoder, pictures, self.endpoint, self.runtime, progress=False)
+        settings = (self.endpoint, self.runtime, self.depth, self.max_pixels)
+        report, names, features = _features(self.encoder, pictures, *settings, progress=False)
         if report.failed:
             raise UserError("\n".join(f"{path}: {reason}" for path, reason in report.failed[:10]))
         return [Path(name) for name in names], unit_rows(features - self.mean)
@@ -150,6 +154,8 @@ def build(
     runtime: str = "auto",
     exact: bool = False,
     progress: bool = True,
+    depth: int | None = None,
+    max_pixels: int | None = None,
 ) -> tuple[PictureIndex, EmbedReport]:
     """Encode pictures and write an index of them, one file.
 
@@ -161,6 +167,7 @@ def build(
         runtime: as for `mizoo.embed.embed`: "auto" is ONNX Runtime where there is an ONNX form.
         exact: make no graph, however many pictures there are.
         progress: show bars.
+        depth, max_pixels: of the pictures and of later queries, as of `mizoo.data.pictures.read`.
 
     Returns:
         The index, and what `embed` did: files that cannot be read are left out and listed there.
@@ -177,7 +184,8 @@ def build(
     model, sha256 = load_hashed(encoder, endpoint, runtime)
     pictures = [pictures] if isinstance(pictures, (str, os.PathLike)) else list(pictures)
     _check_before(model, endpoint, pictures, exact)
-    report, names, features = _features(encoder, pictures, endpoint, runtime, progress, out.parent)
+    settings = (endpoint, runtime, depth, max_pixels)
+    report, names, features = _features(encoder, pictures, *settings, progress, out.parent)
     # Shrunk to 0: the mean of a few pictures that are alike is what they show, and without it only noise is left.
     mean = (features.sum(axis=0, dtype="float64") / (len(features) + _SHRINKING)).astype("float32")
     vectors = unit_rows(features - mean).astype("float16")
@@ -185,6 +193,7 @@ def build(
     named = entries.is_entry(encoder) or hub.is_address(encoder)
     name = os.fspath(encoder) if named else os.path.abspath(user_path(encoder))
     meta = {"format": _FORMAT, "encoder": name, "sha256": sha256, "endpoint": endpoint, "runtime": runtime}
+    meta |= {"depth": depth, "max_pixels": max_pixels}
     folder = out.parent.absolute()
     arrays: dict[str, Any] = {
         "meta": np.array(json.dumps(meta)),
@@ -196,7 +205,7 @@ def build(
     with atomic(out) as path, open(path, "wb") as stream:
         np.savez(stream, **arrays)
     paths = tuple(Path(each) for each in names)
-    return PictureIndex(out, name, sha256, endpoint, runtime, paths, vectors, mean, graph), report
+    return PictureIndex(out, name, sha256, endpoint, runtime, paths, vectors, mean, graph, depth, max_pixels), report
 
 
 def read(file: str | os.PathLike) -> PictureIndex:
@@ -220,17 +229,26 @@ def read(file: str | os.PathLike) -> PictureIndex:
         ) from error
     paths = tuple(Path(os.path.normpath(path.parent / str(each))) for each in arrays["paths"])
     encoder, sha256, endpoint, runtime = (str(meta.get(key)) for key in ("encoder", "sha256", "endpoint", "runtime"))
-    vectors, mean = arrays["vectors"], arrays["mean"]
-    return PictureIndex(path, encoder, sha256, endpoint, runtime, paths, vectors, mean, arrays.get("graph"))
+    read_as = meta.get("depth"), meta.get("max_pixels")  # an index of before has neither
+    vectors, mean, graph = arrays["vectors"], arrays["mean"], arrays.get("graph")
+    return PictureIndex(path, encoder, sha256, endpoint, runtime, paths, vectors, mean, graph, *read_as)
 
 
 def _features(
-    encoder: Any, pictures: Any, endpoint: str, runtime: str, progress: bool, folder: Path | None = None
+    encoder: Any,
+    pictures: Any,
+    endpoint: str,
+    runtime: str,
+    depth: int | None,
+    max_pixels: int | None,
+    progress: bool,
+    folder: Path | None = None,
 ) -> tuple[EmbedReport, list[str], np.ndarray]:
     """What `embed` says, and the paths and features (N, d) that it writes, into `folder` if one is given."""
     with temporary_folder(folder) if folder else tempfile.TemporaryDirectory(prefix="mizoo-") as temporary:
         written = Path(temporary) / "features.npz"
-        report = embed(encoder, pictures, written, endpoint, runtime, progress=progress)
+        read_as: dict[str, Any] = {"depth": depth, "max_pixels": max_pixels}
+        report = embed(encoder, pictures, written, endpoint, runtime, progress=progress, **read_as)
         with np.load(written) as stored:
             names, features = [str(each) for each in stored["paths"]], stored[endpoint]
     features = features.reshape(len(features), -1)

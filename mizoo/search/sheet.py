@@ -19,7 +19,12 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _ROWS = 50  # queries on a sheet
 
 
-def draw(found: Sequence[tuple[Path, Sequence[Hit]]], out: str | os.PathLike) -> Path:
+def draw(
+    found: Sequence[tuple[Path, Sequence[Hit]]],
+    out: str | os.PathLike,
+    depth: int | None = None,
+    max_pixels: int | None = None,
+) -> Path:
     """Write a row for each query: its picture, then what was found, with similarity and file name below each.
 
     A picture that is gone, or cannot be read as RGB, is a grey tile.
@@ -27,6 +32,7 @@ def draw(found: Sequence[tuple[Path, Sequence[Hit]]], out: str | os.PathLike) ->
     Args:
         found: as of `PictureIndex.search`; the first 50 queries are drawn.
         out: a .png, .jpg or .webp file.
+        depth, max_pixels: those of the index.
 
     Raises:
         UserError: for another suffix, or a file that cannot be written.
@@ -44,7 +50,7 @@ def draw(found: Sequence[tuple[Path, Sequence[Hit]]], out: str | os.PathLike) ->
         cells = [(query, "query"), *((hit.path, f"{hit.similarity:.3f}") for hit in hits)]
         for column, (path, label) in enumerate(cells):
             left = _GAP + column * cell + (2 * _GAP if column else 0)
-            sheet.paste(_tile(path), (left, top))
+            sheet.paste(_tile(path, depth, max_pixels), (left, top))
             pen.text((left, top + _TILE + 1), label, fill=_INK, font=font)
             pen.text((left, top + _TILE + _TEXT), _fitting(path.name, font), fill=_FAINT, font=font)
     try:
@@ -62,9 +68,9 @@ def draw(found: Sequence[tuple[Path, Sequence[Hit]]], out: str | os.PathLike) ->
     return out
 
 
-def _tile(path: Path) -> Image.Image:
+def _tile(path: Path, depth: int | None, max_pixels: int | None) -> Image.Image:
     try:
-        return Image.fromarray(pictures.square(pictures.read(path, notes=[], channels=3), _TILE))
+        return Image.fromarray(pictures.square(pictures.read(path, depth, max_pixels, notes=[], channels=3), _TILE))
     except UserError:
         return Image.new("RGB", (_TILE, _TILE), _GONE)
 

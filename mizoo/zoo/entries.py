@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mizoo._tools import yaml_text
 from mizoo.errors import UserError
 from mizoo.zoo import patches
 from mizoo.zoo.fetching import Wanted, fetch, keep
@@ -25,6 +26,7 @@ from mizoo.zoo.reading import EncoderFile, read_checked
 _PACKAGES = {"models": "mizoo.models", "export": "mizoo.exported"}
 REGISTRY = "mizoo/zoo/registry.json"
 """Where the registry lies in a clone."""
+RECIPE = "recipe.yaml"
 _HERE = Path(__file__).resolve().parents[2]  # the clone, or the folder of an installed copy
 _root: Path | None = None  # another clone instead, which the tests set
 
@@ -91,6 +93,12 @@ def _remedy(relative: str) -> str:
     return f"Restore it: in a clone with `git checkout -- {relative}`, otherwise by installing this version again."
 
 
+def recipes() -> dict[str, Path]:
+    """The recipes of `models/` by their names, sorted: FOLDER of a `recipe.yaml`, FOLDER/FILE of every other one."""
+    found = sorted(locate("models").glob("*/*.yaml"))
+    return {file.parent.name if file.name == RECIPE else f"{file.parent.name}/{file.stem}": file for file in found}
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the published encoders that match a shell pattern such as "dim_*", sorted."""
     if not isinstance(pattern, str):
@@ -110,7 +118,7 @@ def info(name: str) -> dict[str, Any]:
         there are several.
 
     Raises:
-        UserError: for an unknown name, with the nearest ones, or an unknown version.
+        UserError: for an unknown name, with the nearest ones, that of a recipe without weights, or an unknown version.
     """
     return {"name": name, **entry(name)}
 
@@ -128,11 +136,22 @@ def entry(name: str) -> dict[str, Any]:
     base, at, version = name.partition("@")
     if base in entries:
         return _version(entries[base], base, version) if at else entries[base]
+    if name in (own := recipes()):
+        raise UserError(
+            f"{name} is a recipe without published weights: `mizoo pretrain {name}` trains them, and the encoder is "
+            f"then called {_run_of(own[name])}. Published: {', '.join(sorted(entries)) or 'none'}."
+        )
     if not entries:
         raise UserError(f"No encoder called {name!r}: this version publishes none. A path to an encoder loads as well.")
     near = difflib.get_close_matches(name.lower(), entries, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Published: {', '.join(sorted(entries))}."
     raise UserError(f"No published encoder and no file is called {name!r}. {hint}")
+
+
+def _run_of(recipe: Path) -> str:
+    """The folder that a recipe is trained into."""
+    content = yaml_text.parse(recipe.read_text(encoding="utf-8"))
+    return f"runs/{content.get('name', recipe.stem)}"
 
 
 def folder(name: str) -> str:

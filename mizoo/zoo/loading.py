@@ -273,7 +273,7 @@ def _local_file(name: str | os.PathLike, runtime: str) -> Path:
     if file.suffix.lower() not in (".keras", ".onnx"):
         if file.exists():
             raise UserError(f"{file} is no encoder: pass a .keras or .onnx file, or a folder that holds one.")
-        if len(file.parts) > 1:
+        if len(file.parts) > 1 and str(name) not in entries.recipes():
             raise UserError(f"There is no folder {file}. Pass a run folder, an export folder, a file or an entry.")
         entries.entry(str(name))
     if not file.exists():

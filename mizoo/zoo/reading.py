@@ -110,6 +110,8 @@ def read_checked(path: str | os.PathLike, sha256: str | None = None) -> EncoderF
 def load_keras_bytes(file: EncoderFile, trusted: bool = False) -> Any:
     """The Keras model in a `.keras` file that was read, uncompiled and under the name that it was saved with.
 
+    Classes of this package that an encoder can hold, augmentations and `mizoo.encoders.resizing.Fit`, are found.
+
     Args:
         file: as `read_checked` gives it.
         trusted: whether its hash is a pinned one; otherwise it is measured first, see `check_keras`.
@@ -118,6 +120,10 @@ def load_keras_bytes(file: EncoderFile, trusted: bool = False) -> Any:
         UserError: a damaged or foreign file, or one above the limits.
     """
     import keras
+
+    # Keras finds these by the names that they are registered under, once their modules are imported.
+    import mizoo.augment
+    import mizoo.encoders.resizing  # noqa: F401
 
     try:
         if not trusted:
@@ -188,7 +194,8 @@ def _check_is_encoder(path: Path, config: Any) -> None:
     if registered.startswith("mizoo>"):
         raise UserError(
             f"{path} holds a saved objective, {registered.removeprefix('mizoo>')}, and no encoder. Take the encoder "
-            "out of it: `model = keras.saving.load_model(path)`, then `model.encoder.save('encoder.keras')`."
+            "out of it: `import keras, mizoo.objectives, mizoo.encoders.resizing`, then "
+            "`model = keras.saving.load_model(path, compile=False)` and `model.encoder.save('encoder.keras')`."
         )
 
 

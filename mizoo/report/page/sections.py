@@ -59,7 +59,7 @@ def section(subject: Subject, arrays: Arrays, sheet: str) -> str:
         sheet: class of the sprite that holds the thumbnails.
     """
     verdict = judge(evidence_of(subject, arrays))
-    blocks = [_verdict(verdict)]
+    blocks = [_verdict(verdict), _copies(arrays)]
     if subject.lines:
         panels = "".join(f"<figure>{each}</figure>" for each in figures.curve_panels(subject.lines, subject.name))
         blocks.append(f'<h3>Learning curves</h3><div class="panels">{panels}</div>')
@@ -79,6 +79,17 @@ def section(subject: Subject, arrays: Arrays, sheet: str) -> str:
     return (
         f'<section class="encoder" id="{escape(anchor(subject))}"><header><h2>{escape(subject.name)}</h2>'
         f"<p>{escape(about)}</p></header>{''.join(block for block in blocks if block)}</section>"
+    )
+
+
+def _copies(arrays: Arrays) -> str:
+    """A warning where the comparisons are of pictures that kNN has in its bank."""
+    if not arrays or not arrays["copied"]:
+        return ""
+    return (
+        f"<p><b>{arrays['copied']:,} of the {len(arrays['labels']):,} pictures are in the training split too</b>: kNN "
+        "finds them by themselves, and what is compared by it says little of new pictures. Leave them out of one of "
+        "both; <code>mizoo evaluate</code> names one.</p>"
     )
 
 

@@ -7,7 +7,6 @@ chosen by it.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ import numpy as np
 from mizoo import data
 from mizoo._tools.arrays import unit_rows
 from mizoo._tools.progress import Progress
+from mizoo.data import duplicates
 from mizoo.data.choosing import load_or_stream
 from mizoo.data.dataset import Dataset
 from mizoo.errors import UserError
-from mizoo.evaluate import measures
+from mizoo.evaluate import copies, measures
 from mizoo.evaluate.features import features, pixels, random_copy
 from mizoo.evaluate.protocols.knn import class_votes
 from mizoo.evaluate.splits import fit_and_test_splits
@@ -35,7 +35,7 @@ NEIGHBOURS, QUERIES = 8, 10
 THUMBNAIL = 32
 BINS = 40
 _PERPLEXITY, _COMPONENTS = 30, 50
-_FORMAT = 2  # another one where the arrays come to mean something else
+_FORMAT = 3  # another one where the arrays come to mean something else
 
 
 def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> Arrays:
@@ -53,7 +53,8 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         (M,) and `certainty` (M,) of kNN, `hits` (3, M) with the encoder, random weights and pixels, or (4, M) with the
         weights that the run began with, `filters` (n, h, w, 3), `histogram` (bins,) of the values that
         `measures.uniform_where_matched` gives, `state` (rank, relative spread, coordinates), `picks` (trained, others,
-        among how many, -1 where the training data are not at hand), `sizes` (bank, M).
+        among how many, -1 where the training data are not at hand), `sizes` (bank, M), and `copied`, how many of the M
+        are in the training split too.
     """
     determining = {
         "format": _FORMAT,
@@ -86,7 +87,7 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
         return {}
     names = interface.endpoint_names(encoder)
     endpoint = endpoint if endpoint in names or not names else names[-1]
-    bank, shown = _shown(subject, encoder)
+    bank, shown, copied = _shown(subject, encoder)
     line.advance(1)
 
     encode = _encoding(endpoint if names else None)
@@ -99,6 +100,7 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
         "histogram": np.histogram(measures.uniform_where_matched(made, subject.prior), BINS, (0, 1))[0],
         "state": np.array([measures.effective_rank(made), _relative_spread(made), made.shape[1]]),
         "sizes": np.array([len(bank), len(shown)]),
+        "copied": np.array(copied),
         "endpoint": np.array(endpoint),
     }
     line.advance(1)
@@ -113,7 +115,7 @@ def _compute(subject: Subject, endpoint: str, progress: Progress) -> Arrays:
 def _memory(subject: Subject, endpoint: str) -> Arrays:
     encoder, _ = load_hashed(subject.given)
     named = interface.endpoint_names(encoder)
-    _, shown = _shown(subject, encoder)
+    _, shown, _ = _shown(subject, encoder)
     return {"picks": _picks(subject, encoder, shown, _encoding(endpoint if named else None))}
 
 
@@ -128,7 +130,7 @@ def _encoding(endpoint: str | None) -> Callable[[Any, np.ndarray], np.ndarray]:
     return encode
 
 
-def _shown(subject: Subject, encoder: Any) -> tuple[Dataset, Dataset]:
+def _shown(subject: Subject, encoder: Any) -> tuple[Dataset, Dataset, int]:
     of = (subject.dataset, subject.source)
     return _pictures(*of, interface.picture_shape(encoder), subject.depth, subject.without)
 
@@ -136,15 +138,16 @@ def _shown(subject: Subject, encoder: Any) -> tuple[Dataset, Dataset]:
 @functools.lru_cache(maxsize=2)  # the encoders of a page are shown on the same pictures
 def _pictures(
     dataset: str, source: str, size: interface.Shape | None, depth: int | None, without: tuple[str, ...]
-) -> tuple[Dataset, Dataset]:
-    """A bank of training pictures, and test pictures: of data without a test split, the last fifth.
+) -> tuple[Dataset, Dataset, int]:
+    """A bank of training pictures; test pictures, of data without a test split the last fifth; `copied` of `study`.
 
     `source` says what the data hold now, so that a folder that has changed is read again.
     """
     split = "test" if "test" in data.splits(dataset) else "validation"
     train, test = fit_and_test_splits(dataset, split, "train", size, depth=depth, without=without)
     assert train is not None
-    return _draw(train, BANK), _draw(test, SHOWN)
+    shown = _draw(test, SHOWN)
+    return _draw(train, BANK), shown, copies.count(dataset, train.images, shown.images)
 
 
 def _draw(whole: Dataset, count: int) -> Dataset:
@@ -248,8 +251,7 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
         trained = load_or_stream(of.source, of.split, shape, of.stream, depth=of.depth, without=of.without_files).images
     except (UserError, OSError):  # of another machine, or gone: unknown until they are back
         return np.array([0.0, 0.0, -1.0])
-    known = set(map(_fingerprint, trained))
-    others = shown.images[[_fingerprint(image) not in known for image in shown.images]]
+    others = shown.images[~duplicates.seen(shown.images, trained)]
     count = min(len(trained), len(others), PICKED)
     if count < 2:
         return unknown
@@ -257,10 +259,6 @@ def _picks(subject: Subject, encoder: Any, shown: Dataset, encode: Any) -> np.nd
     drawn = [each[np.sort(rng.permutation(len(each))[:count])] for each in (trained, others)]
     preset = "dim" if recipe.data.augment == "none" else recipe.data.augment
     return np.array([*(_share_found(images, preset, encode, encoder) for images in drawn), count])
-
-
-def _fingerprint(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _share_found(images: np.ndarray, preset: str, encode: Any, encoder: Any) -> float:
