@@ -125,7 +125,8 @@ def train(
         tuned.validation_accuracy,
         accuracy,
         recalls,
-        {"encoder": interface.encoder_name(encoder), "encoder_sha256": sha256, "seed": seed, **tuned.settings},
+        {"encoder": interface.encoder_name(encoder), "encoder_sha256": sha256, "seed": seed, "depth": depth}
+        | tuned.settings,
         tuple(notes),
     )
     with files.atomic(out) as path:

@@ -282,8 +282,9 @@ def mi_estimate(
     if groups is not None:
         options["groups"] = tables.labels(read, groups)
     sides = [tables.side(read, names) for names in (x, y, given) if names is not None]
-    for name, count in [pair for _, texts in sides for pair in texts.items()]:
-        print(f"column {name} is text: each of its {count} values becomes a column of 0 and 1", file=sys.stderr)
+    texts = {name: count for _, of_side in sides for name, count in of_side.items()}
+    for name, count in texts.items():
+        print(f"column {name} is text: each of its {count} values but the last is a column of 0 and 1", file=sys.stderr)
     arrays = [values for values, _ in sides]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # printed below

@@ -16,6 +16,7 @@ import numpy as np
 from mizoo._tools import files
 from mizoo._tools.checks import check_choice
 from mizoo._tools.progress import Progress
+from mizoo.data import packed
 from mizoo.errors import UserError
 from mizoo.export import quantization
 from mizoo.export.bundle import is_published
@@ -23,7 +24,7 @@ from mizoo.export.onnx import save_onnx
 from mizoo.export.parity import check_tolerance, compare, run_keras
 from mizoo.export.samples import sample_inputs
 from mizoo.zoo import interface, manifests
-from mizoo.zoo.labels import class_names
+from mizoo.zoo.labels import class_names, recorded_depth
 from mizoo.zoo.loading import read_keras
 from mizoo.zoo.onnx_encoder import OnnxEncoder
 
@@ -48,6 +49,7 @@ def deploy(
     quantize: str = "none",
     dataset: Any = None,
     progress: bool = True,
+    depth: int | None = None,
 ) -> dict[str, Any]:
     """Write one file for serving an encoder of pictures, once it is shown to compute what the encoder computes.
 
@@ -55,7 +57,7 @@ def deploy(
     cannot; instead a logistic regression is fitted on features of the float32 form and scored on those of both, all
     from the training split of labelled data, of which no picture is used twice: 256 to calibrate the ranges, 8,000 to
     fit on and the last 5,000 to score, or a tenth, a half and a quarter of fewer. Of a classifier that `mizoo finetune`
-    wrote its own predictions are scored in the place of the regression's.
+    wrote its own predictions are scored in the place of the regression's, on up to 5,000 pictures of the others.
 
     A `manifest.json` in the folder that describes the file with another hash, of an earlier `mizoo.export.export`, is
     removed. Beside an "encoder.onnx" without one, a `manifest.json` says of which Keras file it was made.
@@ -70,6 +72,8 @@ def deploy(
         dataset: the labelled pictures for "int8", as for `mizoo.data.load`: "cifar10" if None, and for a classifier
             pictures of its classes, which have to be given.
         progress: show a bar.
+        depth: bits of the values of deep files of `dataset`, as of `mizoo.data.load`; those that a classifier was
+            trained with, if None.
 
     Returns:
         dict with `file`, `sha256`, `bytes`, of a classifier `classes`; `differences` by endpoint, relative to the
@@ -94,7 +98,7 @@ def deploy(
     parts = ["encoder", *(["int8"] if quantize == "int8" else []), *(["uint8"] if inputs == "uint8" else [])]
     target = files.user_path(out) / f"{'.'.join(parts)}.{'tflite' if form == 'litert' else 'onnx'}"
     classes = class_names(encoder) if isinstance(encoder, (str, os.PathLike)) else None
-    data = _split(dataset, model, classes) if quantize == "int8" else None
+    data = _split(dataset, model, classes, depth or _depth(encoder, dataset)) if quantize == "int8" else None
     with tempfile.TemporaryDirectory(prefix="mizoo-") as folder, Progress(progress) as display:
         plain, written = Path(folder) / "plain.onnx", Path(folder) / target.name
         line = display.start(f"writing {target.name}")
@@ -168,7 +172,14 @@ def _runner(form: str, path: Path) -> Run:
     return OnnxEncoder(path).predict
 
 
-def _split(dataset: Any, model: Any, classes: list[str] | None) -> dict[str, Any]:
+def _depth(encoder: Any, dataset: Any) -> int | None:
+    """The bits that a classifier's pictures were read with, of a folder of such files."""
+    paths = isinstance(encoder, (str, os.PathLike)) and isinstance(dataset, (str, os.PathLike))
+    folder = files.user_path(dataset) if paths else None
+    return recorded_depth(encoder) if folder and folder.is_dir() and not packed.is_packed(folder) else None
+
+
+def _split(dataset: Any, model: Any, classes: list[str] | None, depth: int | None) -> dict[str, Any]:
     """Pictures to calibrate on, to fit on and to score, of the training split; labels are a classifier's columns.
 
     Raises:
@@ -182,16 +193,14 @@ def _split(dataset: Any, model: Any, classes: list[str] | None) -> dict[str, Any
             f"8 bits of a classifier are checked on pictures of its classes ({_some(classes)}): pass a `dataset` "
             "(--dataset) of them, such as the folder that it was trained on."
         )
-    whole = data.load("cifar10" if dataset is None else dataset, "train", size=interface.picture_shape(model))
+    whole = data.load("cifar10" if dataset is None else dataset, "train", interface.picture_shape(model), depth)
     if whole.labels is None:
         raise UserError(f"8 bits are checked by a probe, which takes labels. {whole.name} has none: pass `dataset`.")
     labels = _columns(whole, classes) if classes else whole.labels
     order = np.random.default_rng(0).permutation(len(whole))
-    sizes = [
-        min(most, int(len(order) * share))
-        for most, share in ((CALIBRATION, 0.1), (PROBE_TRAIN, 0.5), (PROBE_TEST, 0.25))
-    ]
-    if min(sizes) < 1:
+    limits, shares = (CALIBRATION, PROBE_TRAIN, PROBE_TEST), (0.1, 0.0, 0.9) if classes else (0.1, 0.5, 0.25)
+    sizes = [min(most, int(len(order) * share)) for most, share in zip(limits, shares, strict=True)]
+    if min(sizes[0], sizes[2]) < 1:
         raise UserError(f"8 bits are checked by a probe, for which {len(order)} pictures are too few.")
     parts = np.split(order, np.cumsum(sizes))[:3]
     calibration, train, test = ((whole.images[part], labels[part]) for part in parts)

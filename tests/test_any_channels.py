@@ -70,6 +70,21 @@ def test_colours_of_a_deep_tiff_are_those_of_its_8_bits_and_upright(kind, alpha,
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("shape", [(20, 30), (1, 30), (20, 1)])
+def test_of_several_frames_in_16_bit_planes_the_first_is_read_also_of_one_row(shape, orientation, rng, tmp_path):
+    frames = rng.integers(0, 256, (2, *shape, 3), dtype="uint8")
+    tags = {"photometric": "rgb", "extratags": [(274, "H", 1, orientation, True)]}
+    planes = np.moveaxis(frames.astype("uint16") * 257, -1, 1)
+    with tifffile.TiffWriter(tmp_path / "one by one.tif") as writer:
+        for frame in planes:
+            writer.write(frame, planarconfig="separate", **tags)
+    tifffile.imwrite(tmp_path / "stack.tif", planes, planarconfig="separate", **tags)
+    wanted = np.rot90(frames[0], -1) if orientation == 6 else frames[0]
+    for file in tmp_path.iterdir():
+        np.testing.assert_array_equal(pictures.read(file), wanted, err_msg=file.name)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("stored", ["uint8", "uint16", "uint32", "float32"])
 def test_a_grey_tiff_that_counts_from_white_is_as_bright_as_it_is(stored, orientation, rng, tmp_path):
     grey = rng.integers(0, 256, (20, 30), dtype="uint8")

@@ -18,7 +18,7 @@ from mizoo.data.resizing import fitted
 from mizoo.embed import embed
 from mizoo.encoders.resizing import Fit, any_size
 from mizoo.errors import UserError
-from mizoo.export import export, resized
+from mizoo.export import export, resized, save_saved_model, saved_model
 from mizoo.export.samples import sample_pictures
 
 SIZES = ((48, 64), (97, 71), (25, 29), (310, 225))  # wide, tall, smaller than the encoder, reduced by blocks first
@@ -103,6 +103,21 @@ def tiny(channels: int, height: int = 12, width: int = 16) -> keras.Model:
     images = keras.Input((height, width, channels), name="images")
     x = keras.layers.Conv2D(5, 3, strides=2, activation="relu", name="conv")(keras.layers.Rescaling(1 / 255)(images))
     return keras.Model(images, {"map": x, "mean": keras.layers.GlobalAveragePooling2D()(x)}, name="tiny")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras exports through TensorFlow")
+def test_an_encoder_of_large_pictures_is_compared_on_few_that_are_no_larger_than_two_megapixels(tmp_path, monkeypatch):
+    images = keras.Input((800, 640, 3), name="images")
+    encoder = keras.Model(images, {"mean": keras.layers.GlobalAveragePooling2D()(images)}, name="large")
+    save_saved_model(encoder, tmp_path / "saved_model")
+    batches: list[int] = []
+    run = saved_model._run
+    monkeypatch.setattr(saved_model, "_run", lambda *given: batches.append(len(given[-1])) or run(*given))
+    proof = resized.compare_encoded(encoder, tmp_path, "large")
+    assert proof["pictures"] == 3 and sum(batches) == 12 and max(batches) <= 4
+    assert max(height * width for height, width in proof["sizes"]) < 1.01 * resized.PIXELS
+    assert proof["sizes"][0] == [1200, 1280] and proof["sizes"][2] == [560, 576]
+    assert proof["differences"]["mean"] < 0.01
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras exports through TensorFlow")

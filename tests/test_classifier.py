@@ -76,6 +76,22 @@ def test_a_link_that_leads_nowhere_is_no_copy_and_is_named_when_it_is_loaded(tmp
         mizoo.data.load(tmp_path, size=32)
 
 
+def test_to_name_one_picture_of_both_splits_no_other_sizes_are_read(tmp_path, monkeypatch):
+    contents = {"train/a": b"only here", "train/b": b"also here", "train/c": b"in both!", "train/d": b"in both!"}
+    contents |= {"test/a": b"in both!", "test/b": b"of another size", "test/c": b"of another kind"}
+    for name, content in contents.items():
+        file = tmp_path / f"{name}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    read: list[str] = []
+    digest = duplicates.sha256
+    monkeypatch.setattr(duplicates, "sha256", lambda file: read.append(file.name) or digest(file))
+    assert duplicates.in_both(tmp_path) == ("test/a.png", "train/c.png")
+    assert read == ["a.png", "c.png"]
+    (tmp_path / "test/a.png").unlink()
+    assert duplicates.in_both(tmp_path) is None
+
+
 def test_the_classifier_learns_and_says_what_it_left_out(trained):
     assert trained.classes == ("blue", "green", "red") and trained.train_size == 23
     assert trained.test_accuracy > 80 and set(trained.recalls) == set(trained.classes)

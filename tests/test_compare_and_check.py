@@ -115,6 +115,17 @@ def test_two_encoders_of_one_name_are_told_apart(halves, tmp_path):
     assert f"{files[0]} is better" in result.summary()
 
 
+def test_pictures_that_were_fitted_on_are_counted_without_progress(rng):
+    images = rng.integers(0, 256, (40, 4, 4, 3), dtype="uint8")
+    good = brightness(1.0, "good")
+    for copied in (False, True):
+        pictures = np.concatenate([images, images]) if copied else images
+        source = Dataset("noise", pictures, np.arange(len(pictures)) % 2)
+        (found,) = compare(good, good, source, ("knn",), split="validation", progress=False, cache=False)
+        said = f"\n{found.test_in_train} of these pictures are also among those that were fitted on"
+        assert (found.test_in_train > 0) == (said in found.summary()) == copied
+
+
 def test_a_file_of_onnx_is_compared(rng):
     images = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8")
     file = zoo.path("cpc_cifar10", "encoder.onnx")

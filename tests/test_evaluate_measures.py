@@ -86,8 +86,11 @@ def short(module, **changes):
     return dataclasses.replace(module.SCHEDULE, **changes)
 
 
-def test_ndm_of_independent_coordinates_is_nothing(rng):
+def test_ndm_of_independent_coordinates_is_nothing(rng, monkeypatch):
     from mizoo.evaluate.protocols import ndm
+    from mizoo.mi import models
+
+    monkeypatch.setattr(models, "CHUNK", 1 << 12)  # each row has shuffled rows of its own
 
     features = rng.normal(size=(4000, 4)) * [1, 5, 0.1, 2] + 3
     value, settings = ndm.neural_total_correlation(features[:3000], features[3000:], schedule=short(ndm, max_steps=100))

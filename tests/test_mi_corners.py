@@ -405,6 +405,23 @@ def test_lists_and_data_frames_are_taken(rng):
         mizoo.mi.estimate(frame, y)
 
 
+def test_truth_values_of_a_data_frame_are_names_beside_text():
+    pandas = pytest.importorskip("pandas")
+    answers = np.array([True, False, np.True_, np.False_, "unknown"], dtype=object)[np.arange(400) % 5]
+    found, names = inputs.one_hot_columns("x", pandas.DataFrame({"answer": answers}))
+    assert names == ("answer=False", "answer=True") and found.sum(axis=0).tolist() == [160, 160]
+
+
+def test_text_of_a_data_frame_that_stands_for_nothing_is_no_value_but_a_category_is():
+    pandas = pytest.importorskip("pandas")
+    grade = pandas.Series(["mild", "severe", "N/A", "mild"] * 100)
+    with pytest.raises(UserError, match="Column 'c' of `x` has missing values: .* 100 of them, such as 'N/A'"):
+        inputs.one_hot_columns("x", pandas.DataFrame({"c": grade}))
+    assert inputs.one_hot_columns("x", pandas.DataFrame({"c": grade.astype("category")}))[1] == ("c=N/A", "c=mild")
+    with pytest.raises(UserError, match="`groups` has missing values.* 100 of them, such as 'N/A'"):
+        inputs.number_groups(grade, 400)
+
+
 def test_a_column_of_text_is_one_variable(rng):
     """Three colours beside an independent size: no total correlation, of which their dummy columns have some."""
     pandas = pytest.importorskip("pandas")
@@ -440,7 +457,9 @@ def test_a_table_is_estimated_from_the_command_line(rng, tmp_path, mi_estimate, 
     options = ("--x", "a,kind", "--bound", "ksg", "--y")
     found = [mi_estimate(path, *options, "b") for path in (tmp_path / "data.csv", "~/data.csv", "~/data.TSV")]
     assert found[0][0] == 0 and "nats (ksg" in found[0][1] and found[0] == found[1] == found[2]
-    assert "column kind is text: each of its 2 values becomes a column of 0 and 1\n" in found[0][2]
+    assert "column kind is text: each of its 2 values but the last is a column of 0 and 1\n" in found[0][2]
+    _, _, said = mi_estimate(tmp_path / "data.csv", *options, "b", "--given", "kind")
+    assert said.count("column kind is text") == 1
     code, _, said = mi_estimate(tmp_path / "data.csv", *options, "c")
     assert code == 2 and "columns a, b, kind. Received: c" in said
     for option, name in (("--permutations", "permutations"), ("--repeats", "repeats")):
@@ -486,7 +505,8 @@ def test_tables_that_are_none_are_refused_in_one_line(tmp_path, mi_estimate, sto
     [
         ("a", "N/A", "Column 'a' has missing values: .* 2 of them, such as 'N/A'"),
         ("a", "?", r"Column 'a' holds numbers and text: .*'\?' \(2\)"),
-        ("g", "", "Column 'g' has missing values: .* a group of its own. Received: 2 of them, such as ''"),
+        ("a", "None", "if 'None' is a value of its own, write it otherwise .such as 'none'.. Received: 2 of them"),
+        ("g", "", "Column 'g' has missing values: .* a group of its own, .* Received: 2 of them, such as ''"),
         ("g", "null", "Column 'g' has missing values"),
     ],
 )

@@ -90,7 +90,7 @@ def test_of_train_and_test_the_former_is_looked_at(tmp_path, rng):
     assert (found.count, found.split, found.classes) == (4, "train", {})
 
 
-@pytest.mark.parametrize(("largest", "bits"), [(4095, 12), (1000, 10), (65535, None)])
+@pytest.mark.parametrize(("largest", "bits"), [(4095, 12), (1000, 10), (65535, 16)])
 def test_deep_grey_scans_get_their_bits(tmp_path, rng, largest, bits):
     tmp_path.joinpath("scans").mkdir()
     for i in range(3):
@@ -348,6 +348,30 @@ def test_labels_are_read_like_the_pictures_without_broken_files_and_with_their_b
     probe.load((32, 32, 3))
     bare = Watch(source=str(few)).arguments(recipe.data)  # its own folder a run reads as it trains on it
     assert (bare["depth"], bare["without"]) == ((12, ("a/cut.png",)) if own else (None, ()))
+
+
+@pytest.mark.parametrize(
+    ("own", "labels", "data_depth", "watch_depth"),
+    [
+        (12, 10, 12, 12),
+        (12, 14, 14, 14),  # brighter labels of the same camera
+        (16, 12, None, None),
+        (12, 16, 12, None),
+        (12, None, 12, None),
+        (None, 12, None, 12),
+    ],
+)
+def test_labels_are_scaled_like_the_pictures_or_the_recipe_says_that_they_are_not(
+    own, labels, data_depth, watch_depth, tmp_path
+):
+    found, few = a_survey(depth=own), a_survey(depth=labels, folder=tmp_path / "few")
+    wishes = Wishes("photos", "my", labelled="few")
+    chosen = choose(found, wishes, Machine(2000), 64 << 30, watched=few)
+    recipe = recipes.validate(chosen.content)
+    assert (recipe.data.depth, recipe.watch.depth) == (data_depth, watch_depth)
+    text = words.write(found, wishes, chosen, "")
+    assert f"fit into {data_depth} bits" in text or data_depth is None
+    assert ("another range than" in text) == (labels == 16)
 
 
 def test_a_few_steps_are_measured():

@@ -13,7 +13,7 @@ from support.encoders import toy_encoder
 from mizoo import augment, data
 from mizoo.errors import UserError
 from mizoo.objectives import DeepCoTraining, DeepInfoMax, InformationMaximization, Objective, SimCLR, Supervised
-from mizoo.objectives.base import ADVERSARY
+from mizoo.objectives.base import ADVERSARY, COUNTS, INNER_INPUT
 from mizoo.objectives.prior_matching import discriminator, prior_losses
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -139,6 +139,27 @@ def test_the_numbers_of_an_epoch_count_every_picture_once():
     model.compile(keras.optimizers.SGD(0.0), run_eagerly=TENSORFLOW)
     logs = model.fit(images, batch_size=4, shuffle=False, verbose=0).history
     assert logs["loss"] == logs["mean"] == pytest.approx([images.mean()])
+
+
+class Counting(Brightness):
+    term_names = ("mean", "counts", "inner_input")
+
+    def compute_terms(self, images, noise):
+        loss, terms = super().compute_terms(images, noise)
+        return loss, terms | dict.fromkeys(self.term_names, terms["mean"])
+
+
+def test_a_term_of_any_name_is_logged_as_it_is_or_refused():
+    images = np.repeat(np.arange(4, dtype="float32"), 32 * 32 * 3).reshape(4, 32, 32, 3) * 50
+    model = Counting(toy_encoder())
+    model.track_terms()
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=TENSORFLOW)
+    logs = model.fit(images, batch_size=2, shuffle=False, verbose=0).history
+    assert logs["loss"] == logs["counts"] == pytest.approx([images.mean()])
+    for name in ("loss", COUNTS, INNER_INPUT):
+        model.term_names = ("mean", name)
+        with pytest.raises(UserError, match=f"`term_names` with {name}. Give the term another name"):
+            model.track_terms()
 
 
 def test_the_prior_optimizer_is_a_copy_unless_given():

@@ -1,4 +1,4 @@
-"""Every block of Python in README.md and docs/*.md runs: here on small data, or in a test that is named here."""
+"""Every block of Python in README.md and docs/*.md runs, here on small data or in a test that is named, or is told."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_the_code_of_a_page_runs_as_printed_on_small_data(path, number, tmp_path
     HERE[path, number]()
 
 
-def test_every_block_of_every_page_is_run_by_a_test():
+def test_every_block_of_every_page_is_run_here_or_is_listed_with_its_test_or_a_reason():
     there = {(path, number) for path in PAGES for number in range(len(blocks(path)))}
     assert there == set(HERE) | set(ELSEWHERE) | set(NOT_RUN)
     assert len(there) == len(HERE) + len(ELSEWHERE) + len(NOT_RUN)

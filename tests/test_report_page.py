@@ -191,7 +191,7 @@ def test_a_folder_that_changed_is_read_again(made, tmp_path):
     assert before.any() and not after.any()
 
 
-def test_pictures_that_are_in_the_training_split_too_are_told(made, arrays, tmp_path):
+def test_pictures_that_are_among_the_training_pictures_too_are_told(made, arrays, tmp_path):
     copy = tmp_path / "shapes"
     shutil.copytree(made.data, copy)
     for file in sorted((copy / "train").rglob("*.png"))[:3]:
@@ -199,8 +199,8 @@ def test_pictures_that_are_in_the_training_split_too_are_told(made, arrays, tmp_
     with Progress(False) as progress:
         subject = find(made.run, copy, progress)
         page = section(subject, study(subject, "global", tmp_path / "cache", progress), "s0")
-    assert "3 of the 123 pictures are in the training split too" in page
-    assert "training split too" not in section(subject, arrays, "s0")
+    assert "3 of the 123 pictures are among the training pictures too" in page
+    assert "training pictures too" not in section(subject, arrays, "s0")
 
 
 def test_training_pictures_that_are_away_leave_it_open_until_they_are_back(made, tmp_path):

@@ -133,7 +133,7 @@ def two_kinds(count: int = 400, noise: float = 60.0) -> Dataset:
 @pytest.fixture
 def labelled(monkeypatch):
     """Those, in the place of a data set by name."""
-    monkeypatch.setattr("mizoo.data.load", lambda name, split, size=None: two_kinds())
+    monkeypatch.setattr("mizoo.data.load", lambda name, split, size=None, depth=None: two_kinds())
 
 
 def test_eight_bits_are_written_with_the_probe_that_they_kept(encoder, labelled, tmp_path):
@@ -216,14 +216,22 @@ def test_a_published_file_is_not_replaced_and_a_manifest_of_other_bytes_does_not
 
 def test_eight_bits_of_pictures_of_one_class_are_refused_before_anything_is_exported(encoder, tmp_path, monkeypatch):
     one = dataclasses.replace(two_kinds(), labels=np.zeros(400, "int64"))
-    monkeypatch.setattr("mizoo.data.load", lambda name, split, size=None: one)
+    monkeypatch.setattr("mizoo.data.load", lambda name, split, size=None, depth=None: one)
     monkeypatch.setattr(deploying, "save_onnx", None)
     with pytest.raises(UserError, match=r"of 1 class.*--dataset"):
         deploying.deploy(encoder, tmp_path, quantize="int8", progress=False)
 
 
-def test_eight_bits_of_a_classifier_are_checked_on_its_own_classes(encoder, labelled, tmp_path):
+def test_eight_bits_of_a_classifier_are_checked_on_its_own_classes(encoder, monkeypatch, tmp_path):
     """A probe on its probabilities, fitted on the pictures of something else, says nothing of them."""
+    depths = []
+
+    def load(name, split, size=None, depth=None):
+        if name != "cifar10":  # of which the samples are
+            depths.append(depth)
+        return two_kinds()
+
+    monkeypatch.setattr("mizoo.data.load", load)
     import keras
     from sklearn.linear_model import LogisticRegression
 
@@ -235,7 +243,7 @@ def test_eight_bits_of_a_classifier_are_checked_on_its_own_classes(encoder, labe
     model.save(tmp_path / "light.keras")
 
     def eight_bits(classes, **settings):
-        (tmp_path / "light.json").write_text(json.dumps({"classes": classes}))
+        (tmp_path / "light.json").write_text(json.dumps({"classes": classes, "settings": {"depth": 12}}))
         return deploying.deploy(tmp_path / "light.keras", tmp_path / "out", quantize="int8", progress=False, **settings)
 
     with pytest.raises(UserError, match=r"\(top, bottom\): pass a `dataset`"):
@@ -243,10 +251,11 @@ def test_eight_bits_of_a_classifier_are_checked_on_its_own_classes(encoder, labe
     with pytest.raises(UserError, match="two_kinds has others: top, bottom"):
         eight_bits(["cat", "dog"], dataset="light")
     probe = eight_bits(["top", "bottom"], dataset="light")["probe"]
-    assert (probe["endpoint"], probe["train"], probe["test"]) == ("probabilities", 0, 100)
+    assert (probe["endpoint"], probe["train"], probe["test"]) == ("probabilities", 0, 360)
     assert probe["float32"] > 90 and probe["agreement"] > 95
-    swapped = eight_bits(["bottom", "top"], dataset="light")["probe"]  # columns go by the names of the classes
+    swapped = eight_bits(["bottom", "top"], dataset=tmp_path)["probe"]  # columns go by the names of the classes
     assert swapped["float32"] == pytest.approx(100 - probe["float32"])
+    assert depths == [None, None, 12]  # a folder is read as it was to train the classifier
 
 
 @pytest.mark.slow

@@ -28,6 +28,10 @@ def export(
         str | None,
         typer.Option(help="Of int8: labelled pictures to calibrate and probe on; cifar10 unless it is a classifier."),
     ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=8, max=32, help="Of int8: bits of the values of 16-bit files of --dataset that hold fewer."),
+    ] = None,
     resize: Annotated[
         bool,
         typer.Option("--resize", help="Pictures of any size go in and are resized inside."),
@@ -45,4 +49,4 @@ def export(
     from mizoo.zoo.interface import encoder_name
 
     folder = Path("export", encoder_name(name)) if out is None else out
-    print(json.dumps(deploy(name, folder, form or "onnx", inputs, quantize, dataset), indent=2))
+    print(json.dumps(deploy(name, folder, form or "onnx", inputs, quantize, dataset, depth=depth), indent=2))

@@ -87,10 +87,17 @@ def is_scrambled(image: Any) -> bool:
 
 
 def unscrambled(source: Path | bytes, image: Image.Image, depth: int | None) -> tuple[Image.Image, str | None]:
-    """A file of `is_scrambled` in its mode and upright, and a note; errors as of `open_tiff` and `eight_bits`."""
-    opened, count = open_tiff(source), len(image.getbands())
-    pixels(opened)
-    values, note = eight_bits(opened.read()[..., :count], count, depth)
+    """The first page of a file of `is_scrambled`, in its mode and upright, and a note.
+
+    Raises:
+        UserError: if tifffile is not installed, and as of `eight_bits`.
+    """
+    with _tifffile().TiffFile(_named(source)) as file:
+        page = file.pages.first
+        stored, axes, orientation = page.asarray(), page.axes, page.tags.valueof(_ORIENTATION, 1)
+    upright = _upright(stored, orientation, *map(axes.index, "YX"))
+    count = len(image.getbands())
+    values, note = eight_bits(np.moveaxis(upright, axes.index("S"), -1)[..., :count], count, depth)
     return Image.frombytes(image.mode, values.shape[1::-1], values.tobytes()), note
 
 
@@ -107,11 +114,7 @@ def open_tiff(source: Path | bytes, channels: int | None = None) -> Bands:
     Raises:
         UserError: if tifffile is not installed, or the file is no TIFF that it reads.
     """
-    try:
-        import tifffile
-    except ModuleNotFoundError as error:
-        raise not_installed(error) or error from None
-
+    tifffile = _tifffile()
     with tifffile.TiffFile(_named(source)) as file:
         series = file.series[0]
         shape, axes, samples = tuple(series.shape), series.axes, series.axes.find("S")
@@ -140,6 +143,15 @@ def open_tiff(source: Path | bytes, channels: int | None = None) -> Bands:
         return values.reshape(_without_ones(values.shape))
 
     return Bands((pages, *shape) if stacked else _without_ones(shape), read, photometric == 0)
+
+
+def _tifffile() -> Any:
+    """The package, or a `UserError` that says how to install it."""
+    try:
+        import tifffile
+    except ModuleNotFoundError as error:
+        raise not_installed(error) or error from None
+    return tifffile
 
 
 def _named(source: Path | bytes) -> Any:

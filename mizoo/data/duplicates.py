@@ -21,8 +21,7 @@ def groups(files: Iterable[Path]) -> list[list[Path]]:
 
     What cannot be read, such as a link that leads nowhere, is in no group: loading the pictures names it.
     """
-    by_size = _grouped(files, lambda file: file.stat().st_size)
-    return [same for candidates in by_size for same in _grouped(candidates, sha256)]
+    return [same for candidates in _grouped(files, _size) for same in _grouped(candidates, sha256)]
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,19 @@ def copies(folder: Path, channels: int | None = None) -> Copies:
     return Copies(tuple(without), tuple(leaked), tuple(contradictory), repeated)
 
 
-def in_both(folder: Path, channels: int | None = None) -> list[tuple[str, str]]:
-    """(a picture of `test`, the same file in `train`), by their paths below a folder with both; arguments as above."""
-    found = groups(file for each in ("train", "test") for file in pictures.find(folder / each, channels=channels))
-    pairs = []
-    for group in found:
-        names = [file.relative_to(folder).as_posix() for file in group]
-        trained = [name for name in names if name.startswith("train/")]
-        pairs += [(name, trained[0]) for name in names if trained and name not in trained]
-    return pairs
+def in_both(folder: Path, channels: int | None = None) -> tuple[str, str] | None:
+    """(a picture of `test`, the same file in `train`), by their paths below a folder with both, or None.
+
+    Only files of a size that occurs in both are read, and those of `train` until one is found; arguments as above.
+    """
+    trained, scored = (_by(pictures.find(folder / each, channels=channels), _size) for each in ("train", "test"))
+    for size in (each for each in scored if each in trained):
+        known = _by(scored[size], sha256)
+        for file in trained[size]:
+            with contextlib.suppress(OSError):
+                if same := known.get(sha256(file)):
+                    return same[0].relative_to(folder).as_posix(), file.relative_to(folder).as_posix()
+    return None
 
 
 def seen(images: Iterable[np.ndarray], known: Iterable[np.ndarray]) -> np.ndarray:
@@ -96,8 +99,17 @@ def _fingerprint(image: np.ndarray) -> bytes:
 
 def _grouped(files: Iterable[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
     """Groups of two and more with the same key."""
+    return [group for group in _by(files, key).values() if len(group) > 1]
+
+
+def _by(files: Iterable[Path], key: Callable[[Path], Hashable]) -> dict[Hashable, list[Path]]:
+    """The files of each key, without those that cannot be read."""
     by_key: dict[Hashable, list[Path]] = defaultdict(list)
     for file in files:
         with contextlib.suppress(OSError):
             by_key[key(file)].append(file)
-    return [group for group in by_key.values() if len(group) > 1]
+    return dict(by_key)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size

@@ -43,6 +43,7 @@ class Comparison:
         names: of the encoders.
         protocol, dataset, endpoint: what they were compared by.
         both, first_alone, second_alone, neither: pictures that are classified rightly by each.
+        test_in_train: scored pictures that are also among those that were fitted on; of TFDS sets they are not counted.
     """
 
     names: tuple[str, str]
@@ -53,6 +54,7 @@ class Comparison:
     first_alone: int
     second_alone: int
     neither: int
+    test_in_train: int = 0
 
     @property
     def count(self) -> int:
@@ -91,12 +93,17 @@ class Comparison:
         else:
             better = first if self.difference > 0 else second
             verdict = f"{better} is better (p = {self.p_value:.2g})"
+        copied = ""
+        if self.test_in_train:
+            copied = f"\n{self.test_in_train:,} of these pictures are also among those that were fitted on: leave them "
+            copied += "out of one of both."
         return (
             f"{self.protocol} of {self.endpoint} on {self.dataset}, {self.count:,} pictures: {first} "
             f"{self.accuracies[0]:.2f} %, {second} {self.accuracies[1]:.2f} %, difference {self.difference:+.2f} ± "
             f"{self.margin:.2f} points (95 %).\n"
             f"{first} alone is right on {self.first_alone:,}, {second} alone on {self.second_alone:,}: {verdict}.\n"
             "The test is about these pictures and these two fits; another training run of either may differ by more."
+            f"{copied}"
         )
 
 
@@ -157,13 +164,13 @@ def compare(
         if copied := copies.count(dataset, fitted, scored):
             display.print(copies.sentence(dataset, copied, scored, split))
         return [
-            _compare(names, protocol, task, other, display)
+            _compare(names, protocol, task, other, copied, display)
             for protocol in protocols
             for task, other in zip(*by_encoder)
         ]
 
 
-def _compare(names: Any, protocol: str, task: Task, other: Task, display: Progress) -> Comparison:
+def _compare(names: Any, protocol: str, task: Task, other: Task, copied: int, display: Progress) -> Comparison:
     predicted = []
     for name, each in zip(names, (task, other)):
         line = display.start(f"{protocol}, {each.endpoint}, {name}")
@@ -172,7 +179,7 @@ def _compare(names: Any, protocol: str, task: Task, other: Task, display: Progre
         line.finish(f"{100 * np.mean(right == each.test_y):.2f} %")
     assert task.test_y is not None
     counts = mcnemar(predicted[0], predicted[1], task.test_y)
-    return Comparison(names, protocol, task.dataset, task.endpoint, *counts)
+    return Comparison(names, protocol, task.dataset, task.endpoint, *counts, copied)
 
 
 def _model(given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures that are scored and were fitted on as well: an accuracy on them is none on new pictures."""
+"""Pictures that are scored and were fitted on as well: an accuracy on them says nothing about new pictures."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def count(dataset: Any, fitted: np.ndarray, scored: np.ndarray) -> int:
 
 def sentence(dataset: Any, copies: int, scored: np.ndarray, split: str) -> str:
     """What to tell of them: their number, and one by name where they are the same files in `train` and `test`."""
-    pairs: list[tuple[str, str]] = []
+    pair: tuple[str, str] | None = None
     if split == "test" and isinstance(dataset, (str, os.PathLike)) and len(data.splits(dataset)) > 1:
         folder = user_path(dataset)
-        pairs = [] if packed.is_packed(folder) else duplicates.in_both(folder, scored.shape[-1])
-    example = f", such as {pairs[0][0]}, which is {pairs[0][1]} too" if pairs else ""
+        pair = None if packed.is_packed(folder) else duplicates.in_both(folder, scored.shape[-1])
+    example = f", such as {pair[0]}, which is {pair[1]} too" if pair else ""
     return (
-        f"{copies:,} of {len(scored):,} scored pictures are also among those that are fitted on{example}: an accuracy "
-        "on them is none on new pictures. Leave them out of one of both."
+        f"{copies:,} of {len(scored):,} scored pictures are also among those that are fitted on{example}, so the "
+        "accuracy on them says nothing about new pictures. Keep one copy of each."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,12 @@ def run_onnx(path: Path, pictures: np.ndarray, endpoints: list[str]) -> dict[str
     if sorted(runner.endpoints) != sorted(endpoints):
         raise UserError(f"The ONNX graph has the outputs {list(runner.endpoints)} instead of {endpoints}.")
     head, tail = runner(pictures[:1]), runner(pictures[1:]) if len(pictures) > 1 else {}
-    return {name: np.concatenate([batch[name] for batch in (head, tail) if batch]) for name in endpoints}
+    return joined([batch for batch in (head, tail) if batch])
+
+
+def joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Endpoints of one batch after the other, each as one array."""
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def check_tolerance(name: str, form: str, differences: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mizoo.data.pictures import decode, fit
 from mizoo.errors import UserError
-from mizoo.export.parity import compare, run_keras, run_onnx
+from mizoo.export.parity import compare, joined, run_keras, run_onnx
 from mizoo.export.samples import sample_pictures
 from mizoo.export.saved_model import ENCODED, file_of, run_encoded, run_saved_model
 from mizoo.zoo import interface
@@ -23,7 +23,10 @@ TOLERANCE = 0.02
 
 FACTORS = ((1.5, 2.0), (3.1, 2.2), (0.7, 0.9), (9.0, 7.0))
 """Height and width of the pictures that are compared, in those of the encoder: wide, tall, small and large."""
+PIXELS = 2_000_000
+"""Above which the pictures that are compared are smaller, of the same shape."""
 PICTURES = 16
+"""Of each size; fewer for an encoder of large pictures."""
 QUALITY = 75
 """Of the JPEG files that are compared: that of Pillow, at which decoders differ most visibly."""
 ENCODED_TOLERANCE = 0.05
@@ -47,11 +50,11 @@ def compare_resized(encoder: keras.Model, resizing: keras.Model, folder: Path, n
     """
     height, width, channels = interface.input_shape(encoder)
     assert height and width
-    sizes = _sizes(height, width)
+    sizes, count = _sizes(height, width), _count(height, width)
     endpoints = list(interface.endpoint_names(encoder))
     worst: dict[str, dict[str, float]] = {}
     for size in sizes:
-        pictures = sample_pictures(PICTURES, (*size, channels))
+        pictures = sample_pictures(count, (*size, channels))
         fitted = np.stack([fit(picture, (height, width)) for picture in pictures]).astype("float32")
         reference, batch = run_keras(encoder, fitted), pictures.astype("float32")
         forms = {
@@ -71,7 +74,7 @@ def compare_resized(encoder: keras.Model, resizing: keras.Model, folder: Path, n
                 "allowed. Resize before the encoder instead (`mizoo.data.pictures.fit`)."
             )
     listed = [list(size) for size in sizes]
-    return {"sizes": listed, "pictures": PICTURES, "tolerance": TOLERANCE, "differences": worst}
+    return {"sizes": listed, "pictures": count, "tolerance": TOLERANCE, "differences": worst}
 
 
 def compare_encoded(encoder: keras.Model, folder: Path, name: str) -> dict[str, Any]:
@@ -90,11 +93,16 @@ def compare_encoded(encoder: keras.Model, folder: Path, name: str) -> dict[str, 
     """
     height, width, channels = interface.input_shape(encoder)
     assert height and width
-    sizes = _sizes(height, width)
-    pictures = [picture for size in sizes for picture in sample_pictures(PICTURES, (*size, channels))]
-    contents = [file_of(picture, "JPEG", quality=QUALITY) for picture in pictures]
-    read = np.stack([fit(decode(each, "JPEG", channels=channels), (height, width)) for each in contents])
-    differences = compare(run_encoded(folder / "saved_model", contents), run_keras(encoder, read.astype("float32")))
+    sizes, count = _sizes(height, width), _count(height, width)
+    contents = [
+        file_of(picture, "JPEG", quality=QUALITY) for size in sizes for picture in sample_pictures(count, (*size, channels))
+    ]
+    reference = []
+    for start in range(0, len(contents), count):
+        part = [decode(each, "JPEG", channels=channels) for each in contents[start : start + count]]
+        read = np.stack([fit(each, (height, width)) for each in part])
+        reference.append(run_keras(encoder, read.astype("float32")))
+    differences = compare(run_encoded(folder / "saved_model", contents), joined(reference))
     endpoint = max(differences, key=lambda key: differences[key])
     if not differences[endpoint] <= ENCODED_TOLERANCE:
         warnings.warn(
@@ -105,9 +113,18 @@ def compare_encoded(encoder: keras.Model, folder: Path, name: str) -> dict[str, 
             stacklevel=2,
         )
     listed = [list(size) for size in sizes]
-    return {"sizes": listed, "pictures": PICTURES, "quality": QUALITY, "differences": differences}
+    return {"sizes": listed, "pictures": count, "quality": QUALITY, "differences": differences}
 
 
 def _sizes(height: int, width: int) -> list[tuple[int, int]]:
     """Height and width of the pictures that are compared."""
-    return [(max(1, round(height * tall)), max(1, round(width * wide))) for tall, wide in FACTORS]
+    sizes = []
+    for tall, wide in FACTORS:
+        shrunk = min(1.0, (PIXELS / (height * tall * width * wide)) ** 0.5)
+        sizes.append((max(1, round(height * tall * shrunk)), max(1, round(width * wide * shrunk))))
+    return sizes
+
+
+def _count(height: int, width: int) -> int:
+    """How many pictures of a size are compared."""
+    return max(1, min(PICTURES, PIXELS // (height * width)))

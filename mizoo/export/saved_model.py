@@ -14,6 +14,7 @@ from mizoo._tools.files import user_path
 from mizoo.data.resizing import fitted
 from mizoo.export.keras_file import to_float32, with_endpoints
 from mizoo.export.onnx import endpoint_shapes
+from mizoo.export.parity import joined
 from mizoo.export.requirements import quiet, require_export
 from mizoo.zoo import interface
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 UINT8, ENCODED = "serve_uint8", "serve_encoded"
 BYTES = "encoded"
 """What the input of the signature `serve_encoded` is called."""
+_AT_ONCE = 4  # files: TensorFlow decodes and resizes those of a batch side by side, each in several times its size
 
 
 def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
@@ -32,7 +34,8 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     dict of named endpoints. Of pictures there are two more, with all endpoints: `serve_uint8` takes `images` as uint8,
     and, for grey or RGB pictures of one size, `serve_encoded` takes `encoded`, the bytes (batch,) of JPEG, PNG, BMP or
     GIF files of any size: they are decoded, resized and cropped in the graph as `mizoo.data.pictures.prepare` does, to
-    one grey level, except that EXIF orientation and transparency are not looked at.
+    one grey level (two of PNG files of 16 bits), except that EXIF orientation and transparency are not looked at. A BMP
+    file has 24 bits: one of 1 bit is refused, and TensorFlow takes the indices of a palette for grey.
 
     Args:
         encoder: as for `save_onnx`.
@@ -127,11 +130,12 @@ def run_saved_model(path: Path, argument: str, batch: np.ndarray, endpoints: lis
 
 
 def run_encoded(path: Path, contents: list[bytes]) -> dict[str, np.ndarray]:
-    """Endpoints of a SavedModel by its signature `serve_encoded`, of the contents of files."""
+    """Endpoints of a SavedModel by its signature `serve_encoded`, of the contents of files, few at a time."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(os.fspath(path))
-    return _run(loaded.signatures[ENCODED], BYTES, contents)
+    parts = [contents[start : start + _AT_ONCE] for start in range(0, len(contents), _AT_ONCE)]
+    return joined([_run(loaded.signatures[ENCODED], BYTES, part) for part in parts])
 
 
 def _run(signature: Any, argument: str, values: Any) -> dict[str, np.ndarray]:

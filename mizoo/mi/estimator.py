@@ -124,7 +124,7 @@ def estimate(
 
     Args:
         x: (N, d_x) real numbers, one row for each example; (N,) counts as one column. A list, or a DataFrame of pandas,
-            whose columns of text and categories become one column for each value (`settings` names them).
+            whose columns of text and categories become one column for each value but the last (`settings` names them).
         y: (N, d_y), paired with x row by row.
         bound: "infonce", "nwj", "jsd" (trained as that, reported as NWJ), "dv", "mine" (DV with its gradient
             corrected): lower bounds. "auto", also a lower bound: InfoNCE whose critic is also fitted from rotations by

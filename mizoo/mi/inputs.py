@@ -220,6 +220,7 @@ def number_groups(groups, rows: int) -> np.ndarray | None:
             "`groups` has missing values: leave these rows out, or give each of them a group of its own. Received: "
             f"{int(missing.sum())} of them, the first in row {int(missing.argmax())}."
         )
+    check_missing_text("`groups`", labels.tolist(), "leave these rows out, or give each of them a group of its own")
     try:
         numbers = np.unique(labels, return_inverse=True)[1]
     except TypeError:  # text and numbers in one column have no order
@@ -231,6 +232,26 @@ def number_groups(groups, rows: int) -> np.ndarray | None:
 def _is_missing(label) -> bool:
     """Whether a label is None, NaN or what pandas has in their place."""
     return label is None or type(label).__name__ == "NAType" or label != label
+
+
+def check_missing_text(column: str, values: Iterable, remedy: str) -> None:
+    """Refuse text that stands for a missing value (`MISSING`), which would count as a value of its own.
+
+    Args:
+        column: what the message calls it.
+        values: text, or whatever else a column of objects holds.
+        remedy: what to do with missing values.
+
+    Raises:
+        UserError: naming one, and how many there are.
+    """
+    texts = (value.decode(errors="replace") if isinstance(value, bytes) else value for value in values)
+    missing = [text for text in texts if isinstance(text, str) and text in MISSING]
+    if missing:
+        raise UserError(
+            f"{column} has missing values: {remedy}, or, if {missing[0]!r} is a value of its own, write it otherwise "
+            f"(such as 'none'). Received: {len(missing)} of them, such as {missing[0]!r}."
+        )
 
 
 def check_text(column: str, values: Iterable) -> None:
@@ -254,20 +275,23 @@ def check_text(column: str, values: Iterable) -> None:
 
 
 def _is_number(value) -> bool:
+    if isinstance(value, (bool, np.bool_)):  # a name, though Python counts it as 0 or 1
+        return False
     try:
         float(value)
     except (TypeError, ValueError):
         return False
-    return value not in MISSING
+    return True
 
 
 def one_hot_columns(name: str, values) -> tuple[object, tuple[str, ...] | None]:
     """A DataFrame or Series of pandas as an array and the names of its columns; anything else as it is, and None.
 
-    Columns of numbers and truth values stay; of others (text, categories) each value becomes a column of its own.
+    Columns of numbers and truth values stay; of others (text, categories) each value but the last becomes a column.
 
     Raises:
-        UserError: for missing values, and for columns of text whose values are nearly all different or mostly numbers.
+        UserError: for missing values, in text also `MISSING`, and for columns of text whose values are nearly all
+            different or mostly numbers.
     """
     if not (hasattr(values, "to_numpy") and hasattr(values, "dtypes")):
         return values, None
@@ -286,6 +310,9 @@ def one_hot_columns(name: str, values) -> tuple[object, tuple[str, ...] | None]:
             names.append(str(label))
         else:
             if getattr(column.dtype, "name", "") != "category":
+                check_missing_text(
+                    f"Column {label!r} of `{name}`", column.tolist(), "leave these rows out, or fill them"
+                )
                 check_text(f"Column {label!r} of `{name}`", column.tolist())
             distinct = sorted(column.unique().tolist(), key=str)
             if len(distinct) > len(frame) / 5:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mizoo._tools import files
 from mizoo.errors import UserError
-from mizoo.mi.inputs import MISSING, check_text
+from mizoo.mi.inputs import check_missing_text, check_text
 
 
 def read(path: str | Path, sides: Sequence[str]) -> dict[str, np.ndarray]:
@@ -86,7 +86,7 @@ def _names(side: str) -> list[str]:
 
 
 def side(table: dict[str, np.ndarray], names: str) -> tuple[np.ndarray, dict[str, int]]:
-    """The columns `names` ("a,b") side by side, (N, d); one of text becomes a column for each of its values.
+    """The columns `names` ("a,b") side by side, (N, d); one of text becomes a column for each value but the last.
 
     Returns:
         The columns, and the number of different values of each one of text by its name.
@@ -119,12 +119,8 @@ def side(table: dict[str, np.ndarray], names: str) -> tuple[np.ndarray, dict[str
 
 
 def _check_missing(name: str, values: np.ndarray, remedy: str) -> None:
-    missing = values[np.isin(values, MISSING)] if values.dtype.kind in "US" else ()
-    if len(missing):
-        example = str(missing[0])
-        raise UserError(
-            f"Column {name!r} has missing values: {remedy}. Received: {len(missing)} of them, such as {example!r}."
-        )
+    if values.dtype.kind in "US":
+        check_missing_text(f"Column {name!r}", values.tolist(), remedy)
 
 
 def labels(table: dict[str, np.ndarray], name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from mizoo._tools import hardware
 from mizoo._tools.checks import check_real
 from mizoo.data.reading import default_workers
 from mizoo.errors import UserError
-from mizoo.new.survey import Survey
+from mizoo.new.survey import FULL, Survey
 
 FEWEST = 100
 """Pictures below which nothing is trained."""
@@ -216,10 +216,12 @@ def choose(
     content = _content(survey, wishes, encoder, side, passes)
     every = max(1, round(_CHECKPOINT_SECONDS / source.epoch_seconds(side, cost)))
     content["training"] |= {"precision": cost.precision, "checkpoint_epochs": min(every, passes)}
+    depth, watched_depth = _depths(survey, watched)
+    content["data"] |= _how_to_read(survey, depth)
     if source.streamed(side):
         content["data"]["stream"] = True
     if watched is not None:
-        content["watch"] |= _how_to_read(watched, survey.depth)
+        content["watch"] |= _how_to_read(watched, watched_depth)
     seconds = passes * source.epoch_seconds(side, cost) + source.seconds_before(side)
     memory = cost.memory + (0 if source.streamed(side) else _picture_bytes(survey, side))
     return Plan(content, cost, seconds, memory, decoding, watched)
@@ -279,7 +281,6 @@ def _networks(survey: Survey, side: int) -> list[dict[str, Any]]:
 def _content(survey: Survey, wishes: Wishes, encoder: dict[str, Any], side: int, passes: int) -> dict[str, Any]:
     """The recipe of one option, but for what its cost decides."""
     data: dict[str, Any] = {"source": wishes.source, "augment": "views", **_stages(side, passes)}
-    data |= _how_to_read(survey)
     training: dict[str, Any] = {"epochs": passes, "batch_size": batch_size(survey)}
     content: dict[str, Any] = {"name": wishes.name, "summary": f"InfoNCE between views of {survey.folder.name}"}
     if survey.usable < FEW:
@@ -301,11 +302,25 @@ def _content(survey: Survey, wishes: Wishes, encoder: dict[str, Any], side: int,
     return content
 
 
-def _how_to_read(survey: Survey, depth: int | None = None) -> dict[str, Any]:
-    """Bits of the deep files, at least `depth`, as others of their kind may be brighter, and files to leave out."""
+def _depths(survey: Survey, watched: Survey | None) -> tuple[int | None, int | None]:
+    """`data.depth` and `watch.depth`: the same scale for both, which the labels, if they fill 16 bits, do not set.
+
+    Pictures of fewer bits would be almost black on theirs.
+    """
+    own, theirs = (None if each is None else each.depth for each in (survey, watched))
+    if own == FULL:
+        return None, None
+    if theirs in (None, FULL):
+        return own, None
+    both = max(own or 0, theirs)
+    return None if own is None else both, both
+
+
+def _how_to_read(survey: Survey, depth: int | None) -> dict[str, Any]:
+    """Bits of the deep files, and files to leave out."""
     keys: dict[str, Any] = {}
-    if survey.depth is not None:
-        keys["depth"] = max(survey.depth, depth or 0)
+    if depth is not None:
+        keys["depth"] = depth
     if survey.broken:
         keys["without_files"] = [path for path, _ in survey.broken]
     return keys

@@ -25,7 +25,8 @@ from mizoo.errors import UserError
 _CHUNK = 64  # files that are opened between two looks at the clock
 _SAMPLED = 8  # every eighth row and column tells whether a picture is grey
 _CHANNELS = 3  # of the encoders that are chosen: files with others are named
-_DEEP = 1 << 14  # largest value from which on 16 bits count as filled
+FULL = 16
+"""The bits of deep pictures that fill their range."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Survey:
         modes: mode of Pillow ("RGB", "L", "I;16", ...), or type and format of what Pillow does not read ("uint16
             array", "float32 tiff") -> how many of them.
         grey: whether none of them has a colour.
-        depth: the bits of deep pictures, grey ones and those that Pillow does not read, where they hold fewer than 16;
-            else None.
+        depth: the bits of deep pictures, grey ones and those that Pillow does not read; `FULL` also where more files
+            have colours of 16 bits; None without deep pictures.
         broken: (path below `folder`, reason) of files that cannot be read as RGB or grey, or not with that depth.
         classes: class folder -> pictures in it; {} without class folders.
         passed_over: suffix -> files that are no pictures, or are in formats that are not read.
@@ -118,7 +119,7 @@ def survey(path: str | os.PathLike, seconds: float = 120.0, progress: bool = Tru
         listed = "\n".join(f"  {file}: {reason}" for file, reason in broken[:10])
         raise UserError(f"None of the first {len(broken)} of {len(files)} files below {folder} can be read:\n{listed}")
     depth = _depth(seen)
-    if depth is not None:  # which is refused for them
+    if depth is not None and depth < FULL:  # which is refused for them
         reason = f"it has colours of 16 bits, and the values of the other deep files have {depth}"
         broken += [(each.file, reason) for each in seen if each.deep_colour]
         seen = [each for each in seen if not each.deep_colour]
@@ -140,11 +141,11 @@ def survey(path: str | os.PathLike, seconds: float = 120.0, progress: bool = Tru
 
 
 def _depth(seen: list[_Seen]) -> int | None:
-    """The bits of the deep files where they hold fewer than 16, unless more files have colours of 16 bits."""
+    """`Survey.depth` of these files."""
     largest = [each.deepest for each in seen if each.deepest is not None]
-    if len(largest) < sum(each.deep_colour for each in seen):
+    if max(largest, default=0) <= 0:
         return None
-    return depths.bits_of(max(largest)) if 0 < max(largest, default=0) < _DEEP else None
+    return FULL if len(largest) < sum(each.deep_colour for each in seen) else depths.bits_of(max(largest))
 
 
 def _look(files: list[Path], seconds: float, progress: bool) -> tuple[list[_Seen], list[tuple[Path, str]]]:

@@ -9,7 +9,7 @@ from mizoo._tools import yaml_text
 from mizoo._tools.hardware import gigabytes
 from mizoo.data import search
 from mizoo.new.choose import FEW, MOST_PASSES, MUCH_DECODING, PASSES, START, Plan, Wishes, duration
-from mizoo.new.survey import Survey
+from mizoo.new.survey import FULL, Survey
 
 _WIDTH = 110
 _FEW_PASSES = 5
@@ -54,8 +54,8 @@ def reasons(survey: Survey, wishes: Wishes, plan: Plan) -> dict[str, str]:
     }
     if "init_from" in content:
         why["init_from"] = f"below {FEW:,} pictures a trained encoder is a better start than none; leave it out to see"
-    if survey.depth is not None:
-        why["data.depth"] = f"the values of the deep files fit into {survey.depth} bits"
+    if "depth" in content["data"]:
+        why["data.depth"] = f"the values of the deep files fit into {content['data']['depth']} bits"
     if survey.broken:
         why["data.without_files"] = "they cannot be read"
     if "stream" in content["data"]:
@@ -83,6 +83,12 @@ def notes(survey: Survey, plan: Plan) -> list[str]:
             said.append(
                 f"{rest:,} files{below} were not opened; one that cannot be read stops the run before it begins."
             )
+    depth = plan.content["data"].get("depth")
+    if depth is not None and watched and watched[0].depth == FULL:
+        said.append(
+            f"The deep files below {watched[0].folder} fill 16 bits, and those below {survey.folder} {depth}, so the "
+            "labelled pictures are scaled by another range than the run's."
+        )
     if survey.elongation > 1.34:
         share = 100 / survey.elongation
         said.append(f"Training sees the centre square of each picture, {share:.0f} % of the median one.")
@@ -159,7 +165,7 @@ def _why_side(survey: Survey, wishes: Wishes, side: int) -> str:
 
 def _how_to_pack(survey: Survey, plan: Plan) -> str:
     data, side = plan.content["data"], plan.content["encoder"]["side"]
-    depth = f" --depth {survey.depth}" if survey.depth is not None else ""
+    depth = f" --depth {data['depth']}" if "depth" in data else ""
     first = " Remove the files that cannot be read first." if survey.broken else ""
     without = " and ".join(f"`{key}`" for key in ("depth", "without_files") if key in data)
     return (

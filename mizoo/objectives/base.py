@@ -24,8 +24,8 @@ else:
     from mizoo.objectives._jax import JaxStep as Step
 
 ADVERSARY = "adversary"  # prefix of the names of the layers that the second optimiser trains
-INNER_INPUT = "inner_input"  # the tensor among the terms that the inner loop of the second optimiser works on
-COUNTS = "counts"  # a number among the terms: 0 for a batch that says nothing, and is left out of the running means
+INNER_INPUT = "_inner_input"  # the tensor among the terms that the inner loop of the second optimiser works on
+COUNTS = "_counts"  # a number among the terms: 0 for a batch that says nothing, and is left out of the running means
 _GENERATOR = "generator"  # prefix of the names under which files hold the states of generators
 _NO_VALIDATION = (
     "An objective has no validation step: leave out `validation_data` and `validation_split`, and measure the encoder "
@@ -176,7 +176,16 @@ class Objective(Step, keras.Model):
             check_real(getattr(self, name), name, above=0)
 
     def track_terms(self) -> None:
-        """Create a metric for each term; a subclass calls it last in its constructor, when every layer is built."""
+        """Create a metric for each term; a subclass calls it last in its constructor, when every layer is built.
+
+        Raises:
+            UserError: for a term whose name the step uses itself.
+        """
+        if taken := sorted({"loss", COUNTS, INNER_INPUT} & set(self.term_names)):
+            raise UserError(
+                f"The names loss, {COUNTS} and {INNER_INPUT} have a meaning of their own among the terms. Received: "
+                f"`term_names` with {', '.join(taken)}. Give the term another name."
+            )
         self.term_metrics = {name: keras.metrics.Mean(name=name) for name in ("loss", *self.term_names)}
         self.built = True
 

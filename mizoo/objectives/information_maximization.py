@@ -28,7 +28,7 @@ class InformationMaximization(Objective):
     above that of the population, where the N pictures are many times d by at most about d^2 / (4 N) nats, which is for
     two views that share nothing and less with more views, and it is the information of the Gaussian with these moments:
     neither a lower nor an upper bound. With fewer pictures than coordinates it would be higher for views that disagree:
-    such a batch is refused, and a last one trains nothing and counts in no logged mean.
+    such a batch is refused, and a last one has no gradient and counts in no logged mean.
 
     Args:
         encoder: pictures to a dict with the endpoint `global` (B, d).

@@ -40,7 +40,8 @@ _REMEDY = "Lower `optimizer.learning_rate`, add `optimizer.warmup_epochs`, or ra
 class FreshDraws(keras.callbacks.Callback):
     """Begins each epoch with generators in the layers (of dropout, say) whose state is one of the seed and the epoch.
 
-    No checkpoint holds their state, and every phase of a run builds its layers anew.
+    So an epoch draws the same whatever was drawn before it: in one go or resumed, also from a checkpoint of an earlier
+    version, which holds no such state.
     """
 
     def __init__(self, seed: int) -> None:

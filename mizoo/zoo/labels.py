@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from mizoo._tools.files import user_path
 
@@ -16,13 +17,24 @@ def sidecar(classifier: Path) -> Path:
 
 def class_names(encoder: str | os.PathLike) -> list[str] | None:
     """The classes of a classifier that `mizoo finetune` wrote, in the order of its columns; None for anything else."""
+    names = _recorded(encoder).get("classes")
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def recorded_depth(encoder: str | os.PathLike) -> int | None:
+    """The `depth` that `mizoo finetune` was given for a classifier's pictures; None for anything else."""
+    settings = _recorded(encoder).get("settings")
+    return settings.get("depth") if isinstance(settings, dict) else None
+
+
+def _recorded(encoder: str | os.PathLike) -> dict[str, Any]:
+    """What the sidecar of a classifier holds, or nothing."""
     path = user_path(encoder)
     file = sidecar(path)
     if path.suffix != ".keras" or not file.is_file():
-        return None
+        return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        return None
-    names = content.get("classes") if isinstance(content, dict) else None
-    return [str(name) for name in names] if isinstance(names, list) else None
+        return {}
+    return content if isinstance(content, dict) else {}

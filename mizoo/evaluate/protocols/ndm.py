@@ -13,7 +13,7 @@ from mizoo.critics import Network, VectorCritic
 from mizoo.errors import UserError
 from mizoo.evaluate.protocols import Options, Score, Task
 from mizoo.evaluate.protocols.linear import standardisation, standardise
-from mizoo.mi import fit, scoring
+from mizoo.mi import fit
 from mizoo.mi.models import Contrast
 
 SCHEDULE = fit.FitSchedule(batch_size=512, learning_rate=5e-4, max_steps=1500, check_every=100, patience=5)
@@ -84,7 +84,7 @@ def neural_total_correlation(
     blocks = [
         np.arange(start, min(start + _BLOCK, len(test_features))) for start in range(0, len(test_features), _BLOCK)
     ]
-    scores = np.concatenate([scoring.scores(model, test_features[block], shuffled[block]) for block in blocks])
+    scores = np.concatenate([_scores(model, test_features[block], shuffled[block]) for block in blocks])
     value = float(bounds.dv(scores, np.zeros(len(scores), "int32")))
     settings = {
         "variant": "sigmoid" if sigmoid else "plain",
@@ -168,6 +168,11 @@ class Discriminator(VectorCritic):
     def call(self, x, y, candidates: int | None = None):
         """The scores; `candidates`, which `Contrast` passes, is the number of shuffled rows that y has anyway."""
         return ops.transpose(ops.concatenate([self.network(x[:, None]), self.network(y)], axis=1), (0, 2, 1))
+
+
+def _scores(model: Contrast, rows: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
+    """Scores (N, 1, 1 + K) of rows (N, D) and of their own shuffled rows (N, K, D), which are no pairs of all rows."""
+    return ops.convert_to_numpy(model.scores(ops.convert_to_tensor(rows), ops.convert_to_tensor(shuffled)))
 
 
 def _standard_error(scores: np.ndarray) -> float:

@@ -83,13 +83,13 @@ def section(subject: Subject, arrays: Arrays, sheet: str) -> str:
 
 
 def _copies(arrays: Arrays) -> str:
-    """A warning where the comparisons are of pictures that kNN has in its bank."""
+    """A warning where the comparisons are of pictures that kNN may have in its bank."""
     if not arrays or not arrays["copied"]:
         return ""
     return (
-        f"<p><b>{arrays['copied']:,} of the {len(arrays['labels']):,} pictures are in the training split too</b>: kNN "
-        "finds them by themselves, and what is compared by it says little of new pictures. Leave them out of one of "
-        "both; <code>mizoo evaluate</code> names one.</p>"
+        f"<p><b>{arrays['copied']:,} of the {len(arrays['labels']):,} pictures are among the training pictures "
+        "too</b>: kNN may find the very same picture in its bank, so what is compared by it says little about new "
+        "pictures. Keep one copy of each; <code>mizoo evaluate</code> names one.</p>"
     )
 
 

@@ -54,7 +54,7 @@ def study(subject: Subject, endpoint: str, cache: Path, progress: Progress) -> A
         weights that the run began with, `filters` (n, h, w, 3), `histogram` (bins,) of the values that
         `measures.uniform_where_matched` gives, `state` (rank, relative spread, coordinates), `picks` (trained, others,
         among how many, -1 where the training data are not at hand), `sizes` (bank, M), and `copied`, how many of the M
-        are in the training split too.
+        are among the training pictures too.
     """
     determining = {
         "format": _FORMAT,
