@@ -95,8 +95,8 @@ class Comparison:
             verdict = f"{better} is better (p = {self.p_value:.2g})"
         copied = ""
         if self.test_in_train:
-            copied = f"\n{self.test_in_train:,} of these pictures are also among those that were fitted on: leave them "
-            copied += "out of one of both."
+            copied = f"\n{self.test_in_train:,} of these pictures are also among those that were fitted on: "
+            copied += "keep one copy of each."
         return (
             f"{self.protocol} of {self.endpoint} on {self.dataset}, {self.count:,} pictures: {first} "
             f"{self.accuracies[0]:.2f} %, {second} {self.accuracies[1]:.2f} %, difference {self.difference:+.2f} ± "

@@ -69,7 +69,7 @@ def run_onnx(path: Path, pictures: np.ndarray, endpoints: list[str]) -> dict[str
     if sorted(runner.endpoints) != sorted(endpoints):
         raise UserError(f"The ONNX graph has the outputs {list(runner.endpoints)} instead of {endpoints}.")
     head, tail = runner(pictures[:1]), runner(pictures[1:]) if len(pictures) > 1 else {}
-    return joined([batch for batch in (head, tail) if batch])
+    return {name: np.concatenate([batch[name] for batch in (head, tail) if batch]) for name in endpoints}
 
 
 def joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from mizoo.data.pictures import decode, fit
 from mizoo.errors import UserError
 from mizoo.export.parity import compare, joined, run_keras, run_onnx
 from mizoo.export.samples import sample_pictures
-from mizoo.export.saved_model import ENCODED, file_of, run_encoded, run_saved_model
+from mizoo.export.saved_model import ENCODED, few_at_once, file_of, run_encoded, run_saved_model
 from mizoo.zoo import interface
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FACTORS = ((1.5, 2.0), (3.1, 2.2), (0.7, 0.9), (9.0, 7.0))
 PIXELS = 2_000_000
 """Above which the pictures that are compared are smaller, of the same shape."""
 PICTURES = 16
-"""Of each size; fewer for an encoder of large pictures."""
+"""Of each size; fewer for an encoder of more than 125 x 125 pixels, which takes memory and time."""
 QUALITY = 75
 """Of the JPEG files that are compared: that of Pillow, at which decoders differ most visibly."""
 ENCODED_TOLERANCE = 0.05
@@ -95,12 +95,13 @@ def compare_encoded(encoder: keras.Model, folder: Path, name: str) -> dict[str, 
     assert height and width
     sizes, count = _sizes(height, width), _count(height, width)
     contents = [
-        file_of(picture, "JPEG", quality=QUALITY) for size in sizes for picture in sample_pictures(count, (*size, channels))
+        file_of(picture, "JPEG", quality=QUALITY)
+        for size in sizes
+        for picture in sample_pictures(count, (*size, channels))
     ]
     reference = []
-    for start in range(0, len(contents), count):
-        part = [decode(each, "JPEG", channels=channels) for each in contents[start : start + count]]
-        read = np.stack([fit(each, (height, width)) for each in part])
+    for part in few_at_once(contents):
+        read = np.stack([fit(decode(each, "JPEG", channels=channels), (height, width)) for each in part])
         reference.append(run_keras(encoder, read.astype("float32")))
     differences = compare(run_encoded(folder / "saved_model", contents), joined(reference))
     endpoint = max(differences, key=lambda key: differences[key])
@@ -127,4 +128,4 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 def _count(height: int, width: int) -> int:
     """How many pictures of a size are compared."""
-    return max(1, min(PICTURES, PIXELS // (height * width)))
+    return max(1, min(PICTURES, 250_000 // (height * width)))

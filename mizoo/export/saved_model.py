@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def save_saved_model(encoder: keras.Model, path: str | os.PathLike) -> None:
     and, for grey or RGB pictures of one size, `serve_encoded` takes `encoded`, the bytes (batch,) of JPEG, PNG, BMP or
     GIF files of any size: they are decoded, resized and cropped in the graph as `mizoo.data.pictures.prepare` does, to
     one grey level (two of PNG files of 16 bits), except that EXIF orientation and transparency are not looked at. A BMP
-    file has 24 bits: one of 1 bit is refused, and TensorFlow takes the indices of a palette for grey.
+    file of 1 bit is refused, and in one with a palette of colours TensorFlow takes the indices for grey.
 
     Args:
         encoder: as for `save_onnx`.
@@ -134,8 +135,13 @@ def run_encoded(path: Path, contents: list[bytes]) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(os.fspath(path))
-    parts = [contents[start : start + _AT_ONCE] for start in range(0, len(contents), _AT_ONCE)]
-    return joined([_run(loaded.signatures[ENCODED], BYTES, part) for part in parts])
+    return joined([_run(loaded.signatures[ENCODED], BYTES, part) for part in few_at_once(contents)])
+
+
+def few_at_once(contents: list[bytes]) -> Iterator[list[bytes]]:
+    """The contents of files in batches so small that the memory suffices for large pictures."""
+    for start in range(0, len(contents), _AT_ONCE):
+        yield contents[start : start + _AT_ONCE]
 
 
 def _run(signature: Any, argument: str, values: Any) -> dict[str, np.ndarray]:
