@@ -216,7 +216,7 @@ def test_a_run_folder_is_embedded_without_an_option(tmp_path):
 def test_deep_files_warn_once_and_take_the_depth(tmp_path, encoder):
     for i in range(3):
         Image.fromarray(np.full((40, 40), 4000 + i, np.uint16)).save(tmp_path / f"{i}.png")
-    with pytest.warns(UserWarning, match=r"0.png.*--depth 12.*2 more of 3") as caught:
+    with pytest.warns(UserWarning, match=r"0.png.*depth=12 \(--depth;.*2 more of 3") as caught:
         embed("x.onnx", tmp_path, tmp_path / "f.npz")
     assert len(caught) == 1
     options = ["--depth", "12", "-o", str(tmp_path / "bright.npz")]

@@ -128,6 +128,7 @@ class NothingLearned:
     """In the place of a fitter: a critic of scores 0, so that the test is one of canonical correlations."""
 
     model = property(lambda self: self)
+    pair_size = 1
 
     def restart(self):
         """As a `Fitter`."""
