@@ -36,7 +36,7 @@ NOT_RUN = {
 }
 SHORT = ("estimate(x, y)", "estimate(x, y, folds=1, max_steps=60, hidden=(16,), progress=False)")
 ONE_EPOCH = ("epochs=10", "epochs=1")
-HERE: dict[tuple[str, int], Callable[[], None]] = {}
+HERE: dict[tuple[str, int], Callable[[], int]] = {}
 SLOW = {("docs/recipes.md", 1)}
 
 
@@ -54,10 +54,18 @@ def page(path: str, number: int = 0) -> Callable:
     """What runs a block and looks at its outcome: called with a function that runs it, in an empty folder."""
 
     def register(check: Callable[..., None]) -> Callable[..., None]:
-        def run_it(names: dict[str, Any] | None = None, *changes: tuple[str, str]) -> dict[str, Any]:
-            return run(blocks(path)[number], path, {} if names is None else names, *changes)
+        def times_run() -> int:
+            """Checks the block, and tells how often it was run for that."""
+            ran: list[dict[str, Any]] = []
 
-        HERE[path, number] = lambda: check(run_it)
+            def run_it(names: dict[str, Any] | None = None, *changes: tuple[str, str]) -> dict[str, Any]:
+                ran.append(run(blocks(path)[number], path, {} if names is None else names, *changes))
+                return ran[-1]
+
+            check(run_it)
+            return len(ran)
+
+        HERE[path, number] = times_run
         return check
 
     return register
@@ -178,7 +186,7 @@ MARKED = [
 @pytest.mark.parametrize(("path", "number"), MARKED)
 def test_the_code_of_a_page_runs_as_printed_on_small_data(path, number, tmp_path, monkeypatch, eager):
     monkeypatch.chdir(tmp_path)
-    HERE[path, number]()
+    assert HERE[path, number]() >= 1  # what comes of it is looked at above
 
 
 def test_every_block_of_every_page_is_run_here_or_is_listed_with_its_test_or_a_reason():

@@ -53,6 +53,7 @@ def _measured_alike(untrained: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     """Those of `untrained` that stand beside `rows`: the same data, protocol and endpoints, or pixels for these."""
 
     def kind(row: Row) -> tuple:
+        """What has to be the same for two rows to share a table."""
         about = (row.settings.get("schedule"), row.settings.get("variant"), row.train_size, row.test_size)
         return (row.tfds_name, row.dataset, row.split, row.protocol, *about)
 
